@@ -1,0 +1,1 @@
+"""modgrok: train, evaluate and look into transformers that learn modular arithmetic in context."""

@@ -1,0 +1,85 @@
+"""The command line: `python -m modgrok --help`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from modgrok import runs
+from modgrok.config import PRESETS, SETS, preset
+from modgrok.train import train
+
+try:
+    import tyro
+except ModuleNotFoundError:
+    sys.exit('The command line needs tyro; install it with: pip install "modgrok[cli]"')
+
+Presets = tyro.extras.subcommand_type_from_defaults(
+    {name: preset(name) for name in PRESETS},
+    descriptions={
+        "smoke": "Seconds; to see that everything works.",
+        "laptop": "Minutes on a CPU core; shows the phenomena.",
+        "paper": "The paper's d = 2 model; hours on a GPU.",
+    },
+    prefix_names=False,
+)
+"""A config chosen by preset name, every field a flag."""
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command(name="train")
+def train_command(
+    config: Annotated[Presets, tyro.conf.arg(name="")],
+    root: Path = Path("runs"),
+    accumulate: int = 1,
+    log_with: str | None = None,
+) -> None:
+    """Train a run, or continue it, or find it finished. Processes: see `torchrun` or `accelerate launch`.
+
+    Args:
+        config: the preset to start from.
+        root: folder that holds runs.
+        accumulate: micro-batches a step is split into, to save memory.
+        log_with: a tracker besides the run's own files: tensorboard or wandb.
+    """
+    run = train(config, root, accumulate, log_with)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"finished: {run.path}")
+
+
+@app.command(name="runs")
+def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)) -> None:
+    """List the runs under some folders: steps done, minutes, and last-shot accuracy on the four sets.
+
+    Args:
+        roots: folders that hold runs, at any depth.
+    """
+    print(f"{'step':>15} {'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  run")
+    for run in runs.all_runs(*roots):
+        print(f"{table_row(run)}  {run.path}")
+
+
+def table_row(run: runs.Run) -> str:
+    if not (run.path / "metrics.csv").exists():
+        return "not evaluated yet".ljust(68)
+    last = {name: values[-1] for name, values in run.metrics.items()}
+    minutes = f"{run.provenance['seconds'] / 60:.1f}" if run.finished else "…"
+    accuracies = " ".join(f"{last[f'{name}_acc']:10.2f}" for name in SETS)
+    return f"{last['step']:7d}/{run.config.steps:<7d} {minutes:>8} {accuracies}"
+
+
+def main() -> None:
+    """Run a command; every expected failure is one sentence and an exit status."""
+    try:
+        app.cli(prog="modgrok", config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagConversionOff))
+    except (ValueError, FloatingPointError, OSError) as error:
+        sys.exit(f"modgrok: {error}")
+    except KeyboardInterrupt as stop:
+        print(f"modgrok: {stop}", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if "SIGTERM" in str(stop) else signal.SIGINT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""What a run is: one flat dataclass, its validation, the presets and the run's name."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin
+
+SETS = ("id_train", "id_test", "ood_train", "ood_test")
+"""The four evaluation sets: pre-training (id) or held-out (ood) tasks × training or test inputs."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run. The defaults are the paper's d = 2 model (section "Setting" of the paper).
+
+    Raises:
+        ValueError: one sentence naming the field, its value, what is allowed and the nearest valid choice.
+    """
+
+    p: int = 29  # modulus, a prime; tokens are the numbers 0 … p-1
+    n_tasks: int = 512  # pre-training tasks (a, b) out of the p² possible
+    task_rule: Literal["rectangle", "random"] = "rectangle"  # how the pre-training tasks are chosen
+    alpha: float = 0.6  # fraction of the p² input pairs (x, y) used in training, the same for every task
+    n_examples: int = 32  # examples x y z in a sequence; the last is answered after n_examples-1 shots
+
+    depth: int = 2  # transformer blocks
+    n_embd: int = 512  # width of the residual stream
+    n_head: int = 4  # attention heads per block
+    rope_base: float = 10000.0  # base of the rotary position frequencies
+    init_std: float = 0.02  # standard deviation of the initial matrices
+
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: Muon on block matrices, AdamW on the rest
+    lr: float = 1.5e-4  # AdamW's peak learning rate
+    muon_lr: float = 0.01  # Muon's peak learning rate; unused by adamw
+    weight_decay: float = 2.0  # every matrix shrinks by lr * weight_decay a step, under both optimizers
+    betas: tuple[float, float] = (0.9, 0.98)  # AdamW's moment decay rates
+    warmup_steps: int = 10_000  # linear warm-up from 1 % of the peak learning rate
+    lr_schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up: cosine to 10 % at the end, or flat
+    steps: int = 200_000  # optimizer steps
+    batch_size: int = 1024  # sequences a step over all processes, the same number from each task
+    mixed_precision: Literal["no", "bf16"] = "bf16"  # bf16: autocast matrix products
+
+    seed: int = 0  # determines tasks, input split, initial weights and every batch
+    eval_every: int = 1000  # steps between evaluations on the four sets
+    eval_batches: int = 16  # evaluation sequences of each set, in units of batch_size
+    n_checkpoints: int = 12  # weights kept along the way, log-spaced in steps, the last one included
+    checkpoint_every: int = field(default=1000, metadata={"result": False})  # steps between resume points
+
+    def __post_init__(self):
+        for f in dataclasses.fields(self):
+            _check_type(f.name, getattr(self, f.name), f.type)
+        object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
+        _require(is_prime(self.p), "p", self.p, "must be prime", nearest_prime(self.p))
+        self._check_tasks()
+        self._check_inputs()
+        self._check_model()
+        self._check_training()
+
+    def _check_tasks(self):
+        n, p = self.n_tasks, self.p
+        _require(n >= 1, "n_tasks", n, "must be at least 1", 4 if self.task_rule == "rectangle" else 1)
+        if self.task_rule == "rectangle":
+            most = 4 * (p * (p - 1) // 4)  # two cells a row and rectangle leave one cell a row unused
+            if n > most:
+                raise ValueError(
+                    f"n_tasks={n} is more than the rectangular rule can place at p={p}: at most {most}, "
+                    'or choose task_rule="random".'
+                )
+            allowed = 'must be a multiple of 4 under task_rule="rectangle"'
+            _require(n % 4 == 0, "n_tasks", n, allowed, nearest_multiple(n, 4, most))
+        else:
+            _require(n <= p * p, "n_tasks", n, f"must be at most p² = {p * p}", p * p)
+
+    def _check_inputs(self):
+        pairs = self.p**2
+        n_train = n_training_pairs(self.p, self.alpha) if math.isfinite(self.alpha) else 0
+        nearest = min(max(n_train, 1), pairs - 1) / pairs
+        allowed = f"must leave at least one of the {pairs} pairs for training and one for testing"
+        _require(0 < n_train < pairs, "alpha", self.alpha, allowed, round(nearest, 4))
+        _require(self.n_examples >= 1, "n_examples", self.n_examples, "must be at least 1", 1)
+
+    def _check_model(self):
+        for name in ("depth", "n_embd", "n_head"):
+            value = getattr(self, name)
+            _require(value >= 1, name, value, "must be at least 1", 1)
+        unit = 2 * self.n_head  # rotary positions turn pairs of coordinates, so a head's width is even
+        allowed = f"must be a multiple of 2·n_head = {unit} (heads of equal, even width)"
+        _require(self.n_embd % unit == 0, "n_embd", self.n_embd, allowed, nearest_multiple(self.n_embd, unit))
+        _require(self.rope_base > 1, "rope_base", self.rope_base, "must be greater than 1", 10000.0)
+
+    def _check_training(self):
+        for name in ("lr", "muon_lr", "init_std"):
+            value = getattr(self, name)
+            default = type(self).__dataclass_fields__[name].default
+            _require(0 < value < math.inf, name, value, "must be positive and finite", default)
+        _require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "must be ≥ 0", 0.0)
+        for beta in self.betas:
+            _require(0 <= beta < 1, "betas", self.betas, "must lie in [0, 1)", (0.9, 0.98))
+        for name in (
+            "steps",
+            "eval_every",
+            "eval_batches",
+            "n_checkpoints",
+            "checkpoint_every",
+            "batch_size",
+        ):
+            value = getattr(self, name)
+            _require(value >= 1, name, value, "must be at least 1", 1)
+        allowed = f"must lie between 0 and steps = {self.steps}"
+        nearest = min(max(self.warmup_steps, 0), self.steps)
+        _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, allowed, nearest)
+        allowed = f"must be a multiple of n_tasks = {self.n_tasks} (equally many sequences of each task)"
+        nearest = nearest_multiple(self.batch_size, self.n_tasks)
+        _require(self.batch_size % self.n_tasks == 0, "batch_size", self.batch_size, allowed, nearest)
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "must be a non-negative 63-bit integer", 0)
+
+    @property
+    def name(self) -> str:
+        """Readable folder name ending in a hash of the fields that determine the result.
+
+        Only fields that differ from their default enter the hash, so that a field added later, whose
+        default keeps today's behaviour, leaves the names of existing runs alone.
+        """
+        digest = hashlib.sha256(json.dumps(self.result_fields(), sort_keys=True).encode()).hexdigest()[:8]
+        return (
+            f"p{self.p}-n{self.n_tasks}-{self.task_rule}-a{self.alpha:g}-d{self.depth}-w{self.n_embd}"
+            f"-{self.optimizer}-s{self.seed}-{digest}"
+        )
+
+    def result_fields(self) -> dict[str, Any]:
+        """The fields that determine the result and differ from their default."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.metadata.get("result", True) and getattr(self, f.name) != f.default
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON-ready values."""
+        return dataclasses.asdict(self) | {"betas": list(self.betas)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Config":
+        """The config of a dictionary such as `to_dict` returns.
+
+        Raises:
+            ValueError: an unknown field, with the nearest known name, or an invalid value.
+        """
+        _check_names(fields)
+        return cls(**fields | ({"betas": tuple(fields["betas"])} if "betas" in fields else {}))
+
+
+LAPTOP = dict(
+    p=7, n_tasks=36, task_rule="random", alpha=0.8, n_examples=12, batch_size=144, depth=2, n_embd=64, n_head=2,
+    rope_base=100.0, optimizer="muon", lr=1e-3, muon_lr=0.01, weight_decay=0.9, warmup_steps=200,
+    lr_schedule="constant", steps=5000, mixed_precision="no", eval_every=100, eval_batches=8, n_checkpoints=24,
+    checkpoint_every=500,
+)  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": LAPTOP | dict(
+        p=5, n_tasks=16, n_examples=8, batch_size=48, n_embd=16, steps=40, warmup_steps=4, optimizer="adamw",
+        eval_every=10, eval_batches=2, n_checkpoints=4, checkpoint_every=20,
+    ),
+    "laptop": LAPTOP,
+    "paper": {},
+}  # fmt: skip
+"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `paper` hours on a GPU."""
+
+
+def preset(name: str, **overrides: Any) -> Config:
+    """A preset's config with some fields replaced.
+
+    Raises:
+        ValueError: an unknown preset or field (with the nearest known name), or an invalid value.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset={name!r} is not known; choose one of {', '.join(PRESETS)}.")
+    return Config.from_dict(PRESETS[name] | overrides)
+
+
+def n_training_pairs(p: int, alpha: float) -> int:
+    """How many of the p² input pairs are training inputs."""
+    return round(alpha * p * p)
+
+
+def is_prime(n: int) -> bool:
+    return n >= 2 and all(n % d for d in range(2, math.isqrt(n) + 1))
+
+
+def nearest_prime(n: int) -> int:
+    return next(m for d in range(n + 3) for m in (n - d, n + d) if is_prime(m)) if n > 2 else 2
+
+
+def nearest_multiple(n: int, unit: int, most: int | None = None) -> int:
+    nearest = max(unit, unit * round(n / unit))
+    return nearest if most is None else min(nearest, most)
+
+
+def _require(valid: bool, name: str, value: Any, allowed: str, nearest: Any) -> None:
+    if not valid:
+        raise ValueError(f"{name}={value!r} {allowed}; the nearest valid choice is {nearest!r}.")
+
+
+def _check_names(fields: dict[str, Any]) -> None:
+    known = [f.name for f in dataclasses.fields(Config)]
+    for name in fields:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}."
+            raise ValueError(f"{name!r} is not a field of the config; {hint}")
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            choices = " or ".join(repr(choice) for choice in get_args(kind))
+            raise ValueError(f"{name}={value!r} is not allowed; choose {choices}.")
+    elif get_origin(kind) is tuple:
+        if not (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))):
+            raise ValueError(f"{name}={value!r} must be two numbers, such as (0.9, 0.98).")
+    elif kind is int and not (isinstance(value, int) and not isinstance(value, bool)):
+        raise ValueError(f"{name}={value!r} must be a whole number.")
+    elif kind is float and not _is_number(value):
+        raise ValueError(f"{name}={value!r} must be a number.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

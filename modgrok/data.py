@@ -1,0 +1,144 @@
+"""Tasks z = a·x + b·y mod p, the split of inputs, and sequences of examples.
+
+Everything random is a function of (seed, purpose, step), never of a generator's history, so that a resumed
+run, or one on another number of processes, sees the same batches.
+"""
+
+import zlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modgrok.config import SETS, Config, n_training_pairs
+
+MAX_OOD_TASKS = 256
+"""At most so many out-of-distribution tasks are evaluated, as in the paper."""
+
+
+def generator(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
+    """The random numbers for one purpose at one step."""
+    return np.random.default_rng((seed, zlib.crc32(purpose.encode()), step))
+
+
+def grid(p: int) -> np.ndarray:
+    """All p² vectors over Z_p, (p², 2), in the order of p·first + second: all tasks, and all input pairs."""
+    return np.stack(np.divmod(np.arange(p * p), p), axis=1)
+
+
+def pretraining_tasks(config: Config) -> np.ndarray:
+    """The n_tasks pre-training task vectors (a, b), shape (n_tasks, 2), by the config's rule (F2, A1).
+
+    Raises:
+        ValueError: the rectangular rule finds no room for so many tasks.
+    """
+    rng = generator(config.seed, "tasks")
+    if config.task_rule == "random":
+        return grid(config.p)[rng.permutation(config.p**2)[: config.n_tasks]]
+    for _ in range(200):
+        corners = _rectangles(config.p, config.n_tasks // 4, rng)
+        if corners is not None:
+            return corners
+    raise ValueError(
+        f"n_tasks={config.n_tasks} leaves the rectangular rule no room at p={config.p}; choose fewer tasks "
+        'or task_rule="random".'
+    )
+
+
+def _rectangles(p: int, count: int, rng: np.random.Generator) -> np.ndarray | None:
+    """The corners of `count` disjoint axis-parallel rectangles of the (a, b) torus, or None where stuck.
+
+    Rows come four to a rectangle: the base (a, b), then (a, b'), (a', b) and (a', b').
+    """
+    free = np.ones((p, p), dtype=bool)
+    corners = []
+    for _ in range(count):
+        for base in rng.permutation(np.flatnonzero(free)):
+            a, b = divmod(int(base), p)
+            fits = free & free[:, [b]] & free[[a], :]  # (a', b') with (a', b) and (a, b') free as well
+            fits[a, :] = fits[:, b] = False
+            if fits.any():
+                break
+        else:
+            return None
+        a2, b2 = divmod(int(rng.choice(np.flatnonzero(fits))), p)
+        rectangle = [(a, b), (a, b2), (a2, b), (a2, b2)]
+        corners += rectangle
+        free[tuple(np.transpose(rectangle))] = False
+    return np.array(corners)
+
+
+def ood_tasks(config: Config) -> np.ndarray:
+    """All task vectors outside pre-training, (p² - n_tasks, 2), in random order."""
+    used = pretraining_tasks(config) @ (config.p, 1)
+    rest = np.setdiff1d(np.arange(config.p**2), used)
+    return grid(config.p)[generator(config.seed, "ood").permutation(rest)]
+
+
+def split_inputs(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test input pairs (x, y), shapes (m, 2) and (p² - m, 2), m = round(alpha·p²)."""
+    order = generator(config.seed, "inputs").permutation(config.p**2)
+    m = n_training_pairs(config.p, config.alpha)
+    return grid(config.p)[order[:m]], grid(config.p)[order[m:]]
+
+
+def sequences(tasks: Tensor, pairs: Tensor, p: int) -> Tensor:
+    """Token sequences x₁ y₁ z₁ x₂ y₂ z₂ … of every task on every row of pairs.
+
+    Args:
+        tasks: (n, 2) task vectors (a, b).
+        pairs: (s, k, 2) input pairs, shared by all tasks.
+        p: the modulus.
+
+    Returns:
+        (n·s, 3·k) tokens, the s rows of the first task first.
+    """
+    z = (
+        torch.einsum("nc,skc->nsk", tasks.double(), pairs.double()).long() % p
+    )  # double: exact, fast everywhere
+    xy = pairs.expand(len(tasks), *pairs.shape)
+    return torch.cat([xy, z[..., None]], dim=-1).flatten(0, 1).flatten(1)
+
+
+class Data:
+    """The tasks and inputs of a config on one device, its training batches and its four evaluation sets.
+
+    Attributes:
+        tasks: dict "id" → (n_tasks, 2) pre-training tasks, "ood" → (≤ 256, 2) held-out tasks.
+        pairs: dict "train" → (m, 2), "test" → (p² - m, 2) input pairs.
+    """
+
+    def __init__(self, config: Config, device: torch.device | str = "cpu"):
+        self.config, self.device = config, torch.device(device)
+        ood = ood_tasks(config)[:MAX_OOD_TASKS]
+        train, test = split_inputs(config)
+        self.tasks = {"id": self._tensor(pretraining_tasks(config)), "ood": self._tensor(ood)}
+        self.pairs = {"train": self._tensor(train), "test": self._tensor(test)}
+
+    def batch(self, step: int) -> Tensor:
+        """The training batch of a step, (batch_size, 3·n_examples), whatever the number of processes."""
+        rows = self.config.batch_size // self.config.n_tasks
+        return self._draw("id", "train", rows, "batch", step)
+
+    def evaluation_set(self, name: str) -> Tensor:
+        """The fixed sequences of one of the four sets, (≈ eval_batches·batch_size, 3·n_examples).
+
+        Every task of the set has the same number of sequences; without o.o.d. tasks the set is empty.
+        """
+        which, inputs = name.split("_")
+        n = len(self.tasks[which])
+        rows = max(1, self.config.eval_batches * self.config.batch_size // max(n, 1))
+        return self._draw(which, inputs, rows, name)
+
+    def evaluation_sets(self) -> dict[str, Tensor]:
+        """All four evaluation sets by name."""
+        return {name: self.evaluation_set(name) for name in SETS}
+
+    def _draw(self, which: str, inputs: str, rows: int, purpose: str, step: int = 0) -> Tensor:
+        pairs = self.pairs[inputs]
+        rng = generator(self.config.seed, purpose, step)
+        index = self._tensor(rng.integers(len(pairs), size=(rows, self.config.n_examples)))
+        return sequences(self.tasks[which], pairs[index], self.config.p)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)

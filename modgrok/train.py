@@ -1,0 +1,402 @@
+"""The training loop: Accelerate distributes it, the disk remembers it.
+
+`train` is "ensure", not "do": it returns a finished run, resumes a half-done one, else starts.
+"""
+
+import contextlib
+import json
+import math
+import os
+import platform
+import signal
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from filelock import FileLock, Timeout
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from modgrok import runs
+from modgrok.config import SETS, Config, nearest_multiple, preset
+from modgrok.data import Data
+from modgrok.evaluate import score_sums, targets
+from modgrok.model import Transformer
+from modgrok.runs import Run
+
+STOP_EVERY = 20
+"""Steps between agreements of several processes on whether one of them was asked to stop."""
+
+
+def train(config: Config, root: str | Path = "runs", accumulate: int = 1, log_with: str | None = None) -> Run:
+    """Make sure that the run of a config exists under a root, and return it.
+
+    Args:
+        config: what to train; also decides the run's folder, root/config.name.
+        root: folder that holds runs.
+        accumulate: micro-batches a step is split into, to save memory; the result stays, but for rounding.
+        log_with: a tracker that Accelerate knows ("tensorboard", "wandb"), besides the run's own metrics.
+
+    Raises:
+        ValueError: the folder holds something else, or the batch does not divide among the processes.
+        FloatingPointError: the loss is no longer finite; the message names the step.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, the same call continues.
+        OSError: the disk is full; what was saved before is whole.
+    """
+    AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=accumulate,
+        log_with=log_with,
+        project_dir=Path(root) / config.name,
+        dynamo_backend="inductor" if torch.cuda.is_available() else "no",  # measured slower on a CPU
+    )
+    try:
+        check_divides(config, accelerator.num_processes, accumulate)
+        path = Path(root) / config.name
+        if is_finished(path):
+            return Run(path)  # before any lock is touched: a shipped root may be read-only
+        with held(path, accelerator):
+            return Run(path) if is_finished(path) else Training(config, path, accelerator).run()
+    finally:
+        accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
+
+
+def is_finished(path: Path) -> bool:
+    return (path / "config.json").exists() and Run(path).finished
+
+
+def check_divides(config: Config, processes: int, accumulate: int) -> None:
+    parts = processes * accumulate
+    if config.batch_size % parts:
+        unit = math.lcm(parts, config.n_tasks)
+        nearest = nearest_multiple(config.batch_size, unit)
+        raise ValueError(
+            f"batch_size={config.batch_size} does not divide into {processes} processes × {accumulate} "
+            f"micro-batches; sizes that do are the multiples of {unit}, the nearest is {nearest}."
+        )
+
+
+@contextlib.contextmanager
+def held(path: Path, accelerator: Accelerator):
+    """Hold a run's folder against other trainers; the system lets go of a dead process's lock."""
+    lock = FileLock(path / "lock") if accelerator.is_main_process else contextlib.nullcontext()
+    holder = path / "holder.json"
+    if accelerator.is_main_process:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{path.name} is being trained by {holder.read_text()}; waiting for it.", flush=True)
+            lock.acquire()
+        runs.write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
+    accelerator.wait_for_everyone()
+    try:
+        yield
+    finally:
+        if accelerator.is_main_process:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+
+class Training:
+    """One pass through the loop: the state that a step changes, and how it is saved and restored."""
+
+    def __init__(self, config: Config, path: Path, accelerator: Accelerator):
+        self.config, self.path, self.accelerator = config, path, accelerator
+        self.data = Data(config, accelerator.device)
+        model = Transformer(config).init_weights(torch.Generator().manual_seed(config.seed))
+        self.model, *self.optimizers = accelerator.prepare(model, *make_optimizers(config, model))
+        self.weights = accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        self.sets = {
+            name: tokens[accelerator.process_index :: accelerator.num_processes]
+            for name, tokens in self.data.evaluation_sets().items()
+        }
+        self.sizes = {name: len(tokens) for name, tokens in self.data.evaluation_sets().items()}
+        self.step = 0
+        self.loss_sum = torch.zeros(
+            (), dtype=torch.float64, device=accelerator.device
+        )  # since last evaluation
+        self.bad_step = torch.full(
+            (), math.inf, device=accelerator.device
+        )  # the first with a loss not finite
+        self.rows: list[dict[str, float]] = []
+        self.shots: dict[str, list[Tensor]] = {name: [] for name in SETS}
+        self.seconds = 0.0
+        self.sessions: list[int] = []  # number of processes of each session
+
+    def run(self) -> Run:
+        config, main = self.config, self.accelerator.is_main_process
+        self.begin()
+        keep = checkpoint_steps(config)
+        started = time.monotonic() - self.seconds
+        bar = tqdm(
+            total=config.steps,
+            initial=self.step,
+            desc=config.name,
+            unit="step",
+            disable=not main,
+            mininterval=1,
+        )
+        with signals() as received, bar:
+            while True:
+                if self.step % config.eval_every == 0 or self.step == config.steps:
+                    self.check_finite()
+                    self.evaluate()
+                    bar.set_postfix(self.summary())
+                self.seconds = time.monotonic() - started
+                if self.step in keep and main:
+                    file = Run(self.path).checkpoint_file(self.step)
+                    runs.save_tensors(file, self.weights.state_dict(), config.name)
+                if self.step == config.steps:
+                    break
+                if stop := self.agree(received):
+                    self.save()
+                    raise KeyboardInterrupt(
+                        f"stopped by {signal.Signals(stop).name} at step {self.step} of {config.steps}; "
+                        "all is saved, and the same command continues."
+                    )
+                if self.step and self.step % config.checkpoint_every == 0:
+                    self.save()
+                self.update()
+                bar.update()
+        if main:
+            runs.write_atomically(self.path / "provenance.json", json.dumps(self.provenance(), indent=1))
+            (self.path / "resume.safetensors").unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        return Run(self.path)
+
+    def update(self) -> None:
+        """One optimizer step on the batch of this step, or on this process's share of it."""
+        accelerator, optimizers = self.accelerator, self.optimizers
+        factor = lr_factor(self.config, self.step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+        batch = self.data.batch(self.step).chunk(accelerator.num_processes)[accelerator.process_index]
+        for part in batch.chunk(accelerator.gradient_accumulation_steps):
+            with accelerator.accumulate(self.model):
+                loss = F.cross_entropy(self.model(part).flatten(0, 1), targets(part).flatten())
+                accelerator.backward(loss)
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            share = accelerator.num_processes * accelerator.gradient_accumulation_steps
+            self.loss_sum += loss.detach() / share
+            # kept on the device: reading it every step would stall the GPU
+            self.bad_step = torch.where(
+                loss.isfinite() | (self.bad_step < math.inf), self.bad_step, self.step
+            )
+        self.step += 1
+
+    def evaluate(self) -> None:
+        """Score the four sets, add a row to the metrics, and write them."""
+        row = {
+            "step": self.step,
+            "lr": self.config.lr * lr_factor(self.config, min(self.step, self.config.steps)),
+        }
+        since = self.step - self.rows[-1]["step"] if self.rows else 0
+        total = float(self.accelerator.reduce(self.loss_sum, "sum"))
+        row["train_loss"] = total / since if since else math.nan
+        self.loss_sum.zero_()
+        for name, tokens in self.sets.items():
+            with self.accelerator.autocast():
+                sums = score_sums(self.weights, tokens, self.config.batch_size)
+            loss, accuracy = self.accelerator.reduce(sums, "sum").cpu() / self.sizes[name]
+            row |= {f"{name}_loss": float(loss.mean()), f"{name}_acc": float(accuracy[-1])}
+            self.shots[name].append(accuracy)
+        self.rows.append(row)
+        self.accelerator.log(row, step=self.step)
+        if self.accelerator.is_main_process:
+            shots = {name: torch.stack(curves) for name, curves in self.shots.items()}
+            runs.save_tensors(self.path / "shots.safetensors", shots, self.config.name)
+            runs.write_csv(self.path / "metrics.csv", self.rows)
+
+    def check_finite(self) -> None:
+        first = float(self.accelerator.gather(self.bad_step.reshape(1)).min())
+        if first < math.inf:
+            resume = "none" if not (self.path / "resume.safetensors").exists() else "the last good one"
+            raise FloatingPointError(
+                f"the loss is not finite since step {int(first)} of {self.config.name}; kept resume point: {resume}. "
+                "Lower lr or muon_lr, or lengthen warmup_steps."
+            )
+
+    def begin(self) -> None:
+        """Claim an empty folder, or take up what a former session left in it."""
+        if (self.path / "config.json").exists():
+            Run(self.path)  # refuses a folder that holds another config
+        elif self.accelerator.is_main_process:
+            runs.write_atomically(self.path / "config.json", json.dumps(self.config.to_dict(), indent=1))
+        if (self.path / "resume.safetensors").exists():
+            self.load()
+        self.sessions.append(self.accelerator.num_processes)
+        self.accelerator.init_trackers("modgrok", config={k: str(v) for k, v in asdict(self.config).items()})
+        self.accelerator.print(
+            f"training {self.config.name} on {self.accelerator.num_processes} process(es), "
+            f"{self.accelerator.device.type}, from step {self.step}",
+        )
+        self.accelerator.wait_for_everyone()
+
+    def save(self) -> None:
+        """Write everything that the next step depends on."""
+        self.check_finite()
+        loss_sum = self.accelerator.reduce(self.loss_sum, "sum")
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"model.{name}": tensor for name, tensor in self.weights.state_dict().items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in state.items()}
+        tensors["loss_sum"] = loss_sum
+        notes = {"step": self.step, "seconds": self.seconds, "sessions": self.sessions}
+        runs.save_tensors(self.path / "resume.safetensors", tensors, self.config.name, notes)
+
+    def load(self) -> None:
+        """The inverse of `save`; evaluations after the resume point are dropped, to be made again."""
+        tensors, notes = runs.load_state(self.path / "resume.safetensors", self.config.name)
+        self.weights.load_state_dict(
+            {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        )
+        for i, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                if name.startswith(f"optimizer.{i}."):
+                    index, key = name.split(".")[2:]
+                    state.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        if self.accelerator.is_main_process:  # sums of all processes are added at the next evaluation
+            self.loss_sum += tensors["loss_sum"].to(self.loss_sum.device)
+        self.step, self.seconds, self.sessions = notes["step"], notes["seconds"], notes["sessions"]
+        run = Run(self.path)
+        for i, step in enumerate(run.metrics["step"]):
+            if step < self.step or (step == self.step and self.step % self.config.eval_every == 0):
+                self.rows.append({name: values[i].item() for name, values in run.metrics.items()})
+                for name in SETS:
+                    self.shots[name].append(torch.from_numpy(run.shots[name][i]))
+
+    def agree(self, received: list[int]) -> int:
+        """The signal that any process was sent, or 0; asked of the others only now and then."""
+        mine = received[0] if received else 0
+        if self.accelerator.num_processes == 1:
+            return mine
+        if self.step % STOP_EVERY:
+            return 0
+        signal_number = torch.tensor([mine], device=self.accelerator.device)
+        return int(self.accelerator.gather(signal_number).max())
+
+    def summary(self) -> dict[str, str]:
+        row = self.rows[-1]
+        return {"loss": f"{row['train_loss']:.3f}"} | {name: f"{row[f'{name}_acc']:.2f}" for name in SETS}
+
+    def provenance(self) -> dict:
+        device = self.accelerator.device
+        return {
+            "seconds": round(self.seconds, 1),
+            "processes": self.sessions,
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "accelerate": accelerate.__version__,
+            "commit": commit(),
+        }
+
+
+def make_optimizers(config: Config, model: Transformer) -> list[torch.optim.Optimizer]:
+    """AdamW over everything, or Muon over block matrices and AdamW over the rest; no decay on LayerNorm."""
+    matrices = [w for w in model.blocks.parameters() if w.ndim == 2]
+    norms = [w for w in model.parameters() if w.ndim == 1]
+    decayed = [model.embed.weight] + (matrices if config.optimizer == "adamw" else [])
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": norms, "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=1e-8, fused=True)
+    ]
+    if config.optimizer == "muon":
+        decay = config.weight_decay * config.lr / config.muon_lr  # the same lr · weight_decay as AdamW's
+        optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def lr_factor(config: Config, step: int) -> float:
+    """Learning rate at a step in units of its peak: 1 % to 100 % during warm-up, then the schedule."""
+    if step < config.warmup_steps:
+        return 0.01 + 0.99 * step / config.warmup_steps
+    if config.lr_schedule == "constant":
+        return 1.0
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.55 + 0.45 * math.cos(math.pi * progress)
+
+
+def checkpoint_steps(config: Config) -> set[int]:
+    """The steps whose weights are kept: n_checkpoints, log-spaced, at evaluations, always the last."""
+    spaced = np.geomspace(min(config.eval_every, config.steps), config.steps, config.n_checkpoints)
+    rounded = {round(step / config.eval_every) * config.eval_every for step in spaced[:-1]}
+    return {step for step in rounded if 0 < step < config.steps} | {config.steps}
+
+
+@contextlib.contextmanager
+def signals():
+    """Collect SIGINT and SIGTERM instead of dying of them, so that a step ends before we stop."""
+    received: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    old = [signal.signal(kind, lambda number, frame: received.append(number)) for kind in kinds]
+    try:
+        yield received
+    finally:
+        for kind, handler in zip(kinds, old, strict=True):
+            signal.signal(kind, handler)
+
+
+def commit() -> str | None:
+    """The commit of this source tree, marked where files differ from it; None outside a checkout."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def obtain(
+    source: str, preset_name: str, root: str | Path = "runs", num_processes: int = 1, **overrides
+) -> Run:
+    """The run a notebook asks for by its parameters.
+
+    Args:
+        source: "shipped" finds a finished run under root; "train" makes sure it exists, training if need be.
+        preset_name, **overrides: name and fields of the config.
+        root: where runs are.
+        num_processes: training processes, one a GPU, or CPU processes where there is no GPU.
+
+    Raises:
+        ValueError: a parameter that is not allowed.
+        FileNotFoundError: source="shipped" and no such run; the message says how to train it.
+    """
+    if source not in ("shipped", "train"):
+        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
+    if isinstance(num_processes, bool) or not isinstance(num_processes, int) or num_processes < 1:
+        raise ValueError(f"num_processes={num_processes!r} is not allowed; choose 1 or more.")
+    config = preset(preset_name, **overrides)
+    if source == "shipped":
+        return runs.find_run(config, root)
+    if num_processes == 1:
+        return train(config, root)
+    check_divides(config, num_processes, 1)
+    launch = accelerate.notebook_launcher if torch.cuda.is_available() else accelerate.debug_launcher
+    launch(train, (config, root), num_processes=num_processes)
+    return runs.find_run(config, root)
