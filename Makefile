@@ -1,0 +1,39 @@
+# make book   the book, from nothing: environment, chapters, pages
+# make test   the tests and the style checks
+# make lock   write requirements.lock anew, from the newest versions that pyproject.toml allows
+# make clean  remove what was built; the environment and the runs stay
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: book test lock clean
+
+book: $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build book
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+test: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n $(JOBS)
+
+# The lock goes first, so that a CPU-only or another CUDA build of the same torch can stand in for it.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+# Without the system's own part of a version (torch 2.13.0+cpu): the lock serves every machine.
+lock:
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 -e ".[cli,book,sweep,test]"
+	echo "# Exact versions of everything, with every extra; written by: make lock" >requirements.lock
+	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' >>requirements.lock
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf _build book/*.ipynb

@@ -1,0 +1,45 @@
+"""Shared by all tests: the repository's root, and the real book, built once."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Book:
+    html: Path  # folder of the pages
+    log: str  # what the build printed
+
+
+def jupyter_book(root: Path, out: Path) -> subprocess.CompletedProcess:
+    """`jupyter-book build book` in `root`, with the pages in `out`; stdout holds stderr too."""
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [program, "build", "book", "--path-output", out]
+    return subprocess.run(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory) -> Book:
+    """The repository's book, every page made anew, by whichever test process comes first."""
+    from filelock import FileLock
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    out, log = shared / "book", shared / "book.log"
+    with FileLock(shared / "book.lock"):
+        if not log.exists():
+            made = jupyter_book(ROOT, out)
+            log.write_text(f"{made.stdout}\nexit status {made.returncode}")
+    text = log.read_text()
+    assert text.endswith("exit status 0"), text
+    return Book(out / "_build" / "html", text)

@@ -1,0 +1,169 @@
+import json
+import os
+import sys
+
+import nbformat
+import pytest
+from conftest import ROOT, jupyter_book
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from modgrok.book import ChapterError, build
+
+PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A repository with two chapters: `reads` names a folder of runs, `fails` raises for one parameter value."""
+    for folder in ("notebooks", "book", "modgrok", "runs/shown", "runs/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "runs/shown/metrics.csv").write_text("step\n1\n")
+    (tmp_path / "runs/other/metrics.csv").write_text("step\n1\n")
+    (tmp_path / "modgrok/__init__.py").write_text("")
+    write(tmp_path, "reads", 'root = "runs/shown"', "print(open(f'{root}/metrics.csv').read())")
+    write(
+        tmp_path,
+        "fails",
+        "mood = 1",
+        "'second'",
+        "if mood == 2:\n    raise ValueError('mood=2 is not allowed.')",
+    )
+    return tmp_path
+
+
+def write(house, name, parameters, *cells):
+    made = new_notebook(metadata={"kernelspec": PYTHON})
+    made.cells = [
+        new_markdown_cell(f"# {name}"),
+        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+    ]
+    made.cells += [new_code_cell(c) for c in cells]
+    nbformat.write(made, house / "notebooks" / f"{name}.ipynb")
+
+
+def run(house, **parameters) -> tuple[list[str], list[str]]:
+    lines = []
+    return build(house, house / "book", parameters, lines.append), lines
+
+
+def executed(house, name):
+    return nbformat.read(house / "book" / f"{name}.ipynb", as_version=4)
+
+
+def test_only_what_changed_is_executed_and_the_reason_said(house):
+    names, lines = run(house)
+    assert names == ["fails", "reads"] and "reads: not executed yet" in lines
+    assert "step\n1" in executed(house, "reads").cells[-1].outputs[0].text
+    before = {f.name: f.stat().st_mtime_ns for f in (house / "book").iterdir()}
+    assert run(house) == ([], [])
+    assert before == {f.name: f.stat().st_mtime_ns for f in (house / "book").iterdir()}
+
+    (house / "runs/other/metrics.csv").write_text("step\n2\n")
+    assert run(house) == ([], [])
+    (house / "runs/shown/metrics.csv").write_text("step\n2\n")
+    names, lines = run(house)
+    assert names == ["reads"] and lines[0] == "reads: runs/shown changed"
+    assert "step\n2" in executed(house, "reads").cells[-1].outputs[0].text
+
+    write(house, "fails", "mood = 1", "'edited'")
+    assert run(house)[0] == ["fails"]
+    (house / "modgrok/plots.py").write_text("new = True\n")
+    names, lines = run(house)
+    assert names == ["fails", "reads"] and lines[0] == "fails: modgrok/plots.py changed"
+    (house / "book/reads.ipynb").unlink()
+    assert run(house)[0] == ["reads"]
+
+
+def test_parameters_reach_the_chapters_that_declare_them_and_stay_off_the_page(house):
+    run(house)
+    assert run(house, root="runs/other", mood=3)[0] == ["fails", "reads"]
+    injected = executed(house, "reads").cells[2]
+    assert "runs/other" in injected.source and "remove-cell" in injected.metadata.tags
+    assert run(house, root="runs/other", mood=3)[0] == []
+    (house / "runs/other/metrics.csv").write_text("step\n2\n")
+    assert run(house, root="runs/other", mood=3)[0] == ["reads"]
+    with pytest.raises(ChapterError, match=r"^No notebook declares the parameter 'moood'\.$"):
+        run(house, moood=1)
+
+
+def test_a_failing_cell_is_named_and_nothing_of_it_is_kept(house):
+    run(house)
+    with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 4: ValueError: mood=2 is not allowed\.$"):
+        run(house, mood=2)
+    assert sorted(f.name for f in (house / "book").iterdir()) == ["fails.ipynb", "reads.ipynb"]
+    assert executed(house, "fails").cells[2].outputs  # the last good copy, still known to be stale
+    write(house, "fails", "mood = 1", "'second'", "1 / 0")
+    with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 4: ZeroDivisionError: division by zero$"):
+        run(house)
+
+
+def test_copies_of_removed_chapters_go_and_other_files_stay(house):
+    run(house)
+    (house / "notebooks/reads.ipynb").unlink()
+    nbformat.write(new_notebook(), house / "book/mine.ipynb")
+    run(house)
+    assert sorted(f.name for f in (house / "book").iterdir()) == ["fails.ipynb", "mine.ipynb"]
+
+
+def test_chapters_run_in_the_root_with_the_python_of_the_build(house, monkeypatch):
+    other = house / "kernels/kernels/python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text(
+        json.dumps({"argv": ["false"], "display_name": "x", "language": "python"})
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(house / "kernels"))
+    write(house, "reads", 'root = "runs/shown"', "import os, sys", "print(sys.executable, os.getcwd())")
+    run(house)
+    assert executed(house, "reads").cells[-1].outputs[0].text == f"{sys.executable} {house.resolve()}\n"
+
+
+def test_captions_become_numbered_figures(house):
+    cell = (
+        "import matplotlib.pyplot as plt\nfrom modgrok.widgets import show\n"
+        "show(plt.figure(), 'What to see.', name='fig-a')"
+    )
+    (house / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
+    (house / "modgrok").rmdir()
+    write(house, "reads", "seed = 0", cell)
+    run(house)
+    made = executed(house, "reads").cells[-1]
+    assert made.metadata.mystnb.figure == {
+        "caption": "What to see.",
+        "name": "fig-a",
+        "classes": "modgrok-figure",
+    }
+    assert len(made.outputs) == 1 and "modgrok-picture" in made.outputs[0].data["text/html"]
+
+
+def test_a_failed_build_ends_with_one_message(house):
+    write(house, "fails", "mood = 1", "raise ValueError('no such preset.')")
+    (house / "book/_toc.yml").write_text("format: jb-book\nroot: reads\nchapters: [{file: fails}]\n")
+    (house / "_config.yml").write_text("sphinx: {extra_extensions: [modgrok.book]}\n")
+    made = jupyter_book(house, house)
+    message = "The book was not built. fails.ipynb, cell 3: ValueError: no such preset."
+    assert made.returncode == 1 and made.stdout.rstrip().endswith(message)
+    assert "Traceback" not in made.stdout
+
+
+def test_the_book_builds_without_a_warning(book):
+    assert "warning" not in book.log.lower().replace("suppress_warnings", ""), book.log
+
+
+def test_a_second_build_changes_nothing(book):
+    def state(folder, pattern):
+        return {f: f.stat().st_mtime_ns for f in folder.rglob(pattern)}
+
+    before = state(book.html, "*.html"), state(ROOT / "book", "*.ipynb")
+    made = jupyter_book(ROOT, book.html.parent.parent)
+    assert "0 added, 0 changed, 0 removed" in made.stdout and "executing" not in made.stdout
+    assert "warning" not in made.stdout.lower().replace("suppress_warnings", "")
+    assert before == (state(book.html, "*.html"), state(ROOT / "book", "*.ipynb"))
+
+
+def test_pages_stay_small_and_name_no_machine(book):
+    for page in book.html.glob("*.html"):
+        assert page.stat().st_size < 5_000_000, f"{page.name} is {page.stat().st_size / 1e6:.1f} MB."
+    home = os.path.expanduser("~")
+    for copy in (book.html / "_sources").glob("*.ipynb"):
+        metadata = json.dumps(json.loads(copy.read_text())["metadata"])
+        assert str(ROOT) not in metadata and (home == "/" or home not in metadata)

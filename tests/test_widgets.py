@@ -1,0 +1,92 @@
+import io
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from modgrok import widgets
+
+
+def figure(label="x") -> Figure:
+    made = Figure(figsize=(4, 2))
+    made.subplots().set_title(label)
+    return made
+
+
+def links(slider) -> list:
+    """The stacks that a slider turns over."""
+    made = [
+        w for w in ipywidgets.Widget.get_manager_state()["state"].values() if w["model_name"] == "LinkModel"
+    ]
+    ends = [(m["state"]["source"], m["state"]["target"]) for m in made]
+    return [
+        t[0] for s, t in ends if s == [f"IPY_MODEL_{slider.model_id}", "index"] and t[1] == "selected_index"
+    ]
+
+
+def test_picture_is_a_small_described_webp_of_the_figures_size():
+    made = widgets.picture(figure(), "a title")
+    assert made.format == "webp" and made.tooltip == "a title"
+    assert (made.width, made.height) == ("384", "192")
+    assert Image.open(io.BytesIO(made.value)).size == (4 * widgets.DPI, 2 * widgets.DPI)
+    assert len(made.value) < 10_000
+
+
+def test_scrubber_links_its_slider_to_its_pictures():
+    slider, stack = widgets.scrubber(
+        (figure(i) for i in range(3)), [1, 10, 100], "step", start=1, alt="T"
+    ).children
+    assert slider.options == (("1", 0), ("10", 1), ("100", 2))
+    assert slider.index == stack.selected_index == 1
+    assert [p.tooltip for p in stack.children] == ["T (step 1)", "T (step 10)", "T (step 100)"]
+    assert links(slider) == [f"IPY_MODEL_{stack.model_id}"]
+
+
+def test_grid_links_one_slider_to_the_rows_and_one_to_the_columns():
+    made = widgets.grid(
+        [[figure(i + j) for j in range(3)] for i in range(2)],
+        (["a", "b"], [1, 2, 3]),
+        ("row", "column"),
+        (1, 2),
+    )
+    rows, columns, stack = made.children
+    assert stack.selected_index == 1 and [s.selected_index for s in stack.children] == [2, 2]
+    assert stack.children[1].children[0].tooltip == "row b, column 1"
+    assert links(rows) == [f"IPY_MODEL_{stack.model_id}"]
+    assert links(columns) == [f"IPY_MODEL_{s.model_id}" for s in stack.children]
+
+
+def test_tabs_hold_figures_and_widgets():
+    made = widgets.tabs({"one": figure(), "two": widgets.scrubber([figure()], ["a"])})
+    assert made.titles == ("one", "two") and made.selected_index == 0
+
+
+def test_pictures_and_labels_must_match():
+    with pytest.raises(ValueError, match=r"^2 pictures do not match 3 labels\.$"):
+        widgets.scrubber([figure(), figure()], [1, 2, 3])
+    with pytest.raises(ValueError, match=r"^3 pictures do not match 2 labels\.$"):
+        widgets.scrubber([figure(), figure(), figure()], [1, 2])
+
+
+def test_show_displays_svg_with_a_download_link_and_a_caption(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "display", lambda thing, metadata=None: shown.append((thing, metadata)))
+    widgets.show(figure(), 'Accuracy "by" shot.', name="fig-shots")
+    (picture, _), (caption, metadata) = shown
+    assert 'src="data:image/svg+xml;base64,' in picture.data and picture.data.count("base64") == 1
+    assert (
+        'alt="Accuracy &quot;by&quot; shot."' in picture.data and 'download="fig-shots.svg"' in picture.data
+    )
+    assert caption.data == 'Accuracy "by" shot.' and metadata == {"modgrok_figure": "fig-shots"}
+
+
+def test_a_shown_figure_is_closed_and_reproducible():
+    texts = []
+    for _ in range(2):
+        made, axes = plt.subplots()
+        axes.plot([1, 2], clip_on=True)
+        texts.append(widgets._figure_html(made, "", "a"))
+        assert not plt.fignum_exists(made.number)
+    assert texts[0] == texts[1]
