@@ -8,7 +8,7 @@ from typing import Annotated
 
 from modgrok import runs
 from modgrok.config import PRESETS, SETS, preset
-from modgrok.train import train
+from modgrok.train import import_authors, train
 
 try:
     import tyro
@@ -47,6 +47,37 @@ def train_command(
     run = train(config, root, accumulate, log_with)
     if os.environ.get("RANK", "0") == "0":
         print(f"finished: {run.path}")
+
+
+@app.command(name="import-authors")
+def import_authors_command(
+    file: tyro.conf.Positional[Path],
+    root: Path = Path("runs"),
+    n_head: int = 4,
+    p: int | None = None,
+    n_tasks: int | None = None,
+    alpha: float | None = None,
+    batch_size: int | None = None,
+    eval_batches: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Make a run of one of the authors' public checkpoints, for every chapter to use.
+
+    Args:
+        file: the `.pth` file.
+        root: folder that will hold the run.
+        n_head: attention heads.
+        p: modulus, by default the number of embedding rows less 18.
+        n_tasks: pre-training tasks; this and the next two by default those of the public checkpoint of that depth.
+        alpha: fraction of the pairs used in training.
+        batch_size: sequences a step.
+        eval_batches: evaluation sequences of each set, in units of batch_size.
+        seed: of our split of tasks and inputs; the authors' own is not in the file.
+    """
+    fields = {"n_tasks": n_tasks, "alpha": alpha, "batch_size": batch_size, "eval_batches": eval_batches}
+    given = {name: value for name, value in fields.items() if value is not None}
+    run = import_authors(file, root, n_head, p, seed=seed, **given)
+    print(f"imported: {run.path}")
 
 
 @app.command(name="runs")

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -50,24 +51,68 @@ def train(config: Config, root: str | Path = "runs", accumulate: int = 1, log_wi
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, the same call continues.
         OSError: the disk is full; what was saved before is whole.
     """
-    AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=accumulate,
-        log_with=log_with,
-        project_dir=Path(root) / config.name,
-        dynamo_backend="inductor" if torch.cuda.is_available() else "no",  # measured slower on a CPU
-    )
+    path = Path(root) / config.name
+    accelerator = make_accelerator(config, path, accumulate, log_with)
     try:
         check_divides(config, accelerator.num_processes, accumulate)
-        path = Path(root) / config.name
-        if is_finished(path):
+        done = torch.tensor([is_finished(path)], dtype=torch.int, device=accelerator.device)
+        if accelerator.gather(done).all():  # all, lest one process goes ahead while another one waits for it
             return Run(path)  # before any lock is touched: a shipped root may be read-only
         with held(path, accelerator):
             return Run(path) if is_finished(path) else Training(config, path, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
+
+
+def import_authors(
+    file: str | Path, root: str | Path = "runs", n_head: int = 4, p: int | None = None, **fields
+) -> Run:
+    """Make a finished run of one of the authors' checkpoints: its weights, scored on our four sets.
+
+    Which tasks and inputs the authors trained on is not in the file. The run draws its own, so what its
+    metrics call id and ood, training and test, is our split; its provenance says so.
+
+    Args:
+        file: the `.pth` file.
+        root: folder that will hold the run; it takes the place of a training run of the same config.
+        n_head, p, **fields: see `Transformer.from_authors`.
+
+    Raises:
+        ValueError: the file does not fit, or the folder holds a run that is not of this file.
+    """
+    model = Transformer.from_authors(file, n_head, p, **fields)
+    config, path = model.config, Path(root) / model.config.name
+    digest = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+    accelerator = make_accelerator(config, path)
+    with held(path, accelerator):
+        if is_finished(path) and Run(path).provenance.get("file") == digest:
+            return Run(path)
+        if is_finished(path) or any(path.glob("*.safetensors")):
+            raise ValueError(f"{path} holds a run that is not of {file}; remove it or choose another root.")
+        training = Training(config, path, accelerator)
+        training.weights.load_state_dict(model.state_dict())
+        training.step = config.steps  # nothing left but to evaluate and to keep
+        training.origin = {
+            "source": "authors' checkpoint",
+            "file": digest,
+            "note": "the split into tasks and inputs behind the metrics is ours, not the authors'; "
+            "seconds are those of the evaluation",
+        }
+        return training.run()
+
+
+def make_accelerator(
+    config: Config, path: Path, accumulate: int = 1, log_with: str | None = None
+) -> Accelerator:
+    AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=accumulate,
+        log_with=log_with,
+        project_dir=path,
+        dynamo_backend="inductor" if torch.cuda.is_available() else "no",  # measured slower on a CPU
+    )
 
 
 def is_finished(path: Path) -> bool:
@@ -88,23 +133,28 @@ def check_divides(config: Config, processes: int, accumulate: int) -> None:
 @contextlib.contextmanager
 def held(path: Path, accelerator: Accelerator):
     """Hold a run's folder against other trainers; the system lets go of a dead process's lock."""
-    lock = FileLock(path / "lock") if accelerator.is_main_process else contextlib.nullcontext()
-    holder = path / "holder.json"
-    if accelerator.is_main_process:
-        path.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"{path.name} is being trained by {holder.read_text()}; waiting for it.", flush=True)
-            lock.acquire()
-        runs.write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
-    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield
+        return
+    holder = path / "holder"
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / "lock")
     try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = "another process"
+        with contextlib.suppress(FileNotFoundError):  # it has only just come, or is about to go
+            who = holder.read_text()
+        print(f"{path.name} is being trained by {who}; waiting for it.", flush=True)
+        lock.acquire()
+    try:
+        runs.write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
+        accelerator.wait_for_everyone()
         yield
     finally:
-        if accelerator.is_main_process:
-            holder.unlink(missing_ok=True)
-            lock.release()
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 class Training:
@@ -116,11 +166,12 @@ class Training:
         model = Transformer(config).init_weights(torch.Generator().manual_seed(config.seed))
         self.model, *self.optimizers = accelerator.prepare(model, *make_optimizers(config, model))
         self.weights = accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        whole = self.data.evaluation_sets()
+        self.sizes = {name: len(tokens) for name, tokens in whole.items()}
         self.sets = {
             name: tokens[accelerator.process_index :: accelerator.num_processes]
-            for name, tokens in self.data.evaluation_sets().items()
+            for name, tokens in whole.items()
         }
-        self.sizes = {name: len(tokens) for name, tokens in self.data.evaluation_sets().items()}
         self.step = 0
         self.loss_sum = torch.zeros(
             (), dtype=torch.float64, device=accelerator.device
@@ -132,6 +183,7 @@ class Training:
         self.shots: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.seconds = 0.0
         self.sessions: list[int] = []  # number of processes of each session
+        self.origin: dict[str, str] = {}  # of weights that were not trained here
 
     def run(self) -> Run:
         config, main = self.config, self.accelerator.is_main_process
@@ -148,7 +200,8 @@ class Training:
         )
         with signals() as received, bar:
             while True:
-                if self.step % config.eval_every == 0 or self.step == config.steps:
+                due = self.step % config.eval_every == 0 or self.step == config.steps
+                if due and not (self.rows and self.rows[-1]["step"] == self.step):  # made before a resume
                     self.check_finite()
                     self.evaluate()
                     bar.set_postfix(self.summary())
@@ -181,8 +234,7 @@ class Training:
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-        batch = self.data.batch(self.step).chunk(accelerator.num_processes)[accelerator.process_index]
-        for part in batch.chunk(accelerator.gradient_accumulation_steps):
+        for part in self.share().chunk(accelerator.gradient_accumulation_steps):
             with accelerator.accumulate(self.model):
                 loss = F.cross_entropy(self.model(part).flatten(0, 1), targets(part).flatten())
                 accelerator.backward(loss)
@@ -196,6 +248,11 @@ class Training:
                 loss.isfinite() | (self.bad_step < math.inf), self.bad_step, self.step
             )
         self.step += 1
+
+    def share(self) -> Tensor:
+        """This process's part of the batch of this step."""
+        parts = self.data.batch(self.step).chunk(self.accelerator.num_processes)
+        return parts[self.accelerator.process_index]
 
     def evaluate(self) -> None:
         """Score the four sets, add a row to the metrics, and write them."""
@@ -221,7 +278,12 @@ class Training:
             runs.write_csv(self.path / "metrics.csv", self.rows)
 
     def check_finite(self) -> None:
-        first = float(self.accelerator.gather(self.bad_step.reshape(1)).min())
+        """Stop if a loss so far was not finite, or the next will not be: such weights are not worth keeping."""
+        share = self.share()
+        with self.accelerator.autocast():
+            ahead = score_sums(self.weights, share, len(share) // self.accelerator.gradient_accumulation_steps)
+        bad_step = torch.where(ahead.isfinite().all() | (self.bad_step < math.inf), self.bad_step, self.step)
+        first = float(self.accelerator.gather(bad_step.reshape(1)).min())
         if first < math.inf:
             resume = "none" if not (self.path / "resume.safetensors").exists() else "the last good one"
             raise FloatingPointError(
@@ -233,6 +295,8 @@ class Training:
         """Claim an empty folder, or take up what a former session left in it."""
         if (self.path / "config.json").exists():
             Run(self.path)  # refuses a folder that holds another config
+            for leftover in self.path.rglob(".part-*") if self.accelerator.is_main_process else ():
+                leftover.unlink()  # of a process that was killed while it wrote
         elif self.accelerator.is_main_process:
             runs.write_atomically(self.path / "config.json", json.dumps(self.config.to_dict(), indent=1))
         if (self.path / "resume.safetensors").exists():
@@ -240,7 +304,7 @@ class Training:
         self.sessions.append(self.accelerator.num_processes)
         self.accelerator.init_trackers("modgrok", config={k: str(v) for k, v in asdict(self.config).items()})
         self.accelerator.print(
-            f"training {self.config.name} on {self.accelerator.num_processes} process(es), "
+            f"{'importing' if self.origin else 'training'} {self.config.name} on {self.accelerator.num_processes} process(es), "
             f"{self.accelerator.device.type}, from step {self.step}",
         )
         self.accelerator.wait_for_everyone()
@@ -260,7 +324,11 @@ class Training:
         runs.save_tensors(self.path / "resume.safetensors", tensors, self.config.name, notes)
 
     def load(self) -> None:
-        """The inverse of `save`; evaluations after the resume point are dropped, to be made again."""
+        """The inverse of `save`; evaluations after the resume point are dropped, to be made again.
+
+        Raises:
+            ValueError: a file that is damaged or does not belong, or a table that ends before the resume point.
+        """
         tensors, notes = runs.load_state(self.path / "resume.safetensors", self.config.name)
         self.weights.load_state_dict(
             {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
@@ -275,12 +343,17 @@ class Training:
         if self.accelerator.is_main_process:  # sums of all processes are added at the next evaluation
             self.loss_sum += tensors["loss_sum"].to(self.loss_sum.device)
         self.step, self.seconds, self.sessions = notes["step"], notes["seconds"], notes["sessions"]
-        run = Run(self.path)
-        for i, step in enumerate(run.metrics["step"]):
-            if step < self.step or (step == self.step and self.step % self.config.eval_every == 0):
-                self.rows.append({name: values[i].item() for name, values in run.metrics.items()})
-                for name in SETS:
-                    self.shots[name].append(torch.from_numpy(run.shots[name][i]))
+        run, n = Run(self.path), self.step // self.config.eval_every + 1  # evaluations up to here
+        enough = min(len(curves) for curves in run.shots.values()) >= n
+        if not enough or list(run.metrics["step"][:n]) != list(range(0, self.step + 1, self.config.eval_every)):
+            raise ValueError(
+                f"{self.path} was edited: its metrics do not reach step {self.step}, where its resume point "
+                "stands; restore them, or remove resume.safetensors to start over."
+            )
+        for i in range(n):
+            self.rows.append({name: values[i].item() for name, values in run.metrics.items()})
+            for name in SETS:
+                self.shots[name].append(torch.from_numpy(run.shots[name][i]))
 
     def agree(self, received: list[int]) -> int:
         """The signal that any process was sent, or 0; asked of the others only now and then."""
@@ -309,7 +382,7 @@ class Training:
             "numpy": np.__version__,
             "accelerate": accelerate.__version__,
             "commit": commit(),
-        }
+        } | self.origin
 
 
 def make_optimizers(config: Config, model: Transformer) -> list[torch.optim.Optimizer]:
