@@ -281,7 +281,8 @@ class Training:
         """Stop if a loss so far was not finite, or the next will not be: such weights are not worth keeping."""
         share = self.share()
         with self.accelerator.autocast():
-            ahead = score_sums(self.weights, share, len(share) // self.accelerator.gradient_accumulation_steps)
+            micro = len(share) // self.accelerator.gradient_accumulation_steps
+            ahead = score_sums(self.weights, share, micro)
         bad_step = torch.where(ahead.isfinite().all() | (self.bad_step < math.inf), self.bad_step, self.step)
         first = float(self.accelerator.gather(bad_step.reshape(1)).min())
         if first < math.inf:
@@ -304,8 +305,8 @@ class Training:
         self.sessions.append(self.accelerator.num_processes)
         self.accelerator.init_trackers("modgrok", config={k: str(v) for k, v in asdict(self.config).items()})
         self.accelerator.print(
-            f"{'importing' if self.origin else 'training'} {self.config.name} on {self.accelerator.num_processes} process(es), "
-            f"{self.accelerator.device.type}, from step {self.step}",
+            f"{'importing' if self.origin else 'training'} {self.config.name} "
+            f"on {self.accelerator.num_processes} process(es), {self.accelerator.device.type}, from step {self.step}",
         )
         self.accelerator.wait_for_everyone()
 
@@ -344,8 +345,8 @@ class Training:
             self.loss_sum += tensors["loss_sum"].to(self.loss_sum.device)
         self.step, self.seconds, self.sessions = notes["step"], notes["seconds"], notes["sessions"]
         run, n = Run(self.path), self.step // self.config.eval_every + 1  # evaluations up to here
-        enough = min(len(curves) for curves in run.shots.values()) >= n
-        if not enough or list(run.metrics["step"][:n]) != list(range(0, self.step + 1, self.config.eval_every)):
+        expected = np.arange(n) * self.config.eval_every
+        if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.shots.values())) < n:
             raise ValueError(
                 f"{self.path} was edited: its metrics do not reach step {self.step}, where its resume point "
                 "stands; restore them, or remove resume.safetensors to start over."
