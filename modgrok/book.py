@@ -90,7 +90,7 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores, len(todo))
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
-    say(f"executing {len(todo)} notebooks, {workers} at a time with {threads} threads each")
+    say(f"executing {len(todo)} of the chapters, {workers} at a time (threads each: {threads})")
     start, done = time.perf_counter(), 0
     # Processes, not threads: papermill changes the working directory of the process it runs in.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -104,6 +104,7 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
                 done += 1
                 say(f"[{done}/{len(todo)}] {jobs[job].stem} ({time.perf_counter() - start:.0f} s)")
         except BaseException:
+            say("stopping: chapters that are running are finished first")
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 

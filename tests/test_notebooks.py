@@ -33,8 +33,10 @@ def test_source_is_stripped_and_has_the_common_parameters(notebook):
     for cell in cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None, "strip it: nbstripout"
     assert cells[0].source.startswith("# "), "the first cell is the chapter's title"
-    declared = papermill.inspect_notebook(str(notebook))
-    assert {"source", "preset", "root", "seed", "num_processes"} <= set(declared)
+    declared = set(papermill.inspect_notebook(str(notebook)))
+    assert {"preset", "seed"} <= declared
+    if "source" in declared:  # a chapter that shows trained models
+        assert {"root", "num_processes"} <= declared
     for cell in cells:
         if cell.cell_type == "code":
             code = "\n".join(line for line in cell.source.splitlines() if not line.startswith(("%", "!")))
@@ -51,6 +53,8 @@ def test_trains_from_nothing_and_draws(notebook, tmp_path):
 @each
 @pytest.mark.parametrize(("name", "allowed"), [("preset", "smoke"), ("source", "shipped")])
 def test_a_wrong_value_stops_with_one_sentence(notebook, tmp_path, name, allowed):
+    if name not in papermill.inspect_notebook(str(notebook)):
+        pytest.skip(f"{notebook.name} has no parameter {name}")
     made = run(notebook, tmp_path / "out.ipynb", **{name: "nope"})
     message = made.stdout.strip().splitlines()[-1]
     assert made.returncode != 0
