@@ -1,14 +1,16 @@
 """The command line: `python -m modgrok --help`."""
 
+import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from modgrok import runs
+from modgrok import bench, runs
 from modgrok.config import PRESETS, SETS, preset
-from modgrok.train import import_authors, train
+from modgrok.sweep import SWEEPS, Sweep, grid, parse_values, sweep
+from modgrok.train import environment, import_authors, train
 
 try:
     import tyro
@@ -49,6 +51,44 @@ def train_command(
         print(f"finished: {run.path}")
 
 
+@app.command(name="sweep")
+def sweep_command(
+    name: tyro.conf.Positional[str],
+    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    seeds: str | None = None,
+    root: Path = Path("runs"),
+    jobs: int = 2,
+    cluster: Literal["local", "slurm"] = "local",
+    gpus: int = 0,
+    partition: str | None = None,
+    minutes: int = 24 * 60,
+    slurm: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+) -> None:
+    """Train every combination of some values, several at once; finished ones are skipped.
+
+    Args:
+        name: a preset, or a named sweep, whose own values --vary and --seeds replace.
+        vary: a field and its values, such as n_tasks=4,8,16; can be given several times.
+        seeds: such as 1,2,3; by default 0.
+        root: folder that holds runs.
+        jobs: how many train at once; locally they share out the CPU cores.
+        cluster: this machine, or SLURM.
+        gpus: GPUs, and processes, of each run; 0 trains on the CPU.
+        partition: of SLURM.
+        minutes: time limit of a SLURM job; one that reaches it is requeued and goes on.
+        slurm: another option of sbatch, such as account=lab; can be given several times.
+    """
+    chosen = SWEEPS.get(name, Sweep(name, {}))
+    values = chosen.vary | dict(parse_values(text) for text in vary)
+    configs = grid(chosen.preset, values, parse_values(f"seed={seeds}")[1] if seeds else chosen.seeds)
+    options = dict(text.split("=", 1) if "=" in text else (text, True) for text in slurm)
+    results = sweep(configs, root, jobs, cluster, gpus, partition, minutes, options)
+    if failed := [result for result in results if result.error]:
+        sys.exit(
+            f"modgrok: {len(failed)} of {len(results)} points failed; the same command tries them again."
+        )
+
+
 @app.command(name="import-authors")
 def import_authors_command(
     file: tyro.conf.Positional[Path],
@@ -80,6 +120,19 @@ def import_authors_command(
     print(f"imported: {run.path}")
 
 
+@app.command(name="bench")
+def bench_command(out: Path = Path("bench.json"), repetitions: int = 7) -> None:
+    """Time each shortcut against the plain computation, and two processes against one.
+
+    Args:
+        out: where the figures go as JSON, with the versions they hold for.
+        repetitions: timed pairs of each row; medians are reported.
+    """
+    rows = bench.bench(repetitions)
+    print(bench.table(rows))
+    runs.write_atomically(out, json.dumps({"rows": rows, "environment": environment()}, indent=1))
+
+
 @app.command(name="runs")
 def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)) -> None:
     """List the runs under some folders: steps done, minutes, and last-shot accuracy on the four sets.
@@ -105,7 +158,7 @@ def main() -> None:
     """Run a command; every expected failure is one sentence and an exit status."""
     try:
         app.cli(prog="modgrok", config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagConversionOff))
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"modgrok: {error}")
     except KeyboardInterrupt as stop:
         print(f"modgrok: {stop}", file=sys.stderr)

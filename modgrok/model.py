@@ -311,6 +311,17 @@ def _rope_base(frequencies: dict[str, Tensor]) -> float:
     return base
 
 
+def flops_per_step(config: Config) -> float:
+    """Floating-point operations of one training step of the plain model, every position computed.
+
+    6·B·T·(12·depth·C² + p·C) for the matrices, forward and backward, and 6·B·T²·depth·C for causal attention.
+    """
+    c = config
+    T = 3 * c.n_examples - 1
+    matrices = 12 * c.depth * c.n_embd**2 + c.p * c.n_embd
+    return 6.0 * c.batch_size * T * (matrices + T * c.depth * c.n_embd)
+
+
 def rope_table(length: int, width: int, base: float) -> Tensor:
     """Cosine and sine of every position's rotation angles, (2, length, width / 2)."""
     angles = torch.outer(torch.arange(length).double(), base ** (-torch.arange(0, width, 2).double() / width))
@@ -321,7 +332,7 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Turn each pair of neighbouring coordinates of x (…, T, D) by its angle; rope (2, …, T, D/2)."""
     cos, sin = rope
     even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(x)
 
 
 def attend(

@@ -29,7 +29,7 @@ from modgrok import runs
 from modgrok.config import SETS, Config, nearest_multiple, preset
 from modgrok.data import Data
 from modgrok.evaluate import score_sums, targets
-from modgrok.model import Transformer
+from modgrok.model import Transformer, flops_per_step
 from modgrok.runs import Run
 
 STOP_EVERY = 20
@@ -204,7 +204,7 @@ class Training:
                 if due and not (self.rows and self.rows[-1]["step"] == self.step):  # made before a resume
                     self.check_finite()
                     self.evaluate()
-                    bar.set_postfix(self.summary())
+                    bar.set_postfix(self.summary(bar.format_dict["rate"]))
                 self.seconds = time.monotonic() - started
                 if self.step in keep and main:
                     file = Run(self.path).checkpoint_file(self.step)
@@ -366,24 +366,45 @@ class Training:
         signal_number = torch.tensor([mine], device=self.accelerator.device)
         return int(self.accelerator.gather(signal_number).max())
 
-    def summary(self) -> dict[str, str]:
+    def summary(self, speed: float | None) -> dict[str, str]:
+        """What the progress bar shows; speed in steps/s."""
         row = self.rows[-1]
-        return {"loss": f"{row['train_loss']:.3f}"} | {name: f"{row[f'{name}_acc']:.2f}" for name in SETS}
+        peak = peak_flops()
+        use = {"MFU": f"{speed * flops_per_step(self.config) / peak:.0%}"} if speed and peak else {}
+        return (
+            use | {"loss": f"{row['train_loss']:.3f}"} | {name: f"{row[f'{name}_acc']:.2f}" for name in SETS}
+        )
 
     def provenance(self) -> dict:
-        device = self.accelerator.device
-        return {
-            "seconds": round(self.seconds, 1),
-            "processes": self.sessions,
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "accelerate": accelerate.__version__,
-            "commit": commit(),
-        } | self.origin
+        return (
+            {
+                "seconds": round(self.seconds, 1),
+                "processes": self.sessions,
+            }
+            | environment()
+            | self.origin
+        )
+
+
+def environment() -> dict[str, str | int | None]:
+    """What a measurement depends on besides its config: device, threads, versions and commit."""
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "accelerate": accelerate.__version__,
+        "commit": commit(),
+    }
+
+
+def peak_flops() -> float | None:
+    """Dense bf16 operations a second of the GPU in use, by its data sheet; None for others and for CPUs."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    peaks = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
+    return next((peak for kind, peak in peaks.items() if kind in name), None)
 
 
 def make_optimizers(config: Config, model: Transformer) -> list[torch.optim.Optimizer]:
