@@ -25,6 +25,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
@@ -225,6 +226,7 @@ def setup(app) -> dict:
     """Run papermill before Sphinx looks for its sources, and write formulas as MathML."""
     app.add_config_value("modgrok_parameters", {}, "")
     app.connect("config-inited", _before_sphinx, priority=1)
+    app.add_post_transform(KeepPunctuation)
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_display_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -244,6 +246,20 @@ def _before_sphinx(app, config) -> None:
         sys.exit(f"The book was not built. {error}")
 
 
+class KeepPunctuation(SphinxPostTransform):
+    """Browsers break lines between a formula and the full stop after it, unless one element holds both."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **kwargs) -> None:
+        for formula in list(self.document.findall(nodes.math)):
+            rest = formula.parent[formula.parent.index(formula) + 1 :]
+            if rest and isinstance(rest[0], nodes.Text) and rest[0].startswith(tuple(",.;:!?)")):
+                formula["punctuation"] = rest[0][0]
+                formula.parent.replace(rest[0], nodes.Text(rest[0][1:]))
+
+
 def _mathml(self, node, as_block: bool) -> str:
     # Browsers draw MathML themselves: no script, no fonts to fetch, no reflow, and readable by screen readers.
     try:
@@ -254,7 +270,8 @@ def _mathml(self, node, as_block: bool) -> str:
 
 
 def _inline_formula(self, node) -> None:
-    self.body.append(f'<span class="math notranslate nohighlight">{_mathml(self, node, False)}</span>')
+    self.body.append(f'<span class="math notranslate nohighlight">{_mathml(self, node, False)}')
+    self.body.append(f"{node.get('punctuation', '')}</span>")
     raise nodes.SkipNode
 
 

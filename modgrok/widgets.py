@@ -88,7 +88,8 @@ def grid(
     alt: str = "",
 ) -> VBox:
     """Two sliders over a table of pictures: `pictures[i][j]` is shown at `labels[0][i]`, `labels[1][j]`."""
-    sliders = [_slider(*of) for of in zip(labels, descriptions, start, strict=True)]
+    width = f"{max(map(len, descriptions)) * 0.55 + 0.5:.1f}em"  # the sliders start below each other
+    sliders = [_slider(*of, width) for of in zip(labels, descriptions, start, strict=True)]
     rows = []
     for row in pictures:
         where = f"{descriptions[0]} {labels[0][len(rows)]}, {descriptions[1]}"
@@ -112,11 +113,11 @@ def _pages(pictures: Iterable, labels: Sequence, alt: str, description: str) -> 
     return pages
 
 
-def _slider(labels: Sequence, description: str, start: int) -> SelectionSlider:
+def _slider(labels: Sequence, description: str, start: int, width: str = "initial") -> SelectionSlider:
     options = [(str(label), i) for i, label in enumerate(labels)]
     return SelectionSlider(
         options=options, index=start, description=description,
-        style={"description_width": "initial"}, layout=Layout(width="100%", max_width="36rem"),
+        style={"description_width": width}, layout=Layout(width="100%", max_width="36rem"),
     )  # fmt: skip
 
 

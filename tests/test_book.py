@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import sys
 
 import nbformat
@@ -155,6 +156,17 @@ def test_a_second_build_changes_nothing(book):
     assert "0 added, 0 changed, 0 removed" in made.stdout and "executing" not in made.stdout
     assert "warning" not in made.stdout.lower().replace("suppress_warnings", "")
     assert before == (state(book.html, "*.html"), state(ROOT / "book", "*.ipynb"))
+
+
+def test_formulas_are_mathml_and_keep_their_punctuation(book):
+    for page in book.html.glob("*.html"):
+        text = page.read_text()
+        assert "mathjax" not in text.lower()
+        assert not re.search(r"</math></span>[.,;]", text), page.name
+    assert (
+        '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">'
+        in (book.html / "intro.html").read_text()
+    )
 
 
 def test_pages_stay_small_and_name_no_machine(book):
