@@ -59,7 +59,7 @@ def sweep_command(
     root: Path = Path("runs"),
     jobs: int = 2,
     cluster: Literal["local", "slurm"] = "local",
-    gpus: int = 0,
+    gpus: int | None = None,
     partition: str | None = None,
     minutes: int = 24 * 60,
     slurm: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
@@ -73,7 +73,7 @@ def sweep_command(
         root: folder that holds runs.
         jobs: how many train at once; locally they share out the CPU cores.
         cluster: this machine, or SLURM.
-        gpus: GPUs, and processes, of each run; 0 trains on the CPU.
+        gpus: GPUs, and processes, of each run; 0 trains on the CPU. By default 1 if this machine has one, else 0.
         partition: of SLURM.
         minutes: time limit of a SLURM job; one that reaches it is requeued and goes on.
         slurm: another option of sbatch, such as account=lab; can be given several times.

@@ -135,7 +135,7 @@ def sweep(
     root: str | Path = "runs",
     jobs: int = 2,
     cluster: Literal["local", "slurm"] = "local",
-    gpus: int = 0,
+    gpus: int | None = None,
     partition: str | None = None,
     minutes: int = 24 * 60,
     slurm: Mapping[str, Any] | None = None,
@@ -147,9 +147,9 @@ def sweep(
     Args:
         configs: what to train, such as a `grid`.
         root: folder that holds runs; on a cluster, one that all nodes share.
-        jobs: how many run at once. Local ones share out the CPU cores, and the GPUs if gpus > 0.
+        jobs: how many run at once. Local ones share out this machine's CPU cores and GPUs.
         cluster: "local" for processes on this machine, "slurm" for an array of jobs.
-        gpus: GPUs, and processes, of each run; 0 trains on the CPU.
+        gpus: GPUs, and processes, of each run; 0 trains on the CPU. By default 1 if this machine has one, else 0.
         partition, minutes: SLURM's partition and time limit; a job that reaches it is requeued and resumes.
         slurm: other options of sbatch, such as {"account": "lab", "cpus_per_task": 8, "mem": "16GB"}.
 
@@ -163,6 +163,7 @@ def sweep(
     """
     if cluster not in ("local", "slurm"):
         raise ValueError(f'cluster={cluster!r} is not allowed; choose "local" or "slurm".')
+    gpus = int(torch.cuda.is_available()) if gpus is None else gpus
     for name, value, least in (("jobs", jobs, 1), ("gpus", gpus, 0), ("minutes", minutes, 1)):
         if value < least:
             raise ValueError(f"{name}={value} is not allowed; choose {least} or more.")

@@ -14,7 +14,17 @@ import torch
 from modgrok.__main__ import main
 from modgrok.config import Config, preset
 from modgrok.runs import Run
-from modgrok.sweep import NO_LIMIT, SWEEPS, Point, _error, grid, parse_values, slurm_executor, sweep
+from modgrok.sweep import (
+    NO_LIMIT,
+    SWEEPS,
+    Point,
+    _error,
+    _local_submit,
+    grid,
+    parse_values,
+    slurm_executor,
+    sweep,
+)
 from modgrok.train import train
 
 pytest.importorskip("submitit")
@@ -206,6 +216,18 @@ def test_the_script_for_runs_on_several_gpus(tmp_path, slurm):
     script = executor._make_submission_file_text("python train.py", "uid")
     assert "#SBATCH --gpus-per-node=8\n" in script and "#SBATCH --ntasks-per-node=8\n" in script
     assert "--partition" not in script
+
+
+def test_local_jobs_share_out_the_gpus(tmp_path, monkeypatch):
+    import submitit
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(submitit.LocalExecutor, "submit", lambda self, point: self.parameters["visible_gpus"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [_local_submit(tmp_path, gpus=1)(None, slot) for slot in range(3)] == [[0], [1], [0]]
+    assert _local_submit(tmp_path, gpus=0)(None, 1) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
+    assert [_local_submit(tmp_path, gpus=2)(None, slot) for slot in range(2)] == [[4, 6], [7, 4]]
 
 
 def test_bad_arguments(tmp_path):
