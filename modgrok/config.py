@@ -52,6 +52,8 @@ class Config:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             _check_type(f.name, getattr(self, f.name), f.type)
+            if f.type is float:  # 100 and 100.0 are one run, so they must hash alike
+                object.__setattr__(self, f.name, float(getattr(self, f.name)))
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
         _require(is_prime(self.p), "p", self.p, "must be prime", nearest_prime(self.p))
         self._check_tasks()
@@ -63,7 +65,7 @@ class Config:
         n, p = self.n_tasks, self.p
         _require(n >= 1, "n_tasks", n, "must be at least 1", 4 if self.task_rule == "rectangle" else 1)
         if self.task_rule == "rectangle":
-            most = 4 * (p * (p - 1) // 4)  # two cells a row and rectangle leave one cell a row unused
+            most = 4 * (p * (p - p % 2) // 4)  # two cells a row and rectangle leave one unused in an odd row
             if n > most:
                 raise ValueError(
                     f"n_tasks={n} is more than the rectangular rule can place at p={p}: at most {most}, "
@@ -76,20 +78,22 @@ class Config:
 
     def _check_inputs(self):
         pairs = self.p**2
-        n_train = n_training_pairs(self.p, self.alpha) if math.isfinite(self.alpha) else 0
+        n_train = n_training_pairs(self.p, min(max(0.0, self.alpha), 1.0))  # 0 for nan
         nearest = min(max(n_train, 1), pairs - 1) / pairs
         allowed = f"must leave at least one of the {pairs} pairs for training and one for testing"
-        _require(0 < n_train < pairs, "alpha", self.alpha, allowed, round(nearest, 4))
+        _require(0 < n_train < pairs, "alpha", self.alpha, allowed, round(nearest, 8))
         _require(self.n_examples >= 1, "n_examples", self.n_examples, "must be at least 1", 1)
 
     def _check_model(self):
-        for name in ("depth", "n_embd", "n_head"):
+        for name in ("depth", "n_head"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "must be at least 1", 1)
         unit = 2 * self.n_head  # rotary positions turn pairs of coordinates, so a head's width is even
         allowed = f"must be a multiple of 2·n_head = {unit} (heads of equal, even width)"
-        _require(self.n_embd % unit == 0, "n_embd", self.n_embd, allowed, nearest_multiple(self.n_embd, unit))
-        _require(self.rope_base > 1, "rope_base", self.rope_base, "must be greater than 1", 10000.0)
+        valid = self.n_embd > 0 and self.n_embd % unit == 0
+        _require(valid, "n_embd", self.n_embd, allowed, nearest_multiple(self.n_embd, unit))
+        allowed = "must be finite and greater than 1"
+        _require(1 < self.rope_base < math.inf, "rope_base", self.rope_base, allowed, 10000.0)
 
     def _check_training(self):
         for name in ("lr", "muon_lr", "init_std"):
@@ -99,14 +103,7 @@ class Config:
         _require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "must be ≥ 0", 0.0)
         for beta in self.betas:
             _require(0 <= beta < 1, "betas", self.betas, "must lie in [0, 1)", (0.9, 0.98))
-        for name in (
-            "steps",
-            "eval_every",
-            "eval_batches",
-            "n_checkpoints",
-            "checkpoint_every",
-            "batch_size",
-        ):
+        for name in ("steps", "eval_every", "eval_batches", "n_checkpoints", "checkpoint_every"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "must be at least 1", 1)
         allowed = f"must lie between 0 and steps = {self.steps}"
@@ -114,8 +111,9 @@ class Config:
         _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, allowed, nearest)
         allowed = f"must be a multiple of n_tasks = {self.n_tasks} (equally many sequences of each task)"
         nearest = nearest_multiple(self.batch_size, self.n_tasks)
-        _require(self.batch_size % self.n_tasks == 0, "batch_size", self.batch_size, allowed, nearest)
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "must be a non-negative 63-bit integer", 0)
+        valid = self.batch_size > 0 and self.batch_size % self.n_tasks == 0
+        _require(valid, "batch_size", self.batch_size, allowed, nearest)
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie between 0 and 2**63 - 1", 0)
 
     @property
     def name(self) -> str:
@@ -150,7 +148,7 @@ class Config:
             ValueError: an unknown field, with the nearest known name, or an invalid value.
         """
         _check_names(fields)
-        return cls(**fields | ({"betas": tuple(fields["betas"])} if "betas" in fields else {}))
+        return cls(**fields)
 
 
 LAPTOP = dict(
@@ -196,7 +194,7 @@ def nearest_prime(n: int) -> int:
 
 
 def nearest_multiple(n: int, unit: int, most: int | None = None) -> int:
-    nearest = max(unit, unit * round(n / unit))
+    nearest = max(unit, unit * ((n + unit // 2) // unit))
     return nearest if most is None else min(nearest, most)
 
 

@@ -15,6 +15,9 @@ from modgrok.config import SETS, Config, n_training_pairs
 MAX_OOD_TASKS = 256
 """At most so many out-of-distribution tasks are evaluated, as in the paper."""
 
+MAX_MOVES = 100_000
+"""Rectangles placed or taken back before the search gives up; seldom more than a few thousand are needed."""
+
 
 def generator(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
     """The random numbers for one purpose at one step."""
@@ -35,37 +38,37 @@ def pretraining_tasks(config: Config) -> np.ndarray:
     rng = generator(config.seed, "tasks")
     if config.task_rule == "random":
         return grid(config.p)[rng.permutation(config.p**2)[: config.n_tasks]]
-    for _ in range(200):
-        corners = _rectangles(config.p, config.n_tasks // 4, rng)
-        if corners is not None:
-            return corners
+    free = np.ones((config.p, config.p), dtype=bool)
+    rectangles: list[np.ndarray] = []
+    for _ in range(MAX_MOVES):
+        if 4 * len(rectangles) == config.n_tasks:
+            return np.concatenate(rectangles)
+        rectangle = _rectangle(free, rng)
+        if rectangle is not None:
+            free[tuple(rectangle.T)] = False
+            rectangles.append(rectangle)
+        else:  # stuck, which happens when almost all is taken: give up one rectangle and go on
+            free[tuple(rectangles.pop(rng.integers(len(rectangles))).T)] = True
     raise ValueError(
-        f"n_tasks={config.n_tasks} leaves the rectangular rule no room at p={config.p}; choose fewer tasks "
-        'or task_rule="random".'
+        f"n_tasks={config.n_tasks} found no room under the rectangular rule at p={config.p}; the nearest valid "
+        f'choice is {config.n_tasks - 4}, or task_rule="random".'
     )
 
 
-def _rectangles(p: int, count: int, rng: np.random.Generator) -> np.ndarray | None:
-    """The corners of `count` disjoint axis-parallel rectangles of the (a, b) torus, or None where stuck.
+def _rectangle(free: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+    """A random axis-parallel rectangle of free cells (a, b), or None where there is no more.
 
-    Rows come four to a rectangle: the base (a, b), then (a, b'), (a', b) and (a', b').
+    Its corners, (4, 2): the base (a, b), then (a, b'), (a', b) and (a', b').
     """
-    free = np.ones((p, p), dtype=bool)
-    corners = []
-    for _ in range(count):
-        for base in rng.permutation(np.flatnonzero(free)):
-            a, b = divmod(int(base), p)
-            fits = free & free[:, [b]] & free[[a], :]  # (a', b') with (a', b) and (a, b') free as well
-            fits[a, :] = fits[:, b] = False
-            if fits.any():
-                break
-        else:
-            return None
-        a2, b2 = divmod(int(rng.choice(np.flatnonzero(fits))), p)
-        rectangle = [(a, b), (a, b2), (a2, b), (a2, b2)]
-        corners += rectangle
-        free[tuple(np.transpose(rectangle))] = False
-    return np.array(corners)
+    p = len(free)
+    for base in rng.permutation(np.flatnonzero(free)):
+        a, b = divmod(int(base), p)
+        fits = free & free[:, [b]] & free[[a], :]  # (a', b') with (a', b) and (a, b') free as well
+        fits[a, :] = fits[:, b] = False
+        if fits.any():
+            a2, b2 = divmod(int(rng.choice(np.flatnonzero(fits))), p)
+            return np.array([(a, b), (a, b2), (a2, b), (a2, b2)])
+    return None
 
 
 def ood_tasks(config: Config) -> np.ndarray:

@@ -71,11 +71,19 @@ class Run:
         """Name → values at each evaluation: step, lr, train_loss, and {set}_loss, {set}_acc of the four sets.
 
         Losses are cross-entropies in nats over all z; accuracies are those of the last z.
+
+        Raises:
+            ValueError: the table is missing or damaged.
         """
-        with open(self.path / "metrics.csv", newline="") as file:
-            header, *rows = csv.reader(file)
-        columns = np.array(rows, dtype=float).reshape(-1, len(header)).T
-        return dict(zip(header, columns, strict=True)) | {"step": columns[0].astype(int)}
+        file = self.path / "metrics.csv"
+        try:
+            header, *rows = csv.reader(file.read_text().splitlines())
+            columns = dict(zip(header, np.array(rows, dtype=float).T, strict=True))
+            return columns | {"step": columns["step"].astype(int)}
+        except FileNotFoundError:
+            raise ValueError(f"{file} is missing; restore it or train the run again.") from None
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{file} is damaged ({error}); restore it or train the run again.") from None
 
     @cached_property
     def shots(self) -> dict[str, np.ndarray]:
@@ -86,7 +94,9 @@ class Run:
     @property
     def steps(self) -> list[int]:
         """The steps whose weights were kept."""
-        return sorted(int(file.stem.split("-")[1]) for file in (self.path / "checkpoints").glob("step-*"))
+        return sorted(
+            int(file.stem.split("-")[1]) for file in (self.path / "checkpoints").glob("step-*.safetensors")
+        )
 
     def model(self, step: int | None = None, device: str = "cpu") -> Transformer:
         """The model at a checkpoint, by default the last.
@@ -113,7 +123,12 @@ class Run:
         Args:
             root: the folder that will hold the copy.
             steps: the checkpoints to take along, by default all.
+
+        Raises:
+            ValueError: the run is not finished, or one of its files is damaged.
         """
+        if not self.finished:
+            raise ValueError(f"{self.name} is not finished; train it to its end before exporting it.")
         copy = Path(root) / self.name
         for name in ("config.json", "metrics.csv", "shots.safetensors"):
             write_atomically(copy / name, (self.path / name).read_bytes())
@@ -152,9 +167,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         OSError: the disk is full or not writable; the old content is untouched.
     """
     content = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
             temporary = file.name
             file.write(content)
@@ -184,7 +199,8 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], run_name: str, notes: dict | None = None) -> None:
     """Write tensors as safetensors, with the run's name, JSON-ready notes and a checksum in the header."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"run": run_name, "sha256": checksum(tensors), "notes": json.dumps(notes or {})}
+    notes = json.loads(json.dumps(notes or {}))  # as they will be read back
+    metadata = {"run": run_name, "sha256": checksum(tensors, notes), "notes": json.dumps(notes)}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -209,13 +225,16 @@ def load_state(path: Path, run_name: str) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{path} is damaged ({error}); remove it and train again to rebuild it.") from None
     if metadata.get("run") != run_name:
         raise ValueError(f"{path} belongs to the run {metadata.get('run', 'of some other program')}.")
-    if metadata.get("sha256") != checksum(tensors):
+    notes = json.loads(metadata.get("notes", "{}"))
+    if metadata.get("sha256") != checksum(tensors, notes):
         raise ValueError(f"{path} was changed after it was saved; remove it and train again to rebuild it.")
-    return tensors, json.loads(metadata["notes"])
+    return tensors, notes
 
 
-def checksum(tensors: dict[str, Tensor]) -> str:
+def checksum(tensors: dict[str, Tensor], notes: dict) -> str:
     digest = hashlib.sha256()
+    for name in sorted(notes):
+        digest.update(f"{name}={notes[name]}".encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy())

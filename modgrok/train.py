@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import is_cuda_available
 from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -492,6 +493,15 @@ def obtain(
     if num_processes == 1:
         return train(config, root)
     check_divides(config, num_processes, 1)
-    launch = accelerate.notebook_launcher if torch.cuda.is_available() else accelerate.debug_launcher
-    launch(train, (config, root), num_processes=num_processes)
+    AcceleratorState._reset_state(True)  # the launchers insist on starting afresh
+    # asked this way, CUDA is not started, which a process could not be forked after
+    launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
+    launch(_train_forked, (config, root), num_processes=num_processes)
     return runs.find_run(config, root)
+
+
+def _train_forked(config: Config, root: str | Path) -> None:
+    """`train` in a fork: the parent's OpenMP threads do not exist here, and to wait for them is to hang."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # or Accelerate raises it again
+    torch.set_num_threads(1)
+    train(config, root)
