@@ -190,6 +190,26 @@ def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | No
     return fig
 
 
+def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
+    """Last-shot accuracy on o.o.d. tasks against training step, one line a run.
+
+    Args:
+        runs: label → metrics of a run, as `Run.metrics`.
+        chance: accuracy of a blind guess, 1/p.
+    """
+    fig = figure(9.6, 3.4)
+    axes = fig.subplots(1, 2, sharey=True)
+    for ax, name in zip(axes, ("ood_train", "ood_test"), strict=True):
+        for i, (label, metrics) in enumerate(runs.items()):
+            shade = 1 - 0.65 * i / max(1, len(runs) - 1)
+            ax.plot(metrics["step"], metrics[f"{name}_acc"], color=COLORS[name], alpha=shade, lw=1.8, label=label)
+        _chance(ax, chance)
+        ax.set(xlabel="training step", title=LABELS[name], ylim=(0, 1.02))
+        ax.legend(frameon=False, loc="upper left")
+    axes[0].set_ylabel("accuracy, last shot")
+    return fig
+
+
 def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "") -> Figure:
     """Accuracy against the number of shots on the four sets (F1c).
 
