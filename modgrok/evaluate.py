@@ -1,4 +1,4 @@
-"""What a predictor gets right: loss and accuracy by shot."""
+"""What a predictor gets right, and which algorithm its answers look like: numbers with intervals."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from modgrok.data import sequences
+from modgrok.algorithms import expected_accuracy
+from modgrok.data import Data, generator, sequences
 from modgrok.model import Transformer
+from modgrok.runs import Run
 
 Predictor = Callable[[Tensor], Tensor]
 """Anything that maps tokens (B, 3·K) to logits or log-probabilities (B, K, p): the model, or an algorithm."""
@@ -72,3 +74,116 @@ def query_grid(
         for context in contexts
     ]
     return torch.cat(answers).cpu().numpy()
+
+
+def best_step(run: Run) -> int:
+    """The kept checkpoint nearest to the best recorded accuracy on o.o.d. tasks, training inputs."""
+    metrics = run.metrics
+    recorded = np.interp(run.steps, metrics["step"], metrics["ood_train_acc"])
+    return run.steps[int(recorded.argmax())]
+
+
+def independent_sequences(data: Data, name: str, n: int) -> Tensor:
+    """Fresh sequences of one of the four sets, every one with input pairs of its own (F1c, F5).
+
+    `Data.evaluation_set` shows all tasks the same few rows of pairs, so that its sequences agree on which
+    queries are easy. These are independent draws, their tasks taking turns, which makes curves smooth and
+    intervals simple.
+
+    Args:
+        data: the tasks and inputs.
+        name: one of the four sets.
+        n: how many.
+
+    Returns:
+        (n, 3·n_examples) tokens; (0, 3·n_examples) if the set has no tasks.
+    """
+    which, inputs = name.split("_")
+    tasks, pairs = data.tasks[which], data.pairs[inputs]
+    n = n if len(tasks) else 0
+    rng = generator(data.config.seed, f"independent {name}")
+    index = rng.integers(len(pairs), size=(n, data.config.n_examples))
+    xy = pairs[torch.from_numpy(index).to(pairs.device)]  # (n, K, 2)
+    turn = torch.arange(n, device=tasks.device) % max(len(tasks), 1)
+    z = (tasks[turn, None] * xy).sum(-1, keepdim=True) % data.config.p
+    return torch.cat([xy, z], dim=-1).flatten(1)
+
+
+@torch.no_grad()
+def log_probabilities(predict: Predictor, tokens: Tensor, batch_size: int = 512) -> Tensor:
+    """What a predictor believes of every z, natural logarithm: (B, K, p) of tokens (B, 3·K)."""
+    parts = [predict(part).float().log_softmax(-1) for part in tokens.split(batch_size)]
+    return torch.cat(parts)
+
+
+def divergence(reference: Tensor, scores: Tensor) -> Tensor:
+    """Relative entropy KL(reference ‖ scores) in nats, (…) of two log-probabilities (…, p).
+
+    Zero where both believe the same; what is lost by believing `scores` where `reference` holds.
+    """
+    terms = reference.exp() * (reference - scores)
+    return torch.where(reference > -torch.inf, terms, 0).sum(-1)  # 0 · log 0 = 0
+
+
+def agreement(reference: Tensor, scores: Tensor) -> Tensor:
+    """Probability that the reference's best answer, ties broken at random, is that of `scores`: (…)."""
+    return expected_accuracy(reference, scores.argmax(-1))
+
+
+def certain(reference: Tensor) -> Tensor:
+    """Whether a reference knows the answer for sure: bool (…) of log-probabilities (…, p)."""
+    return reference.amax(-1) > -1e-4  # one answer has all the probability, but for rounding
+
+
+def query_kinds(references: list[Tensor]) -> Tensor:
+    """The first of some references, in order from weak to strong, that is certain of each answer.
+
+    Args:
+        references: log-probabilities (…, p) each, such as of look-up, ratio matching, regression.
+
+    Returns:
+        (…) integers: an index of the list, or its length where none is certain.
+    """
+    knows = torch.stack([certain(reference) for reference in references])
+    return torch.where(knows.any(0), knows.byte().argmax(0), len(references))
+
+
+def share_by_kind(hits: Tensor, kinds: Tensor, n_kinds: int) -> np.ndarray:
+    """Share of hits among the queries of each kind, with intervals: (n_kinds, 3, K).
+
+    Args:
+        hits: (B, K) bool, such as "the model is right".
+        kinds: (B, K) integers 0 … n_kinds - 1.
+        n_kinds: how many kinds.
+    """
+    return np.stack([clustered_share(hits & (kinds == i), kinds == i) for i in range(n_kinds)])
+
+
+def clustered_share(hits: Tensor, cases: Tensor | None = None) -> np.ndarray:
+    """A share with its 95 % interval, when cases come in clusters: (3, …), the share, low, high.
+
+    Wilson's score interval at the effective number of cases, which is the number that would give an
+    independent sample the variance between clusters (linearised), at most all of them. NaN without a case.
+
+    Args:
+        hits: (clusters, …) hits per cluster, whole or in expectation; clusters are sequences.
+        cases: (clusters, …) cases per cluster, by default 1 each.
+    """
+    hits = hits.double().cpu().numpy()
+    cases = np.ones_like(hits) if cases is None else cases.double().cpu().numpy()
+    n = cases.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = hits.sum(0) / n
+        variance = ((hits - share * cases) ** 2).sum(0) / n**2
+        effective = np.fmin(share * (1 - share) / variance, n)  # fmin: n where the variance is 0
+        z2 = 1.96**2 / effective
+        middle = (share + z2 / 2) / (1 + z2)
+        half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
+    return np.stack([share, middle - half, middle + half])
+
+
+def clustered_mean(values: Tensor) -> np.ndarray:
+    """A mean over sequences (first axis) with its 95 % interval: (3, …), the mean, low, high."""
+    values = values.double().cpu().numpy()
+    mean, half = values.mean(0), 1.96 * values.std(0, ddof=1) / np.sqrt(len(values))
+    return np.stack([mean, mean - half, mean + half])
