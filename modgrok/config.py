@@ -152,9 +152,9 @@ class Config:
 
 
 LAPTOP = dict(
-    p=7, n_tasks=36, task_rule="random", alpha=0.8, n_examples=12, batch_size=144, depth=2, n_embd=64, n_head=2,
+    p=7, n_tasks=40, alpha=0.8, n_examples=12, batch_size=160, depth=2, n_embd=64, n_head=2,
     rope_base=100.0, optimizer="muon", lr=1e-3, muon_lr=0.01, weight_decay=0.9, warmup_steps=200,
-    lr_schedule="constant", steps=5000, mixed_precision="no", eval_every=100, eval_batches=8, n_checkpoints=24,
+    lr_schedule="constant", steps=6000, mixed_precision="no", eval_every=100, eval_batches=8, n_checkpoints=24,
     checkpoint_every=500,
 )  # fmt: skip
 
