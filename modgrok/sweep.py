@@ -36,12 +36,24 @@ class Sweep(NamedTuple):
 
 SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
+    "laptop-depth": Sweep("laptop", {"depth": (1, 2, 3, 4)}, seeds=(0, 1, 2)),
+    "laptop-map": Sweep(
+        "laptop",
+        {"n_tasks": (8, 16, 20, 32, 40), "alpha": (0.4, 0.5, 0.6, 0.7, 0.8), "steps": (4000,)},
+        seeds=(0, 1),
+    ),
+    "laptop-rule": Sweep(
+        "laptop",
+        {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16, 20, 32, 40), "steps": (4000,)},
+        seeds=(0, 1, 2),
+    ),
     "paper-map": Sweep(
         "paper",
         {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)},
     ),
 }
-"""`smoke-map` takes a minute (CI), `paper-map` is the paper's phase diagram (F1b), hours on a GPU for each point."""
+"""`smoke-map` takes a minute (CI); the laptop's take hours on two cores (a run is some 50 ms a step and two blocks);
+`paper-map` is the paper's phase diagram (F1b), hours on a GPU for each point."""
 
 
 @dataclass(frozen=True)
