@@ -1,0 +1,526 @@
+"""Inside a trained model: activations, heads, ablation, and how structured the representations are.
+
+Activations are taken by forward hooks on the plain path, `model.logits_everywhere`, and named as in TransformerLens:
+`embed`, and for each block i `blocks.i.attn.pattern` (B, H, T, T), `blocks.i.attn.mix` (B, T, H, D),
+`blocks.i.attn.out`, `blocks.i.mlp.out` and `blocks.i.resid_post` (B, T, C).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from modgrok.algorithms import modular_inverse
+from modgrok.data import grid, sequences
+from modgrok.evaluate import Predictor
+from modgrok.model import Transformer
+
+# --- activations ------------------------------------------------------------------------------------------
+
+
+def hook_points(model: Transformer) -> dict[str, nn.Module]:
+    """Name → the module whose output has that name."""
+    points: dict[str, nn.Module] = {"embed": model.embed}
+    for i, block in enumerate(model.blocks):
+        points |= {f"blocks.{i}.attn.{name}": getattr(block.attn, name) for name in ("pattern", "mix", "out")}
+        points |= {f"blocks.{i}.mlp.out": block.mlp, f"blocks.{i}.resid_post": block}
+    return points
+
+
+@contextmanager
+def hooked(model: Transformer, edits: dict[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
+    """While open, each named activation passes through its function; a returned tensor replaces it.
+
+    Raises:
+        ValueError: a name that the model does not have.
+    """
+    points, handles = hook_points(model), []
+    for name in edits:
+        if name not in points:
+            raise ValueError(f"{name!r} is no activation of this model; choose one of {', '.join(points)}.")
+    try:
+        for name, edit in edits.items():
+            hook = points[name].register_forward_hook(lambda module, args, output, edit=edit: edit(output))
+            handles.append(hook)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def activations(
+    model: Transformer, tokens: Tensor, names: list[str], positions: slice | list[int] = slice(None)
+) -> dict[str, Tensor]:
+    """Named activations of tokens (B, 3·K) or (B, 3·K - 1), by the plain path.
+
+    Args:
+        model: the transformer.
+        tokens: as for the model; of 3·K tokens the last z is not read.
+        names: see the module's docstring.
+        positions: the positions T to keep; of a pattern, the attending ones.
+
+    Raises:
+        ValueError: a name that the model does not have.
+    """
+    kept: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def keep(name: str) -> Callable[[Tensor], None]:
+        axis = 2 if name.endswith("pattern") else 1
+        where = (slice(None),) * axis + (positions,)
+        return lambda output: kept[name].append(output[where].clone())
+
+    with hooked(model, {name: keep(name) for name in names}):
+        for part in tokens.split(256):  # bounds memory: a paper-scale pattern is 144 kB a sequence and block
+            model.logits_everywhere(part)
+    return {name: torch.cat(parts) for name, parts in kept.items()}
+
+
+def head_output(
+    model: Transformer, tokens: Tensor, layer: int, head: int, positions: slice | list[int] = slice(None)
+) -> Tensor:
+    """What one head adds to the residual stream, (B, T, C): its mix through its share of the output matrix."""
+    name = f"blocks.{layer}.attn.mix"
+    return through_output(model, activations(model, tokens, [name], positions)[name], layer)[..., head, :]
+
+
+@torch.no_grad()
+def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
+    """The heads' mixes (…, H, D) as what each adds to the residual stream, (…, H, C)."""
+    weight = model.blocks[layer].attn.out.weight  # (C, H·D)
+    return torch.einsum("...hd,chd->...hc", mix, weight.unflatten(1, mix.shape[-2:]))
+
+
+def pair_tokens(context: ArrayLike, task: ArrayLike, p: int) -> Tensor:
+    """Every pair (x, y) as the next example after one context.
+
+    Args:
+        context: (k, 2) context pairs, also (0, 2).
+        task: (2,) the task (a, b) that answers them.
+        p: the modulus.
+
+    Returns:
+        (p², 3·k + 5) tokens in the order of `data.grid`: the context, x, y and z at positions 3k, 3k+1, 3k+2, and
+        the first two tokens of one more example, 0 0, so that the model reads the z as well.
+    """
+    context = np.asarray(context, dtype=int).reshape(-1, 2)
+    pairs = grid(p)[:, None]  # (p², 1, 2)
+    pairs = np.concatenate([np.broadcast_to(context, (p * p, *context.shape)), pairs, 0 * pairs], axis=1)
+    return sequences(torch.as_tensor(np.asarray(task))[None], torch.from_numpy(pairs), p)[:, :-1]
+
+
+def head_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
+    """Every head's output at x, y and z of every pair after one context (F6).
+
+    Returns:
+        (depth, H, 3, p², C): layer, head, position, pair in the order of `data.grid`.
+    """
+    names = [f"blocks.{i}.attn.mix" for i in range(model.config.depth)]
+    mixes = _at_pair(model, context, task, names)  # (p², 3, H, D) each
+    outputs = torch.stack([through_output(model, mix, i) for i, mix in enumerate(mixes)])
+    return outputs.permute(0, 3, 2, 1, 4).cpu().numpy()
+
+
+def block_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
+    """Every block's output at x, y and z of every pair after one context, (depth, 3, p², C) (F7)."""
+    names = [f"blocks.{i}.resid_post" for i in range(model.config.depth)]
+    return torch.stack(_at_pair(model, context, task, names)).transpose(1, 2).cpu().numpy()
+
+
+def _at_pair(model: Transformer, context: ArrayLike, task: ArrayLike, names: list[str]) -> list[Tensor]:
+    """Named activations at the last pair's x, y and z: (p², 3, …) each."""
+    shots, most = len(context), model.config.n_examples - 2
+    if shots > most:
+        raise ValueError(
+            f"shots={shots} must lie between 0 and {most}: pair and context are followed by an example."
+        )
+    tokens = pair_tokens(context, task, model.config.p).to(model.embed.weight.device)
+    kept = activations(model, tokens, names, slice(3 * shots, 3 * shots + 3))
+    return [kept[name] for name in names]
+
+
+def plain(model: Transformer) -> Predictor:
+    """The model by its plain path, which hooks act on, with the call of a predictor: (B, 3·K) → (B, K, p)."""
+    return lambda tokens: model.logits_everywhere(tokens)[:, 1::3]
+
+
+@contextmanager
+def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Predictor]:
+    """While open, parts of the model add nothing; gives the predictor that remains (A7).
+
+    Args:
+        model: the transformer.
+        parts: `blocks.0.head.1`, `blocks.0.attn`, `blocks.0.mlp`, or `blocks.0` for both.
+        mean: instead of nothing, let a part add its mean over the batch at each position.
+
+    Raises:
+        ValueError: a part that the model does not have.
+    """
+    edits: dict[str, Callable[[Tensor], Tensor]] = {}
+    known = [name for i in range(model.config.depth) for name in _parts(model, i)]
+    for part in parts:
+        if part not in known:
+            raise ValueError(f"{part!r} is no part of this model; choose from {', '.join(known)}.")
+    for i in range(model.config.depth):
+        heads = [h for h in range(model.config.n_head) if f"blocks.{i}.head.{h}" in parts]
+        if heads:
+            edits[f"blocks.{i}.attn.mix"] = _silencer(mean, heads)
+        for part in ("attn", "mlp"):
+            if f"blocks.{i}" in parts or f"blocks.{i}.{part}" in parts:
+                edits[f"blocks.{i}.{part}.out"] = _silencer(mean)
+    with hooked(model, edits):
+        yield plain(model)
+
+
+def _parts(model: Transformer, i: int) -> list[str]:
+    heads = [f"blocks.{i}.head.{h}" for h in range(model.config.n_head)]
+    return [f"blocks.{i}", f"blocks.{i}.attn", f"blocks.{i}.mlp", *heads]
+
+
+def _silencer(mean: bool, heads: list[int] | None = None) -> Callable[[Tensor], Tensor]:
+    def silence(output: Tensor) -> Tensor:
+        rest = output.mean(0, keepdim=True).expand_as(output) if mean else torch.zeros_like(output)
+        if heads is None:
+            return rest
+        output = output.clone()
+        output[:, :, heads] = rest[:, :, heads]
+        return output
+
+    return silence
+
+
+@torch.no_grad()
+def layer_readout(model: Transformer, tokens: Tensor) -> Tensor:
+    """Answers read off early: the embedding and each block's output through the final LayerNorm and head (A6).
+
+    Returns:
+        (depth + 1, B, K, p) logits of tokens (B, 3·K); the last are the model's own.
+    """
+    names = ["embed", *(f"blocks.{i}.resid_post" for i in range(model.config.depth))]
+    kept = activations(model, tokens, names, slice(1, None, 3))
+    return F.linear(model.ln_f(torch.stack([kept[name] for name in names])), model.embed.weight)
+
+
+# --- attention --------------------------------------------------------------------------------------------
+
+
+def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
+    """Mean attention paid to the token so many places back.
+
+    Args:
+        patterns: (B, H, T, T) attention patterns.
+        reach: the largest distance.
+
+    Returns:
+        (H, 3, reach + 1): head; attending token x, y or z; distance 0 (itself) … reach. Only positions from `reach`
+        on count, which have tokens at all these distances.
+    """
+    size = patterns.shape[-1]
+    rows = [range(first, size, 3) for first in (reach + (kind - reach) % 3 for kind in range(3))]
+    mean = patterns.mean(0).cpu().numpy()  # (H, T, T)
+    return np.stack(
+        [[mean[:, r, np.array(r) - d].mean(-1) for d in range(reach + 1)] for r in rows]
+    ).transpose(2, 0, 1)
+
+
+def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
+    """Attention from a query's y to earlier examples whose input has the query's ratio, against the others.
+
+    An example that matches, (x, y) = c·(xᵢ, yᵢ) with c ≠ 0, is one that ratio matching can use.
+
+    Args:
+        patterns: (B, H, T, T), T = 3·K - 1.
+        tokens: (B, 3·K) the sequences.
+        p: the modulus.
+
+    Returns:
+        (B, H, 2): attention to the three tokens of one matching and one other example, mean over all queries of a
+        sequence that have both; nan where none has.
+    """
+    K = tokens.shape[1] // 3
+    x, y = tokens[:, 0::3], tokens[:, 1::3]  # (B, K)
+    ratio = torch.from_numpy(ratio_classes(p))[(x * p + y).cpu()]
+    earlier = torch.ones(K, K, dtype=torch.bool).tril(-1)
+    match = (
+        (ratio[:, :, None] == ratio[:, None, :]) & (ratio >= 0)[:, :, None] & earlier
+    )  # (B, query, example)
+    other = (ratio[:, :, None] != ratio[:, None, :]) & earlier
+    both = match.any(-1) & other.any(-1)  # (B, query)
+    paid = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (K, 3)).sum(-1)  # (B, H, query, example)
+    means = [
+        (paid * which[:, None]).sum(-1) / which.sum(-1).clamp(min=1)[:, None] for which in (match, other)
+    ]  # (B, H, query) each
+    means = torch.stack(means, -1).masked_fill(~both[:, None, :, None], torch.nan)
+    return means.nanmean(2).numpy()
+
+
+# --- numbers modulo p -------------------------------------------------------------------------------------
+
+
+def primitive_root(p: int) -> int:
+    """The smallest number whose powers are all of 1 … p - 1."""
+    return next(base for base in range(1, p) if is_primitive_root(base, p))
+
+
+def is_primitive_root(base: int, p: int) -> bool:
+    """Whether the powers of base modulo the prime p are all of 1 … p - 1."""
+    return len({pow(base, k, p) for k in range(1, p)}) == p - 1 and base % p != 0
+
+
+def discrete_log(p: int, base: int | None = None) -> np.ndarray:
+    """Logarithms modulo the prime p, (p,): log[base^k mod p] = k for k = 1 … p - 1, and log[0] = 0.
+
+    So 1 has the logarithm p - 1, and the number 0, which has none, is alone with 0, as in the paper's Figure 1d.
+
+    Args:
+        p: the modulus.
+        base: a primitive root, by default the smallest (the paper uses 27 for p = 29).
+
+    Raises:
+        ValueError: the base is no primitive root.
+    """
+    base = primitive_root(p) if base is None else base
+    if not is_primitive_root(base, p):
+        roots = [str(b) for b in range(1, p) if is_primitive_root(b, p)]
+        raise ValueError(f"base={base} is no primitive root modulo {p}; choose one of {', '.join(roots)}.")
+    log = np.zeros(p, dtype=int)
+    for k in range(1, p):
+        log[pow(base, k, p)] = k
+    return log
+
+
+def ratio_classes(p: int) -> np.ndarray:
+    """The class x/y of each pair in the order of `data.grid`, (p²,): 0 … p - 1, p for y = 0, and -1 for (0, 0).
+
+    Two pairs share a class exactly when one is a multiple c·(x, y), c ≠ 0, of the other.
+    """
+    x, y = grid(p).T
+    inverse = modular_inverse(p).numpy()
+    return np.where(y > 0, x * inverse[y] % p, np.where(x > 0, p, -1))
+
+
+# --- geometry ---------------------------------------------------------------------------------------------
+
+
+class PCA(NamedTuple):
+    """Principal components: `features = mean + coordinates @ components`.
+
+    Attributes:
+        coordinates: (N, M), M = min(N, C), the largest variance first.
+        components: (M, C) orthonormal directions.
+        mean: (C,).
+        share: (M,) of the variance; zeros if there is none.
+    """
+
+    coordinates: np.ndarray
+    components: np.ndarray
+    mean: np.ndarray
+    share: np.ndarray
+
+
+def pca(features: ArrayLike) -> PCA:
+    """Principal components of features (N, C), each sign such that the largest coordinate is positive."""
+    features = np.asarray(features, dtype=float)
+    mean = features.mean(0)
+    u, s, components = np.linalg.svd(features - mean, full_matrices=False)
+    largest = np.abs(u).argmax(0)
+    sign = np.where(u[largest, np.arange(len(s))] < 0, -1.0, 1.0)
+    total = (s**2).sum()
+    return PCA(u * s * sign, components * sign[:, None], mean, s**2 / total if total > 0 else 0 * s)
+
+
+def cosine_similarity(features: ArrayLike, center: bool = False) -> np.ndarray:
+    """Cosines between all rows of features (N, C), (N, N); a row of zeros is similar to nothing.
+
+    With `center`, the rows' mean is taken off first, so that what all rows have in common does not count.
+    """
+    features = np.asarray(features, dtype=float)
+    features = features - features.mean(0) if center else features
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    unit = features / np.where(norms > 1e-12 * max(norms.max(), 1e-300), norms, np.inf)
+    return unit @ unit.T
+
+
+def class_means(features: ArrayLike, labels: ArrayLike) -> np.ndarray:
+    """Mean of the features (N, C) of each label 0, 1, …: (labels, C)."""
+    features, labels = np.asarray(features, dtype=float), np.asarray(labels)
+    sums = np.zeros((labels.max() + 1, features.shape[1]))
+    np.add.at(sums, labels, features)
+    return sums / np.bincount(labels)[:, None]
+
+
+def aligned(points: ArrayLike, reference: ArrayLike) -> np.ndarray:
+    """Points (N, M) turned and reflected about the origin to lie as near as possible to a reference (N, M)."""
+    u, _, vt = np.linalg.svd(np.asarray(points).T @ np.asarray(reference))
+    return np.asarray(points) @ u @ vt
+
+
+# --- scores of structure ----------------------------------------------------------------------------------
+
+
+class Score(NamedTuple):
+    """A score of structure beside its chance level.
+
+    Attributes:
+        value: measured.
+        baseline: its mean over random relabellings.
+        low, high: the middle 95 % of these.
+        p_value: share of the relabellings, the true labels among them, that score at least as much.
+    """
+
+    value: float
+    baseline: float
+    low: float
+    high: float
+    p_value: float
+
+
+def compare(scores: ArrayLike) -> Score:
+    """The first of the scores, which has the true labels, beside the others, which have random ones."""
+    value, null = scores[0], np.asarray(scores)
+    low, high = np.quantile(null[1:], (0.025, 0.975))
+    p_value = (null >= value - 1e-9).mean()  # relabellings that amount to the same count in spite of rounding
+    return Score(float(value), float(null[1:].mean()), float(low), float(high), float(p_value))
+
+
+def relabellings(n: int, most: int = 1000, seed: int = 0) -> np.ndarray:
+    """Orders of n things, (shuffles, n), the given one first: all n! if they are at most `most`, else random."""
+    if math.factorial(min(n, 13)) <= most:
+        return np.array(list(permutations(range(n))))
+    rng = np.random.default_rng(seed)
+    return np.stack([np.arange(n), *(rng.permutation(n) for _ in range(most - 1))])
+
+
+def circularity(points: ArrayLike) -> float:
+    """How close points (n, 2) come to a circle about their centre: 1 less the relative spread of the radii.
+
+    1 on a circle, about 0.5 for a Gaussian cloud; never below 0.
+    """
+    points = np.asarray(points, dtype=float)
+    radii = np.linalg.norm(points - points.mean(0), axis=1)
+    return max(0.0, 1 - radii.std() / radii.mean()) if radii.mean() > 0 else 0.0
+
+
+def log_order(points: ArrayLike, most: int = 1000) -> tuple[Score, int]:
+    """Whether points stand around their centre in the order of their logarithm (F1d).
+
+    The angle of the point with logarithm k is compared with 2π·s·k/n, up to a rotation and reflection; the score is
+    the length of the mean of the differences as unit vectors, 1 for perfect order, and the best stride s ≤ n/2 counts.
+
+    Args:
+        points: (n, 2), n = p - 1, the points of logarithm 1 … p - 1.
+        most: relabellings, which put the points in another order.
+
+    Returns:
+        the score and the stride.
+    """
+    points = np.asarray(points, dtype=float)
+    z = (points - points.mean(0)) @ (1, 1j)
+    unit = z / np.where(abs(z) > 0, abs(z), 1)
+    waves = abs(np.fft.fft(unit[relabellings(len(z), most)])) / len(
+        z
+    )  # (shuffles, n): strides and, mirrored, -strides
+    half = len(z) // 2
+    strides = np.maximum(waves[:, 1 : half + 1], waves[:, -1 : -half - 1 : -1])
+    return compare(strides.max(1)), int(strides[0].argmax()) + 1
+
+
+def log_spectrum(means: ArrayLike, most: int = 1000) -> np.ndarray:
+    """How much of the variance between numbers goes round s times with their logarithm (F1d, F1e).
+
+    The Fourier spectrum over the multiplicative group: features on one circle in the order of the logarithm have all
+    their variance at one s; those that know only the logarithm's parity, at s = (p - 1)/2.
+
+    Args:
+        means: (p - 1, C) mean feature of the numbers of logarithm 1 … p - 1.
+        most: relabellings of the baseline.
+
+    Returns:
+        (shuffles, (p - 1) // 2) shares for s = 1, 2, …, which sum to 1; the true labels first.
+    """
+    means = pca(means).coordinates
+    n = len(means)
+    power = (abs(np.fft.fft(means[relabellings(n, most)], axis=1)) ** 2).sum(-1)  # (shuffles, n)
+    half = n // 2
+    share = power[:, 1 : half + 1]
+    share[:, : n - 1 - half] += power[:, :half:-1]  # s and -s are one wave
+    total = share.sum(1, keepdims=True)
+    return share / np.where(total > 0, total, 1)
+
+
+class Structure(NamedTuple):
+    """How a head's output over all pairs depends on one of their numbers.
+
+    Attributes:
+        share: of the variance in the first two principal components.
+        carried: share of the variance that this number explains.
+        circle: circularity of its class means in that plane, 0 apart; baseline: pairs in random classes.
+        order: log order of these means; baseline: numbers in another order.
+        stride: of the best log order.
+    """
+
+    share: float
+    carried: float
+    circle: Score
+    order: Score
+    stride: int
+
+
+def structure(features: ArrayLike, numbers: ArrayLike, log: ArrayLike, shuffles: int = 200) -> Structure:
+    """The structure of features (N, C) of pairs whose number is given (N,), with the log table (p,)."""
+    found, labels = pca(features), np.asarray(log)[np.asarray(numbers)]
+    plane = found.coordinates[:, :2]
+    orders = relabellings(len(plane), shuffles)
+    circles = [circularity(class_means(plane[order], labels)[1:]) for order in orders]
+    order, stride = log_order(class_means(plane, labels)[1:])
+    between = class_means(found.coordinates, labels)[labels]
+    carried = (between**2).sum() / max((found.coordinates**2).sum(), 1e-300)
+    return Structure(float(found.share[:2].sum()), float(carried), compare(circles), order, stride)
+
+
+def group_contrast(similarity: ArrayLike, groupings: ArrayLike) -> Score:
+    """Mean similarity within groups less that between groups (F7).
+
+    Args:
+        similarity: (N, N).
+        groupings: (shuffles, N) group 0, 1, … of each row, the true ones first, the others for the baseline; rows of
+            group -1 are left out.
+    """
+    similarity, groupings = np.asarray(similarity), np.asarray(groupings)
+    return compare([_contrast(similarity, groups) for groups in groupings])
+
+
+def _contrast(similarity: np.ndarray, groups: np.ndarray) -> float:
+    member = (groups == np.arange(groups.max() + 1)[:, None]).astype(float)  # (groups, N)
+    sums, sizes = member @ similarity @ member.T, member.sum(1)
+    own = (member @ similarity.diagonal()).sum()  # a row is always similar to itself: that does not count
+    within, n_within = np.trace(sums) - own, (sizes * (sizes - 1)).sum()
+    between, n_between = sums.sum() - np.trace(sums), sizes.sum() ** 2 - (sizes**2).sum()
+    return within / max(n_within, 1) - between / max(n_between, 1)
+
+
+def ratio_groupings(p: int, shuffles: int = 200, seed: int = 0) -> np.ndarray:
+    """The pairs grouped by x/y, pairs with a zero left out, and the same after numbers are renamed, (shuffles, p²).
+
+    Two pairs of one ratio share neither x nor y. Renaming the x among themselves, and the y, keeps that, so the
+    baseline allows for whatever similarity pairs have because they share a number.
+    """
+    rng, (x, y) = np.random.default_rng(seed), grid(p).T
+    classes = np.where(x * y > 0, ratio_classes(p) - 1, -1).reshape(p, p)
+    names = [np.arange(1, p), *(rng.permutation(np.arange(1, p)) for _ in range(2 * shuffles - 1))]
+    names[1] = np.arange(1, p)
+    renamed = [np.concatenate([[0], order]) for order in names]
+    return np.stack([classes[a[x], b[y]] for a, b in zip(renamed[::2], renamed[1::2], strict=True)])
+
+
+def value_groupings(values: ArrayLike, shuffles: int = 200, seed: int = 0) -> np.ndarray:
+    """Rows grouped by a value (N,), and the same values dealt out at random, (shuffles, N)."""
+    values, rng = np.asarray(values), np.random.default_rng(seed)
+    return np.stack([values, *(rng.permutation(values) for _ in range(shuffles - 1))])
