@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,7 +23,7 @@ from modgrok.config import Config, preset
 from modgrok.data import Data, sequences
 from modgrok.evaluate import query_grid, targets
 from modgrok.model import Transformer, flops_per_step
-from modgrok.train import Training, peak_flops
+from modgrok.train import Training, make_accelerator, peak_flops
 
 SHAPES = {
     "d 2, width 64": Config(n_embd=64, n_head=2, n_tasks=128, batch_size=128, mixed_precision="no"),
@@ -143,10 +142,7 @@ def worker() -> None:
     """One process of `steps_per_second`."""
     job = json.loads(os.environ["MODGROK_BENCH"])
     config = Config.from_dict(job["config"])
-    gpu = torch.cuda.is_available()
-    accelerator = Accelerator(
-        cpu=not gpu, mixed_precision=config.mixed_precision, dynamo_backend="inductor" if gpu else "no"
-    )
+    accelerator = make_accelerator(config, Path(job["root"]))
     training = Training(config, Path(job["root"]), accelerator)
     for _ in range(3):
         training.update()

@@ -215,6 +215,30 @@ def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     return fig
 
 
+def depth_curves(runs: dict[int, list[dict[str, ArrayLike]]], chance: float) -> Figure:
+    """Last-shot accuracy against training step, a panel a depth: mean over seeds in a band from least to most (F4).
+
+    Args:
+        runs: depth → metrics of runs that differ in their seed, as `Run.metrics`, evaluated at the same steps.
+        chance: accuracy of a blind guess, 1/p.
+    """
+    fig = figure(2.6 * len(runs) + 0.6, 3.7)
+    axes = np.atleast_1d(fig.subplots(1, len(runs), sharey=True))
+    for ax, (depth, group) in zip(axes, runs.items(), strict=True):
+        step = group[0]["step"]
+        for name in COLORS:
+            accuracy = np.array([metrics[f"{name}_acc"] for metrics in group])
+            ax.plot(step, accuracy.mean(0), color=COLORS[name], ls=DASHES[name], lw=1.8, label=LABELS[name])
+            ax.fill_between(step, accuracy.min(0), accuracy.max(0), color=COLORS[name], alpha=0.15, lw=0)
+        best = np.mean([metrics["ood_train_acc"] for metrics in group], axis=0).argmax()
+        ax.axvline(step[best], color=INK, lw=1)
+        _chance(ax, chance)
+        ax.set(title=f"{depth} block{'s' if depth > 1 else ''}", xlabel="training step", ylim=(0, 1.02))
+    axes[0].set_ylabel("accuracy, last shot")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
 def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "") -> Figure:
     """Accuracy against the number of shots on the four sets (F1c).
 
