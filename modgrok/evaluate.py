@@ -149,32 +149,36 @@ def query_kinds(references: list[Tensor]) -> Tensor:
     return torch.where(knows.any(0), knows.byte().argmax(0), len(references))
 
 
-def share_by_kind(hits: Tensor, kinds: Tensor, n_kinds: int) -> np.ndarray:
-    """Share of hits among the queries of each kind, with intervals: (n_kinds, 3, K).
+def share_by_kind(hits: Tensor, kinds: Tensor, n_kinds: int, pooled: bool = False) -> np.ndarray:
+    """Share of hits among the queries of each kind, with intervals: (n_kinds, 3, K), or (n_kinds, 3) pooled.
 
     Args:
         hits: (B, K) bool, such as "the model is right".
         kinds: (B, K) integers 0 … n_kinds - 1.
         n_kinds: how many kinds.
+        pooled: all shots together.
     """
-    return np.stack([clustered_share(hits & (kinds == i), kinds == i) for i in range(n_kinds)])
+    cases = [kinds == i for i in range(n_kinds)]
+    pairs = [((hits & of).sum(1), of.sum(1)) if pooled else (hits & of, of) for of in cases]
+    return np.stack([clustered_share(*pair, least=10) for pair in pairs])
 
 
-def clustered_share(hits: Tensor, cases: Tensor | None = None) -> np.ndarray:
+def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -> np.ndarray:
     """A share with its 95 % interval, when cases come in clusters: (3, …), the share, low, high.
 
     Wilson's score interval at the effective number of cases, which is the number that would give an
-    independent sample the variance between clusters (linearised), at most all of them. NaN without a case.
+    independent sample the variance between clusters (linearised), at most all of them.
 
     Args:
         hits: (clusters, …) hits per cluster, whole or in expectation; clusters are sequences.
         cases: (clusters, …) cases per cluster, by default 1 each.
+        least: with fewer cases than this the result is NaN.
     """
     hits = hits.double().cpu().numpy()
     cases = np.ones_like(hits) if cases is None else cases.double().cpu().numpy()
     n = cases.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = hits.sum(0) / n
+        share = np.where(n >= least, hits.sum(0) / n, np.nan)
         variance = ((hits - share * cases) ** 2).sum(0) / n**2
         effective = np.fmin(share * (1 - share) / variance, n)  # fmin: n where the variance is 0
         z2 = 1.96**2 / effective

@@ -13,7 +13,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Polygon, Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import ArrayLike, NDArray
 
 COLORS = {"id_train": "#0072B2", "id_test": "#56B4E9", "ood_train": "#D55E00", "ood_test": "#E69F00"}
@@ -25,6 +27,7 @@ LABELS = {
     "ood_test": "o.o.d. tasks, test inputs",
 }
 INPUT, TARGET, HELD_OUT, INK, GREY = "#CFE6F5", "#FBD9B5", "#22262B", "#22262B", "#8A8F98"
+MATCH, PARITY, ATTENTION = "#009E73", ("#B5408B", "#00795A"), "magma_r"
 
 rcParams.update(
     {
@@ -322,9 +325,9 @@ def against_predictors(
         title: above the panels.
     """
     rows, columns = -(-len(curves) // 2), min(len(curves), 2)
-    fig = figure(4.7 * columns + (columns == 1) * 2, 2.9 * rows + 0.9)
-    axes = np.atleast_1d(fig.subplots(rows, columns, sharex=True, sharey=True)).flat
-    for ax, (name, curve) in zip(axes, curves.items(), strict=False):
+    fig = figure(7.8 if columns == 2 else 6.4, 2.7 * rows + 0.9)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, (name, curve) in zip(axes.flat, curves.items(), strict=False):
         for who, reference in references[name].items():
             ax.plot(reference, **_algorithm(who))
         color = COLORS[name]
@@ -335,10 +338,12 @@ def against_predictors(
         ax.set_title(LABELS[name], color=color, fontweight="bold", loc="left", fontsize=11)
         ax.set(ylim=(0, 1.04))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    fig.supxlabel("number of shots", fontsize=11)
-    fig.supylabel("accuracy", fontsize=11)
+    for ax in axes[-1]:
+        ax.set_xlabel("number of shots")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
     fig.suptitle(title, fontsize=12)
-    _algorithm_legend(fig, next(iter(references.values())), [("the model (band: 95 %)", "o")])
+    _algorithm_legend(fig, next(iter(references.values())), model=True)
     return fig
 
 
@@ -352,7 +357,7 @@ def nearest_predictor(
         agreements: predictor → (3, K) share of equal answers with its interval.
         title: above the panels.
     """
-    fig = figure(9.4, 3.9)
+    fig = figure(7.8, 3.7)
     far, same = fig.subplots(1, 2)
     for who in divergences:
         style = _algorithm(who) | {"marker": "o", "markersize": 4}
@@ -388,14 +393,14 @@ def query_grids(
     rows += [("ratio matching:\nwhat it can answer", matched, False)]
     rows += [(f"{name} minus\nratio matching", grid - matched, True) for (name, _), (_, grid, _) in
              zip(correct.items(), rows, strict=False)]  # fmt: skip
-    fig = figure(1.0 + 2.05 * len(shots), 2.0 * len(rows) + 1.3)
+    fig = figure(0.9 + 1.7 * len(shots), 1.66 * len(rows) + 1.2)
     axes = fig.subplots(len(rows), len(shots), sharex=True, sharey=True, squeeze=False)
     for (label, grids, signed), line in zip(rows, axes, strict=True):
         for grid, ax in zip(grids, line, strict=True):
             _cells(ax, grid, DIFFERENCE if signed else TRUTH)
-        line[0].set_ylabel(f"{label}\n\ny", fontsize=10)
+        line[0].set_ylabel(f"{label}\n\ny", fontsize=9)
     for ax, k in zip(axes[0], shots, strict=True):
-        ax.set_title(f"{k} shot{'s' * (k != 1)}\n{_context(tokens, k)}", fontsize=10)
+        ax.set_title(f"{k} shot{'s' * (k != 1)}\n{_context(tokens, k)}", fontsize=9.5)
     for ax in axes[-1]:
         ax.set_xlabel("x")
     _cell_legend(fig)
@@ -416,7 +421,7 @@ def query_answers(
     matched, p = np.asarray(matched, dtype=int), len(matched)
     x, y = np.mgrid[:p, :p]
     truth = (task[0] * x + task[1] * y) % p
-    fig = figure(9.4, 3.1 * len(answers) + 0.75)
+    fig = figure(7.8, 2.6 * len(answers) + 0.75)
     axes = fig.subplots(len(answers), 3, sharex=True, sharey=True, squeeze=False)
     for line, (name, given) in zip(axes, answers.items(), strict=True):
         right = (np.asarray(given) == truth).astype(int)
@@ -448,7 +453,7 @@ def explained(known: dict[str, ArrayLike], agreeing: dict[str, ArrayLike]) -> Fi
         known: predictor → (3, K) share of queries on which it is certain, with its interval.
         agreeing: predictor → (3, K) share of those with the model's answer.
     """
-    fig = figure(9.4, 4.2)
+    fig = figure(7.8, 4)
     share, where_sure = fig.subplots(1, 2, sharex=True, sharey=True)
     for who in known:
         style, sure = _algorithm(who), np.asarray(known[who])[0]
@@ -457,9 +462,9 @@ def explained(known: dict[str, ArrayLike], agreeing: dict[str, ArrayLike]) -> Fi
         share.plot(sure, **style | {"lw": 1.1})
         share.plot(both, **style | {"lw": 2.4}, marker="o", markersize=4)
         _banded(where_sure, np.arange(len(sure)), agreeing[who], **style, marker="o", markersize=4)
-    title = "share of all queries: predictor certain (thin),\ncertain and the model agrees (thick)"
+    title = "of all queries: certain (thin),\ncertain and the model agrees (thick)"
     share.set_title(title, loc="left", fontsize=11)
-    where_sure.set_title("of the queries where it is certain:\nthe model agrees", loc="left", fontsize=11)
+    where_sure.set_title("of the queries where it is certain:\nmodel agrees", loc="left", fontsize=11)
     share.set(ylim=(0, 1.04), ylabel="share of queries")
     for ax in (share, where_sure):
         ax.set_xlabel("number of shots")
@@ -475,23 +480,22 @@ def kinds_by_shot(
 
     Args:
         composition: (4, K) share of each kind, in the order of KINDS.
-        right: name of a model → (4, 3, K) accuracy on each kind with its interval.
+        right: title of a panel → (4, 3, K) accuracy on each kind with its interval.
         chance: accuracy of a blind guess, 1/p.
         title: above the panels.
     """
-    fig = figure(9.4, 4.3) if len(right) == 1 else figure(4.2 * (1 + len(right)), 4.3)
+    fig = figure(7.8, 4.1)
     mix, *panels = fig.subplots(1, 1 + len(right), sharex=True, sharey=True)
     places = np.arange(np.shape(composition)[1])
     bottom = np.zeros(len(places))
     for color, share in zip(KINDS.values(), composition, strict=True):
         mix.bar(places, share, 0.86, bottom, color=color)
         bottom += share
-    mix.set(ylim=(0, 1.04), ylabel="share of queries")
-    mix.set_title("the queries", loc="left", fontsize=11)
+    mix.set(ylim=(0, 1.04), ylabel="share or accuracy")
+    mix.set_title("share of queries", loc="left", fontsize=11)
     for ax, (name, curves) in zip(panels, right.items(), strict=True):
         _by_kind(ax, places, curves, chance)
-        ax.set(ylabel="accuracy")
-        ax.set_title(f"{name}, accuracy on each kind", loc="left", fontsize=11)
+        ax.set_title(name, loc="left", fontsize=11)
     for ax in (mix, *panels):
         ax.set_xlabel("number of shots")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -508,15 +512,17 @@ def kinds_by_step(steps: ArrayLike, panels: dict[str, ArrayLike], chance: float)
         panels: title → (4, 3, S) accuracy on each kind with its interval.
         chance: accuracy of a blind guess, 1/p.
     """
-    fig = figure(9.4, 3.3 * -(-len(panels) // 2) + 1)
-    axes = np.atleast_1d(
-        fig.subplots(-(-len(panels) // 2), min(2, len(panels)), sharex=True, sharey=True)
-    ).flat
-    for ax, (title, curves) in zip(axes, panels.items(), strict=False):
+    rows, columns = -(-len(panels) // 2), min(2, len(panels))
+    fig = figure(7.8, 2.9 * rows + 1)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, (title, curves) in zip(axes.flat, panels.items(), strict=False):
         _by_kind(ax, np.asarray(steps), curves, chance)
         ax.set_title(title, loc="left", fontsize=11)
-        ax.set(xlabel="training step", ylim=(0, 1.04))
-    fig.supylabel("accuracy", fontsize=11)
+        ax.set(ylim=(0, 1.04))
+    for ax in axes[-1]:
+        ax.set_xlabel("training step")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
     _kind_legend(fig)
     return fig
 
@@ -561,12 +567,15 @@ def _algorithm(who: str) -> dict:
     return {"color": ALGORITHM_COLORS[who], "ls": ALGORITHM_DASHES.get(who, "-"), "lw": 1.8}
 
 
-def _algorithm_legend(fig: Figure, names: Iterable[str], more: Iterable[tuple[str, str]] = ()) -> None:
+def _algorithm_legend(fig: Figure, names: Iterable[str], model: bool = False) -> None:
     handles = [Line2D([], [], label=who, **_algorithm(who)) for who in names]
-    handles += [
-        Line2D([], [], color=INK, lw=2.4, marker=marker, markersize=5, label=label) for label, marker in more
-    ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    if model:
+        handles.append(
+            Line2D([], [], color=INK, lw=2.4, marker="o", markersize=5, label="the model (band: 95 %)")
+        )
+    fig.legend(
+        handles=handles, loc="outside lower center", ncols=3 if model else 2, frameon=False, fontsize=10
+    )
 
 
 def _by_kind(ax: Axes, places: NDArray, curves: ArrayLike, chance: float) -> None:
@@ -580,7 +589,7 @@ def _by_kind(ax: Axes, places: NDArray, curves: ArrayLike, chance: float) -> Non
 
 def _kind_legend(fig: Figure) -> None:
     handles = [Patch(facecolor=color, label=kind) for kind, color in KINDS.items()]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
 
 
 def _banded(ax: Axes, places: NDArray, curve: ArrayLike, **style) -> None:
@@ -589,3 +598,267 @@ def _banded(ax: Axes, places: NDArray, curve: ArrayLike, **style) -> None:
     ax.plot(places, curve[0], **style)
     if len(curve) == 3:
         ax.fill_between(places, curve[1], curve[2], color=style["color"], alpha=0.2, lw=0)
+
+
+def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> Figure:
+    """The attention of every head on one sequence, a row a block (F6, A3).
+
+    Args:
+        patterns: (depth, H, T, T).
+        matches: (K, K) bool, the earlier examples that match a query's ratio; ringed at their z.
+        shown: tokens shown.
+    """
+    patterns = np.asarray(patterns)[:, :, :shown, :shown]
+    depth, heads, T, _ = patterns.shape
+    fig = figure(*_sheet(depth, heads, 0.4))
+    axes = fig.subplots(depth, heads, squeeze=False, sharex=True, sharey=True)
+    query, example = (np.argwhere(matches) * 3 + (1, 2)).T
+    future = np.triu(np.ones((T, T), dtype=bool), 1)
+    for (layer, head), ax in np.ndenumerate(axes):
+        image = ax.imshow(
+            np.ma.array(patterns[layer, head], mask=future), cmap=ATTENTION, vmin=0, vmax=1, interpolation="none"
+        )
+        inside = (query < T) & (example < T)
+        ax.scatter(example[inside], query[inside], s=900 / T, facecolors="none", edgecolors=MATCH, linewidths=0.9)
+        for place in range(T):  # what stands at each position: x and y blue, z orange
+            color = COLORS["ood_test"] if place % 3 == 2 else COLORS["id_test"]
+            ax.add_patch(Rectangle((place - 0.5, T - 0.3), 1, T / 30, color=color, lw=0))
+            ax.add_patch(Rectangle((-0.7 - T / 30, place - 0.5), T / 30, 1, color=color, lw=0))
+        ax.set(xlim=(-0.7 - T / 30, T - 0.5), ylim=(T - 0.3 + T / 30, -0.5), aspect="equal")
+        ax.set(xticks=range(2, T, 6), yticks=range(2, T, 6), title=f"block {layer + 1}, head {head}")
+        ax.set_xticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_xticks())])
+        ax.set_yticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_yticks())])
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+    fig.supxlabel("attended example", fontsize=11)
+    fig.supylabel("attending example", fontsize=11)
+    fig.colorbar(image, ax=axes, label="attention", shrink=0.6, aspect=30)
+    return fig
+
+
+def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) -> Figure:
+    """What each head attends to: how far back, and whether an example matches the query's ratio (F6).
+
+    Args:
+        distances: (depth, H, reach + 1) mean attention to the token so many places back.
+        matching: (depth, H, 2) mean attention to a matching and to another example.
+        errors: (depth, H, 2) half-widths of their 95 % intervals.
+    """
+    depth, heads, reach = np.shape(distances)
+    names = [f"block {i + 1}, head {h}" for i, h in np.ndindex(depth, heads)]
+    rows = np.arange(len(names))
+    fig = figure(9, 1.6 + 0.36 * len(names))
+    back, match = fig.subplots(1, 2, sharey=True, width_ratios=(1.3, 1))
+    table = np.reshape(distances, (-1, reach))
+    back.imshow(table, cmap=ATTENTION, vmin=0, vmax=1, aspect="auto")
+    for (row, distance), value in np.ndenumerate(table):
+        color = "white" if value > 0.5 else INK
+        back.text(distance, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=color)
+    back.set(xlabel="places back (0: itself)", xticks=range(reach), yticks=rows, yticklabels=names)
+    back.set_title("mean attention by distance")
+    for which, (color, label) in enumerate(((MATCH, "matches the ratio"), (GREY, "any other"))):
+        value, error = (np.reshape(a, (-1, 2))[:, which] for a in (matching, errors))
+        match.errorbar(value, rows, xerr=error, fmt="o", color=color, ms=7, capsize=3, label=label)
+    match.set(xlabel="attention from the query's y", title="attention to an example that …")
+    match.set_xlim(0, max(0.02, np.nanmax(np.asarray(matching) + errors)) * 1.1)
+    match.grid(axis="y", color="#E3E6EA")
+    match.legend(frameon=False, fontsize=10, loc="lower right")
+    for ax in (back, match):
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    return fig
+
+
+def circle_of_circles(
+    points: ArrayLike, first: ArrayLike, second: ArrayLike, log: ArrayLike, zoom: int, names: str = "xy"
+) -> Figure:
+    """All pairs in the plane of two principal components, labelled by logarithm, and one group enlarged (F1d).
+
+    Args:
+        points: (p², 2) coordinates.
+        first, second: (p²,) the pair's numbers; the first gives the colour and the group.
+        log: (p,) the log table, 0 for the number 0.
+        zoom: the number whose group is enlarged.
+        names: what the two numbers are called.
+    """
+    points, log = np.asarray(points), np.asarray(log)
+    fig = figure(9.6, 5)
+    whole, part = fig.subplots(1, 2)
+    _log_plane(whole, points, np.asarray(first), log)
+    group = np.asarray(first) == zoom
+    colors, labels = _log_colors(len(log)), log[np.asarray(second)[group]]
+    scale = max(1, len(log) / 12)
+    for place, label in zip(points[group], labels, strict=True):
+        part.text(*place, label, ha="center", va="center", color=colors[label], weight="bold", fontsize=17 / scale**0.5)
+    low, high = points[group].min(0), points[group].max(0)
+    corner, size = (low + high) / 2 - (high - low).max() * 0.6, (high - low).max() * 1.2
+    part.set(xlim=(corner[0], corner[0] + size), ylim=(corner[1], corner[1] + size), aspect="equal")
+    part.set(xticks=[], yticks=[], xlabel="enlarged")
+    part.set_title(f"the group log {names[0]} = {log[zoom]}, by log {names[1]}")
+    part.spines[:].set_visible(True)
+    whole.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=INK, lw=1))
+    whole.set_title(f"all pairs ({names[0]}, {names[1]}), by log {names[0]}")
+    return fig
+
+
+def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: list[str]) -> Figure:
+    """All pairs in several planes, each coloured by the logarithm of one of their numbers (F6).
+
+    Args:
+        planes: (n, p², 2) coordinates.
+        numbers: (n, p²) the number that gives the colour.
+        log: (p,) the log table, 0 for the number 0.
+        titles: n of them.
+    """
+    columns = min(3, len(planes))
+    rows = -(-len(planes) // columns)
+    fig = figure(3.2 * columns, 3.5 * rows)
+    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
+    for ax, points, number, title in zip(axes, planes, numbers, titles, strict=False):
+        _log_plane(ax, np.asarray(points), np.asarray(number), np.asarray(log))
+        ax.set_title(title)
+    for ax in axes[len(planes) :]:
+        ax.axis("off")
+    return fig
+
+
+def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figure:
+    """How the variance between numbers divides among waves in their logarithm, beside relabelled numbers (F1d, F1e).
+
+    Args:
+        shares: (n, shuffles, waves) for each panel, the true labels first.
+        titles: n of them.
+        columns: panels in a row.
+    """
+    shares = np.asarray(shares)
+    waves = np.arange(1, shares.shape[2] + 1)
+    rows = -(-len(shares) // columns)
+    fig = figure(min(9.6, 4.4 * columns), 0.7 + 1.9 * rows)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, panel, title in zip(axes.flat, shares, titles, strict=False):
+        low, high = np.quantile(panel[1:], (0.025, 0.975), axis=0)
+        colors = [PARITY[0] if s == waves[-1] else "#4C78A8" for s in waves]
+        ax.bar(waves, panel[0], color=colors, width=0.62)
+        ax.vlines(waves, low, high, color=INK, lw=1.5)
+        ax.scatter([*waves, *waves], [*low, *high], marker="_", color=INK, s=60, lw=1.5)
+        ax.set(ylim=(0, 1), title=title)
+        ax.set_xticks(waves if len(waves) <= 8 else [1, *range(2, len(waves) + 1, 2)])
+    for ax in axes.flat[len(shares) :]:
+        ax.axis("off")
+    fig.supxlabel("times round the circle while the logarithm runs through once", fontsize=11)
+    fig.supylabel("share of variance", fontsize=11)
+    return fig
+
+
+def parity_planes(view: ArrayLike) -> Figure:
+    """Numbers by the parity of their logarithm: one plane through the odd, one through the even (F1e).
+
+    Args:
+        view: (p, 3) coordinates in the order of the logarithm, the number 0 first; the last tells parity.
+    """
+    view = np.asarray(view)
+    fig = figure(6.4, 4.6)
+    ax = fig.add_subplot(projection="3d", computed_zorder=False)
+    reach = 1.25 * max(np.abs(view[:, :2]).max(), 1e-9)
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach
+    for first, color in ((2, PARITY[1]), (1, PARITY[0])):
+        plane = view[first::2]
+        height = plane[:, 2].mean()
+        sheet = np.column_stack([corners, np.full(4, height)])
+        ax.add_collection3d(Poly3DCollection([sheet], facecolor=color, alpha=0.12, edgecolor=color, lw=0.8))
+        for x, y, z in plane:
+            ax.plot([x, x], [y, y], [height, z], color=color, lw=0.8, alpha=0.6)
+        for label, place in zip(range(first, len(view), 2), plane, strict=True):
+            ax.text(*place, label, color=color, weight="bold", ha="center", va="center", fontsize=13)
+    ax.text(*view[0], 0, color=GREY, weight="bold", ha="center", va="center", fontsize=13)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticklabels=[], yticklabels=[], zticklabels=[])
+    ax.set_zlim(min(view[:, 2].min(), -reach / 2), max(view[:, 2].max(), reach / 2))
+    ax.view_init(elev=18, azim=-58)
+    ax.set_box_aspect((1, 1, 0.8), zoom=1.1)
+    ax.axis("off")
+    return fig
+
+
+def similarity_matrices(matrices: list[ArrayLike], groups: list[ArrayLike], titles: list[str], columns: int = 3) -> Figure:
+    """Cosine similarities, rows sorted into groups whose borders are drawn (F7).
+
+    Args:
+        matrices: (N, N) each, sorted.
+        groups: (N,) each, the group of a row.
+        titles: one each.
+        columns: panels in a row.
+    """
+    columns = min(columns, len(matrices))
+    rows = -(-len(matrices) // columns)
+    fig = figure(3.2 * columns + 0.5, 3.3 * rows)
+    axes = fig.subplots(rows, columns, squeeze=False)
+    for ax, matrix, group, title in zip(axes.flat, matrices, groups, titles, strict=False):
+        smooth = "none" if len(matrix) <= 200 else "antialiased"  # large ones are resampled to the figure's pixels
+        image = ax.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation=smooth)
+        starts = np.flatnonzero(np.diff(np.asarray(group), prepend=np.asarray(group)[0] - 1))
+        for start in starts[1:] - 0.5:
+            ax.axhline(start, color=INK, lw=0.5)
+            ax.axvline(start, color=INK, lw=0.5)
+        ax.set(xticks=[], yticks=[], title=title)
+        ax.spines[:].set_visible(False)
+    for ax in axes.flat[len(matrices) :]:
+        ax.axis("off")
+    fig.colorbar(image, ax=axes, label="cosine similarity", shrink=0.7, aspect=30)
+    return fig
+
+
+def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
+    """Similarity within less between groups at every stage of the model, beside random groups (F7).
+
+    Args:
+        scores: name of a grouping → a score (value, low, high) for each stage.
+        stages: their names.
+    """
+    fig = figure(9.2, 1.9 + 0.32 * len(stages))
+    axes = np.atleast_1d(fig.subplots(1, len(scores), sharey=True, sharex=True))
+    rows = np.arange(len(stages))[::-1]
+    for ax, (name, column) in zip(axes, scores.items(), strict=True):
+        ax.axvline(0, color=GREY, lw=0.8)
+        ax.hlines(rows, [s.low for s in column], [s.high for s in column], color="#B9BFC7", lw=7)
+        values = [s.value for s in column]
+        outside = [s.value > s.high or s.value < s.low for s in column]
+        ax.scatter(values, rows, s=46, zorder=3, color=MATCH, facecolors=[MATCH if o else "white" for o in outside])
+        ax.set(title=name, yticks=rows, yticklabels=stages)
+        ax.grid(axis="y", color="#E3E6EA")
+        ax.tick_params(length=0, axis="y")
+        ax.spines["left"].set_visible(False)
+    fig.supxlabel("mean similarity within groups less between groups", fontsize=11)
+    return fig
+
+
+def _sheet(rows: int, columns: int, extra: float) -> tuple[float, float]:
+    """Size of a sheet of square panels with titles."""
+    side = min(4.1, 10 / columns)
+    return side * columns + 0.9, (side + extra) * rows
+
+
+def _log_colors(p: int) -> list[str | tuple]:
+    """A colour for each logarithm 0 … p - 1: grey for none, then once round the hues at equal lightness (OKLCH)."""
+    hue = 2 * np.pi * np.arange(p - 1) / (p - 1) + 0.5
+    a, b = 0.13 * np.cos(hue), 0.13 * np.sin(hue)
+    cones = np.array([0.3963377774 * a + 0.2158037573 * b, -0.1055613458 * a - 0.0638541728 * b])
+    cones = (0.62 + np.stack([cones[0], cones[1], -0.0894841775 * a - 1.2914855480 * b])) ** 3
+    matrix = ((4.0767, -3.3077, 0.2310), (-1.2684, 2.6098, -0.3413), (-0.0042, -0.7034, 1.7076))
+    linear = np.clip(np.array(matrix) @ cones, 0, 1).T
+    return [GREY, *map(tuple, np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))]
+
+
+def _log_plane(ax: Axes, points: np.ndarray, numbers: np.ndarray, log: np.ndarray) -> None:
+    """Points coloured by the logarithm of a number, which is written at the middle of its points."""
+    colors = _log_colors(len(log))
+    labels = log[numbers]
+    ax.scatter(*points.T, c=[colors[k] for k in labels], s=max(3, 150 / len(log)), alpha=0.75, lw=0)
+    for k in range(len(log)):
+        middle = points[labels == k].mean(0)
+        ax.text(
+            *middle, k, color=colors[k], weight="bold", ha="center", va="center", fontsize=14 if len(log) < 14 else 9,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )  # fmt: skip
+    ax.set(aspect="equal", adjustable="datalim", xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
+    ax.margins(0.12)
+    ax.spines[:].set_visible(False)
