@@ -230,10 +230,22 @@ def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
     ).transpose(2, 0, 1)
 
 
-def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
-    """Attention from a query's y to earlier examples whose input has the query's ratio, against the others.
+def matching_examples(tokens: Tensor, p: int) -> Tensor:
+    """Which earlier examples ratio matching can use at each query: (x, y) = c·(xᵢ, yᵢ) with c ≠ 0.
 
-    An example that matches, (x, y) = c·(xᵢ, yᵢ) with c ≠ 0, is one that ratio matching can use.
+    Args:
+        tokens: (B, 3·K).
+        p: the modulus.
+
+    Returns:
+        (B, K, K) bool: sequence, query, example.
+    """
+    ratio = torch.from_numpy(ratio_classes(p))[(tokens[:, 0::3] * p + tokens[:, 1::3]).cpu()]  # (B, K)
+    return ((ratio[:, :, None] == ratio[:, None, :]) & (ratio >= 0)[:, :, None]).tril(-1)
+
+
+def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
+    """Attention from a query's y to an earlier example that matches its ratio, and to one that does not.
 
     Args:
         patterns: (B, H, T, T), T = 3·K - 1.
@@ -241,24 +253,23 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
         p: the modulus.
 
     Returns:
-        (B, H, 2): attention to the three tokens of one matching and one other example, mean over all queries of a
-        sequence that have both; nan where none has.
+        (B, H, 2): attention to the three tokens of a matching and of another example, averaged over examples and
+        over the queries of a sequence that have both; nan where none has.
     """
     K = tokens.shape[1] // 3
-    x, y = tokens[:, 0::3], tokens[:, 1::3]  # (B, K)
-    ratio = torch.from_numpy(ratio_classes(p))[(x * p + y).cpu()]
-    earlier = torch.ones(K, K, dtype=torch.bool).tril(-1)
-    match = (
-        (ratio[:, :, None] == ratio[:, None, :]) & (ratio >= 0)[:, :, None] & earlier
-    )  # (B, query, example)
-    other = (ratio[:, :, None] != ratio[:, None, :]) & earlier
+    match = matching_examples(tokens, p)
+    other = torch.ones_like(match).tril(-1) & ~match
     both = match.any(-1) & other.any(-1)  # (B, query)
     paid = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (K, 3)).sum(-1)  # (B, H, query, example)
-    means = [
-        (paid * which[:, None]).sum(-1) / which.sum(-1).clamp(min=1)[:, None] for which in (match, other)
-    ]  # (B, H, query) each
-    means = torch.stack(means, -1).masked_fill(~both[:, None, :, None], torch.nan)
-    return means.nanmean(2).numpy()
+    each = [(paid * of[:, None]).sum(-1) / of.sum(-1).clamp(min=1)[:, None] for of in (match, other)]
+    return torch.stack(each, -1).masked_fill(~both[:, None, :, None], torch.nan).nanmean(2).numpy()
+
+
+def mean_and_error(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the first axis, nan left out, and half the width of its 95 % interval."""
+    values = np.asarray(values)
+    count = (~np.isnan(values)).sum(0)
+    return np.nanmean(values, 0), 1.96 * np.nanstd(values, 0) / np.sqrt(np.maximum(count, 1))
 
 
 # --- numbers modulo p -------------------------------------------------------------------------------------
@@ -455,34 +466,78 @@ def log_spectrum(means: ArrayLike, most: int = 1000) -> np.ndarray:
     return share / np.where(total > 0, total, 1)
 
 
+def log_plane(features: ArrayLike, numbers: ArrayLike) -> tuple[np.ndarray, float]:
+    """The plane of the first two principal components of the pairs whose number is not 0, which has no logarithm.
+
+    Args:
+        features: (N, C).
+        numbers: (N,) the pairs' x, y or z.
+
+    Returns:
+        (N, 2) coordinates of all pairs, those with 0 too, and the share of variance in the plane, without these.
+    """
+    features = np.asarray(features)
+    found = pca(features[np.asarray(numbers) > 0])
+    return (features - found.mean) @ found.components[:2].T, float(found.share[:2].sum())
+
+
 class Structure(NamedTuple):
-    """How a head's output over all pairs depends on one of their numbers.
+    """How a head's output over all pairs depends on one of their numbers, pairs where it is 0 left out.
 
     Attributes:
-        share: of the variance in the first two principal components.
         carried: share of the variance that this number explains.
-        circle: circularity of its class means in that plane, 0 apart; baseline: pairs in random classes.
+        share: of the variance in the first two principal components.
+        circle: circularity of its class means in that plane; baseline: pairs in random classes.
         order: log order of these means; baseline: numbers in another order.
         stride: of the best log order.
+        wave: largest share in the log spectrum, in all dimensions; baseline: numbers in another order.
+        turns: which wave that is.
     """
 
-    share: float
     carried: float
+    share: float
     circle: Score
     order: Score
     stride: int
+    wave: Score
+    turns: int
 
 
 def structure(features: ArrayLike, numbers: ArrayLike, log: ArrayLike, shuffles: int = 200) -> Structure:
     """The structure of features (N, C) of pairs whose number is given (N,), with the log table (p,)."""
-    found, labels = pca(features), np.asarray(log)[np.asarray(numbers)]
-    plane = found.coordinates[:, :2]
-    orders = relabellings(len(plane), shuffles)
-    circles = [circularity(class_means(plane[order], labels)[1:]) for order in orders]
-    order, stride = log_order(class_means(plane, labels)[1:])
-    between = class_means(found.coordinates, labels)[labels]
-    carried = (between**2).sum() / max((found.coordinates**2).sum(), 1e-300)
-    return Structure(float(found.share[:2].sum()), float(carried), compare(circles), order, stride)
+    labels = np.asarray(log)[np.asarray(numbers)] - 1  # 0 … p - 2
+    found, labels = pca(np.asarray(features)[labels >= 0]), labels[labels >= 0]
+    plane, means = found.coordinates[:, :2], class_means(found.coordinates, labels)
+    total = (found.coordinates**2).sum()
+    carried = (means[labels] ** 2).sum() / total if total > 0 else 0.0
+    circles = [circularity(class_means(plane[order], labels)) for order in relabellings(len(plane), shuffles)]
+    order, stride = log_order(means[:, :2])
+    waves = log_spectrum(means)
+    wave = compare(waves.max(1))
+    turns = int(waves[0].argmax()) + 1
+    return Structure(
+        float(carried), float(found.share[:2].sum()), compare(circles), order, stride, wave, turns
+    )
+
+
+def parity_view(features: ArrayLike, numbers: ArrayLike, log: ArrayLike) -> np.ndarray:
+    """The class means in three directions, the last of which tells odd logarithms from even ones (F1e).
+
+    Args:
+        features: (N, C) of pairs whose number is given (N,).
+        log: (p,) the log table.
+
+    Returns:
+        (p, 3), in the order of the logarithm, the number 0 first: the two largest principal components across the
+        direction between the parities' means, and that direction, its origin half-way.
+    """
+    means = class_means(features, np.asarray(log)[np.asarray(numbers)])
+    odd, even = means[1::2].mean(0), means[2::2].mean(0)
+    axis = (odd - even) / max(np.linalg.norm(odd - even), 1e-300)
+    height = (means - (odd + even) / 2) @ axis
+    across = means - np.outer(means @ axis, axis)
+    flat = pca(across[1:])
+    return np.column_stack([(across - flat.mean) @ flat.components[:2].T, height])
 
 
 def group_contrast(similarity: ArrayLike, groupings: ArrayLike) -> Score:

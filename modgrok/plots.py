@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Polygon, Rectangle
@@ -27,7 +27,10 @@ LABELS = {
     "ood_test": "o.o.d. tasks, test inputs",
 }
 INPUT, TARGET, HELD_OUT, INK, GREY = "#CFE6F5", "#FBD9B5", "#22262B", "#22262B", "#8A8F98"
-MATCH, PARITY, ATTENTION = "#009E73", ("#B5408B", "#00795A"), "magma_r"
+MATCH, PARITY = "#009E73", ("#B5408B", "#00795A")
+ATTENTION = LinearSegmentedColormap.from_list(
+    "attention", ["#FFFFFF", "#FBDCC4", "#F2937C", "#C04A7E", "#642A80", "#1B1044"]
+)
 
 rcParams.update(
     {
@@ -610,16 +613,23 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
     """
     patterns = np.asarray(patterns)[:, :, :shown, :shown]
     depth, heads, T, _ = patterns.shape
-    fig = figure(*_sheet(depth, heads, 0.4))
+    fig = figure(*_sheet(depth, heads, 0.05))
     axes = fig.subplots(depth, heads, squeeze=False, sharex=True, sharey=True)
-    query, example = (np.argwhere(matches) * 3 + (1, 2)).T
+    query, example = (np.argwhere(np.asarray(matches)) * 3 + (1, 2)).T
     future = np.triu(np.ones((T, T), dtype=bool), 1)
     for (layer, head), ax in np.ndenumerate(axes):
         image = ax.imshow(
-            np.ma.array(patterns[layer, head], mask=future), cmap=ATTENTION, vmin=0, vmax=1, interpolation="none"
+            np.ma.array(patterns[layer, head], mask=future),
+            cmap=ATTENTION,
+            vmin=0,
+            vmax=1,
+            interpolation="none",
+            zorder=1,
         )
         inside = (query < T) & (example < T)
-        ax.scatter(example[inside], query[inside], s=900 / T, facecolors="none", edgecolors=MATCH, linewidths=0.9)
+        ring = {"s": 2400 / T, "facecolors": "none", "zorder": 3}
+        ax.scatter(example[inside], query[inside], edgecolors="white", linewidths=3, **ring)
+        ax.scatter(example[inside], query[inside], edgecolors=MATCH, linewidths=1.6, **ring)
         for place in range(T):  # what stands at each position: x and y blue, z orange
             color = COLORS["ood_test"] if place % 3 == 2 else COLORS["id_test"]
             ax.add_patch(Rectangle((place - 0.5, T - 0.3), 1, T / 30, color=color, lw=0))
@@ -628,11 +638,14 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
         ax.set(xticks=range(2, T, 6), yticks=range(2, T, 6), title=f"block {layer + 1}, head {head}")
         ax.set_xticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_xticks())])
         ax.set_yticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_yticks())])
+        ax.add_patch(
+            Polygon([(-0.5, -0.5), (T - 0.5, -0.5), (T - 0.5, T - 0.5)], color="#EDEFF2", lw=0, zorder=0)
+        )
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
     fig.supxlabel("attended example", fontsize=11)
     fig.supylabel("attending example", fontsize=11)
-    fig.colorbar(image, ax=axes, label="attention", shrink=0.6, aspect=30)
+    fig.colorbar(image, ax=axes, label="attention", shrink=0.5, aspect=30)
     return fig
 
 
@@ -656,13 +669,13 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
         back.text(distance, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=color)
     back.set(xlabel="places back (0: itself)", xticks=range(reach), yticks=rows, yticklabels=names)
     back.set_title("mean attention by distance")
-    for which, (color, label) in enumerate(((MATCH, "matches the ratio"), (GREY, "any other"))):
+    for which, (color, label) in enumerate(((MATCH, "matches the query's ratio"), (GREY, "does not"))):
         value, error = (np.reshape(a, (-1, 2))[:, which] for a in (matching, errors))
         match.errorbar(value, rows, xerr=error, fmt="o", color=color, ms=7, capsize=3, label=label)
-    match.set(xlabel="attention from the query's y", title="attention to an example that …")
+    match.set(xlabel="attention from the query's y", title="mean attention to an example that …")
     match.set_xlim(0, max(0.02, np.nanmax(np.asarray(matching) + errors)) * 1.1)
     match.grid(axis="y", color="#E3E6EA")
-    match.legend(frameon=False, fontsize=10, loc="lower right")
+    fig.legend(*match.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
     for ax in (back, match):
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -689,7 +702,15 @@ def circle_of_circles(
     colors, labels = _log_colors(len(log)), log[np.asarray(second)[group]]
     scale = max(1, len(log) / 12)
     for place, label in zip(points[group], labels, strict=True):
-        part.text(*place, label, ha="center", va="center", color=colors[label], weight="bold", fontsize=17 / scale**0.5)
+        part.text(
+            *place,
+            label,
+            ha="center",
+            va="center",
+            color=colors[label],
+            weight="bold",
+            fontsize=17 / scale**0.5,
+        )
     low, high = points[group].min(0), points[group].max(0)
     corner, size = (low + high) / 2 - (high - low).max() * 0.6, (high - low).max() * 1.2
     part.set(xlim=(corner[0], corner[0] + size), ylim=(corner[1], corner[1] + size), aspect="equal")
@@ -737,11 +758,11 @@ def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figur
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, panel, title in zip(axes.flat, shares, titles, strict=False):
         low, high = np.quantile(panel[1:], (0.025, 0.975), axis=0)
-        colors = [PARITY[0] if s == waves[-1] else "#4C78A8" for s in waves]
-        ax.bar(waves, panel[0], color=colors, width=0.62)
-        ax.vlines(waves, low, high, color=INK, lw=1.5)
-        ax.scatter([*waves, *waves], [*low, *high], marker="_", color=INK, s=60, lw=1.5)
-        ax.set(ylim=(0, 1), title=title)
+        colors = [PARITY[0] if s == waves[-1] else COLORS["id_train"] for s in waves]
+        ax.vlines(waves, low, high, color="#C9CED5", lw=min(22, 150 / len(waves)))
+        ax.vlines(waves, 0, panel[0], color=colors, lw=2)
+        ax.scatter(waves, panel[0], color=colors, s=min(60, 500 / len(waves)), zorder=3)
+        ax.set(ylim=(0, 1), xlim=(0.4, len(waves) + 0.6), title=title)
         ax.set_xticks(waves if len(waves) <= 8 else [1, *range(2, len(waves) + 1, 2)])
     for ax in axes.flat[len(shares) :]:
         ax.axis("off")
@@ -779,7 +800,9 @@ def parity_planes(view: ArrayLike) -> Figure:
     return fig
 
 
-def similarity_matrices(matrices: list[ArrayLike], groups: list[ArrayLike], titles: list[str], columns: int = 3) -> Figure:
+def similarity_matrices(
+    matrices: list[ArrayLike], groups: list[ArrayLike], titles: list[str], columns: int = 3
+) -> Figure:
     """Cosine similarities, rows sorted into groups whose borders are drawn (F7).
 
     Args:
@@ -793,13 +816,18 @@ def similarity_matrices(matrices: list[ArrayLike], groups: list[ArrayLike], titl
     fig = figure(3.2 * columns + 0.5, 3.3 * rows)
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax, matrix, group, title in zip(axes.flat, matrices, groups, titles, strict=False):
-        smooth = "none" if len(matrix) <= 200 else "antialiased"  # large ones are resampled to the figure's pixels
+        smooth = "none" if len(matrix) <= 200 else "antialiased"  # large: resampled
         image = ax.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation=smooth)
         starts = np.flatnonzero(np.diff(np.asarray(group), prepend=np.asarray(group)[0] - 1))
         for start in starts[1:] - 0.5:
             ax.axhline(start, color=INK, lw=0.5)
             ax.axvline(start, color=INK, lw=0.5)
-        ax.set(xticks=[], yticks=[], title=title)
+        ends = [*starts, len(matrix)]
+        few = len(starts) <= 13
+        middles = (np.array(ends[:-1]) + ends[1:] - 1) / 2 if few else []
+        names = np.asarray(group)[starts] if few else []
+        ax.set(title=title, xticks=middles, yticks=middles, xticklabels=names, yticklabels=names)
+        ax.tick_params(length=0, labelsize=9)
         ax.spines[:].set_visible(False)
     for ax in axes.flat[len(matrices) :]:
         ax.axis("off")
@@ -822,7 +850,9 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         ax.hlines(rows, [s.low for s in column], [s.high for s in column], color="#B9BFC7", lw=7)
         values = [s.value for s in column]
         outside = [s.value > s.high or s.value < s.low for s in column]
-        ax.scatter(values, rows, s=46, zorder=3, color=MATCH, facecolors=[MATCH if o else "white" for o in outside])
+        ax.scatter(
+            values, rows, s=46, zorder=3, color=MATCH, facecolors=[MATCH if o else "white" for o in outside]
+        )
         ax.set(title=name, yticks=rows, yticklabels=stages)
         ax.grid(axis="y", color="#E3E6EA")
         ax.tick_params(length=0, axis="y")
@@ -845,7 +875,10 @@ def _log_colors(p: int) -> list[str | tuple]:
     cones = (0.62 + np.stack([cones[0], cones[1], -0.0894841775 * a - 1.2914855480 * b])) ** 3
     matrix = ((4.0767, -3.3077, 0.2310), (-1.2684, 2.6098, -0.3413), (-0.0042, -0.7034, 1.7076))
     linear = np.clip(np.array(matrix) @ cones, 0, 1).T
-    return [GREY, *map(tuple, np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))]
+    return [
+        GREY,
+        *map(tuple, np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)),
+    ]
 
 
 def _log_plane(ax: Axes, points: np.ndarray, numbers: np.ndarray, log: np.ndarray) -> None:

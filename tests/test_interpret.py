@@ -175,7 +175,6 @@ def test_bases():
 def test_ratio_classes_are_the_lines_through_the_origin(p):
     classes = interpret.ratio_classes(p)
     assert (np.bincount(classes[1:]) == p - 1).all() and classes[0] == -1
-    x, y = grid(p)[:, None].T, grid(p)[:, None]
     (x1, y1), (x2, y2) = grid(p).T[:, :, None], grid(p).T[:, None, :]
     parallel = ((x1 * y2 - x2 * y1) % p == 0)[1:, 1:]
     assert (parallel == (classes[1:, None] == classes[1:])).all()
