@@ -1,0 +1,113 @@
+"""Kill a training run again and again, and compare what it becomes with a run left in peace.
+
+    python scripts/kill_resume.py 1000 --seed 3
+
+Every other kill comes at a random moment; the ones between come out of a write, with the file half written, whole but
+not yet in its place, or just put there. All are SIGKILL, which a process cannot notice. Each attempt is a process
+forked from this one, which saves it importing torch. Exits with 0 if every run that was killed on its way ended bit for
+bit like the reference.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+os.environ["TQDM_DISABLE"] = "1"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from tiny import assert_identical, tiny
+
+from modgrok.config import Config
+from modgrok.runs import Run
+from modgrok.train import train
+
+CONFIG = tiny(depth=1, steps=20, eval_every=4, checkpoint_every=3, n_checkpoints=4)  # they interleave in every way
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_while_writing(write: int, moment: str) -> None:
+    """Have this process killed at its n-th write: "half", "unnamed" or "named"."""
+    fsync, replace, left = os.fsync, os.replace, [write]
+
+    def killing_fsync(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] == 0 and moment == "half":
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            die()
+        fsync(descriptor)
+
+    def killing_replace(source: str, target: Path) -> None:
+        if left[0] == 0 and moment == "unnamed":
+            die()
+        replace(source, target)
+        if left[0] == 0:
+            die()
+
+    os.fsync, os.replace = killing_fsync, killing_replace
+
+
+def attempt(config: Config, root: Path, seconds: float | None, write: tuple[int, str] | None) -> bool:
+    """Train in a forked process, killed after some seconds or at a write; whether it came to its end."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # errors stay visible, progress does not
+            torch.set_num_threads(1)
+            if write:
+                die_while_writing(*write)
+            train(config, root)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        os._exit(status)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise SystemExit(f"a run failed with status {status} instead of going on")
+    return status == 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kills", type=int, nargs="?", default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    chance = random.Random(arguments.seed)
+    kills = runs = 0
+    with tempfile.TemporaryDirectory() as folder:
+        reference, root = Path(folder) / "reference", Path(folder) / "killed"
+        started = time.monotonic()
+        attempt(CONFIG, reference, None, None)
+        duration = time.monotonic() - started
+        expected = Run(reference / CONFIG.name)
+        while True:
+            kill = kills < arguments.kills
+            seconds = chance.uniform(0, 1.2 * duration) if kill and kills % 2 else None
+            write = (chance.randint(1, 12), chance.choice(["half", "unnamed", "named"]))
+            finished = attempt(CONFIG, root, seconds, write if kill and not kills % 2 else None)
+            kills += not finished
+            if finished:
+                assert_identical(Run(root / CONFIG.name), expected)
+                runs += 1
+                root = Path(folder) / f"killed-{runs}"
+                if not kill:
+                    break
+    print(f"{kills} kills, {runs} runs, all bit for bit like the one left in peace")
+
+
+if __name__ == "__main__":
+    main()

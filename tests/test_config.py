@@ -1,0 +1,236 @@
+"""Configs: what is valid trains, what is not is refused with the way out; names; presets."""
+
+import ast
+import dataclasses
+import json
+import math
+import re
+import tempfile
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tiny import FIELDS, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+
+from modgrok.config import PRESETS, SETS, Config, is_prime, nearest_prime, preset
+from modgrok.data import Data
+from modgrok.evaluate import accuracy_by_shot
+from modgrok.train import train
+
+
+@st.composite
+def configs(draw):
+    """Any valid small config with two steps."""
+    p = draw(st.sampled_from([2, 3, 5, 7]))
+    rule = draw(st.sampled_from(["rectangle", "random"]))
+    most = {2: 4, 3: 4, 5: 20, 7: 40}[p]
+    n_tasks = 4 * draw(st.integers(1, most // 4)) if rule == "rectangle" else draw(st.integers(1, p * p))
+    n_head = draw(st.integers(1, 4))
+    return Config(
+        p=p,
+        n_tasks=n_tasks,
+        task_rule=rule,
+        alpha=draw(st.integers(1, p * p - 1)) / p**2,
+        n_examples=draw(st.integers(1, 5)),
+        depth=draw(st.integers(1, 3)),
+        n_embd=2 * n_head * draw(st.integers(1, 8 // n_head)),
+        n_head=n_head,
+        rope_base=draw(st.floats(1.5, 1e5)),
+        optimizer=draw(st.sampled_from(["adamw", "muon"])),
+        lr=draw(st.floats(1e-5, 1e-2)),
+        weight_decay=draw(st.floats(0, 2)),
+        warmup_steps=draw(st.integers(0, 2)),
+        lr_schedule=draw(st.sampled_from(["cosine", "constant"])),
+        steps=2,
+        batch_size=n_tasks * draw(st.integers(1, 2)),
+        mixed_precision=draw(st.sampled_from(["no", "bf16"])),
+        seed=draw(st.integers(0, 2**63 - 1)),
+        eval_every=draw(st.integers(1, 3)),
+        eval_batches=1,
+        n_checkpoints=draw(st.integers(1, 3)),
+        checkpoint_every=draw(st.integers(1, 3)),
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(configs())
+@example(tiny(n_tasks=9, batch_size=9, steps=2))  # no task is left out of distribution
+def test_a_valid_config_trains_and_evaluates(config):
+    with tempfile.TemporaryDirectory() as root:
+        run = train(config, root)
+        assert run.finished and run.config == config and run.steps[-1] == 2
+        assert list(run.metrics["step"]) == sorted({0, *range(0, 3, config.eval_every), 2})
+        for name in SETS:
+            assert run.shots[name].shape == (len(run.metrics["step"]), config.n_examples)
+            empty = name.startswith("ood") and config.n_tasks == config.p**2
+            assert np.isnan(run.shots[name]).all() if empty else (run.shots[name] <= 1).all()
+        tokens = Data(config).evaluation_set("id_train")
+        if (
+            config.mixed_precision == "no"
+        ):  # the run was scored as it was trained, the reader's model in float32
+            curve = accuracy_by_shot(run.model(), tokens)
+            np.testing.assert_allclose(curve, run.shots["id_train"][-1], atol=1e-6)
+
+
+not_positive = st.integers(-5, 0)
+not_finite = st.sampled_from([math.nan, math.inf, -math.inf])
+INVALID = {
+    "p": st.integers(-3, 500).filter(lambda n: not is_prime(n)),
+    "n_tasks": not_positive | st.integers(10, 10**6),
+    "alpha": not_finite | st.floats(-1e308, 1 / 20) | st.floats(18 / 19, 1e308),
+    "n_examples": not_positive,
+    "depth": not_positive,
+    "n_embd": not_positive | st.integers(1, 10**30).filter(lambda n: n % 4),
+    "n_head": not_positive,
+    "rope_base": not_finite | st.floats(-10, 1),
+    "init_std": not_finite | st.floats(-1, 0),
+    "lr": not_finite | st.floats(-1, 0),
+    "muon_lr": not_finite | st.floats(-1, 0),
+    "weight_decay": not_finite | st.floats(-1, -1e-9),
+    "betas": st.sampled_from([(0.9, 1.0), (-0.1, 0.9), (math.nan, 0.9)]),
+    "warmup_steps": st.integers(-5, -1) | st.integers(13, 100),
+    "steps": not_positive,
+    "batch_size": not_positive | st.integers(1, 10**30).filter(lambda n: n % 4),
+    "seed": st.integers(-(10**6), -1) | st.integers(2**63, 2**70),
+    "eval_every": not_positive,
+    "eval_batches": not_positive,
+    "n_checkpoints": not_positive,
+    "checkpoint_every": not_positive,
+}
+KINDS = {f.name: f.type for f in dataclasses.fields(Config)}
+
+
+def refusal(**overrides) -> str:
+    with pytest.raises(ValueError) as error:
+        tiny(**overrides)
+    return sentence(error)
+
+
+@pytest.mark.parametrize("field", INVALID)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_an_invalid_value_is_refused_with_the_nearest_valid_one(field, data):
+    message = refusal(**{field: data.draw(INVALID[field])})
+    assert message.startswith(f"{field}=")
+    choice = ast.literal_eval(re.search(r"the nearest valid choice is (.*)\.$", message)[1])
+    try:
+        tiny(**{field: choice})
+    except ValueError as error:  # a field that depends on this one may have to follow
+        assert not str(error).startswith(f"{field}="), error
+
+
+@pytest.mark.parametrize("p", [2, 3, 5, 7, 29, 211])
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_nearest_alpha_is_valid_at_every_p(p, alpha):
+    message = refusal(p=p, alpha=alpha)
+    choice = float(re.search(r"nearest valid choice is (.*)\.$", message)[1])
+    tiny(p=p, alpha=choice)
+
+
+@pytest.mark.parametrize("p", [2, 3, 5, 7, 29])
+@pytest.mark.parametrize("n_tasks", [-1, 1, 2, 3, 5, 6, 7, 10**6])
+def test_rectangular_rule_names_a_number_that_fits(p, n_tasks):
+    message = refusal(p=p, n_tasks=n_tasks, task_rule="rectangle")
+    assert message.startswith(f"n_tasks={n_tasks}")
+    choice = int(re.search(r"(?:nearest valid choice is|at most) (\d+)", message)[1])
+    assert tiny(p=p, n_tasks=choice, task_rule="rectangle", batch_size=choice).n_tasks == choice
+
+
+@pytest.mark.parametrize("field", KINDS)
+def test_a_value_of_the_wrong_type_is_refused_by_name(field):
+    for value in [None, "many", True, [1]] + ([] if KINDS[field] is float else [1.5]):
+        assert refusal(**{field: value}).startswith(f"{field}={value!r} ")
+
+
+@pytest.mark.parametrize(
+    "field, choices",
+    [
+        ("task_rule", ("rectangle", "random")),
+        ("optimizer", ("adamw", "muon")),
+        ("lr_schedule", ("cosine", "constant")),
+        ("mixed_precision", ("no", "bf16")),
+    ],
+)
+def test_a_wrong_word_is_refused_with_the_allowed_ones(field, choices):
+    message = refusal(**{field: "rectangel"})
+    assert message.startswith(f"{field}='rectangel'") and all(repr(choice) in message for choice in choices)
+
+
+def test_unknown_names_are_refused_with_the_nearest_known_one():
+    for call in (lambda: Config.from_dict({"n_task": 4}), lambda: preset("smoke", n_task=4)):
+        with pytest.raises(ValueError, match=r"'n_task' is not a field.*did you mean n_tasks\?"):
+            call()
+    with pytest.raises(ValueError, match=r"preset='big'.*smoke, laptop, paper"):
+        preset("big")
+    with pytest.raises(ValueError, match="betas=3 must be two numbers"):
+        Config.from_dict({"betas": 3})
+
+
+def test_nearest_prime():
+    primes = [n for n in range(2, 140) if not any(n % d == 0 for d in range(2, n))]
+    for n in range(-3, 130):
+        assert is_prime(n) == (n in primes)
+        assert abs(nearest_prime(n) - n) == min(abs(prime - n) for prime in primes)
+
+
+# Another valid value for every field that determines the result.
+CHANGED = dict(
+    p=5, n_tasks=6, task_rule="rectangle", alpha=0.5, n_examples=4, depth=1, n_embd=16, n_head=1, rope_base=50.0,
+    init_std=0.1, optimizer="muon", lr=1e-3, muon_lr=0.02, weight_decay=0.0, betas=(0.8, 0.98), warmup_steps=3,
+    lr_schedule="constant", steps=13, batch_size=24, mixed_precision="bf16", seed=1, eval_every=4, eval_batches=2,
+    n_checkpoints=2,
+)  # fmt: skip
+
+
+def test_name_changes_with_every_field_that_determines_the_result():
+    assert CHANGED.keys() | {"checkpoint_every"} == KINDS.keys()
+    names = {tiny(**{field: value}).name for field, value in CHANGED.items()} | {tiny().name}
+    assert len(names) == len(CHANGED) + 1
+    assert tiny(checkpoint_every=7).name == tiny().name
+
+
+def test_names_stay():
+    """Shipped runs are found by their names, so a change here orphans them."""
+    assert tiny().name == "p3-n4-random-a0.7-d2-w8-adamw-s0-fa1d3f23"
+    assert Config().name == "p29-n512-rectangle-a0.6-d2-w512-adamw-s0-44136fa3"
+
+
+def test_name_does_not_depend_on_how_a_number_is_written():
+    assert (
+        tiny(rope_base=100, lr=1, betas=[0, 0.98]).name
+        == tiny(rope_base=100.0, lr=1.0, betas=(0.0, 0.98)).name
+    )
+
+
+@given(configs())
+@settings(max_examples=20, deadline=None)
+def test_survives_json(config):
+    again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config and again.name == config.name
+
+
+def test_paper_preset_is_the_papers():
+    config = preset("paper")
+    expected = dict(
+        p=29, n_examples=32, task_rule="rectangle", n_embd=512, n_head=4, rope_base=10000, init_std=0.02,
+        optimizer="adamw", lr=1.5e-4, betas=(0.9, 0.98), weight_decay=2.0, warmup_steps=10_000,
+        lr_schedule="cosine", steps=200_000, mixed_precision="bf16", eval_every=1000, eval_batches=16,
+        depth=2, n_tasks=512, alpha=0.6, batch_size=1024,
+    )  # fmt: skip
+    assert {name: getattr(config, name) for name in expected} == expected
+    deep = preset("paper", depth=4, n_tasks=384, alpha=0.8, batch_size=1536)  # its other model
+    assert deep.batch_size == 1536
+
+
+def test_presets_take_overrides():
+    assert set(PRESETS) == {"smoke", "laptop", "paper"}
+    assert preset("smoke", seed=3, betas=[0.9, 0.95]) == dataclasses.replace(
+        preset("smoke"), seed=3, betas=(0.9, 0.95)
+    )
+
+
+def test_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tiny().p = 5
+    assert FIELDS["p"] == 3

@@ -1,0 +1,155 @@
+"""Tasks, the split of inputs, the four sets and the batch, against what the paper says of them."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import tiny
+
+from modgrok.config import SETS, preset
+from modgrok.data import MAX_OOD_TASKS, Data, generator, grid, ood_tasks, pretraining_tasks, split_inputs
+
+MOST = {2: 4, 3: 4, 5: 20, 7: 40, 11: 108}  # tasks that the rectangular rule can place
+
+RULES = st.sampled_from(["rectangle", "random"])
+few = settings(max_examples=60, deadline=None)
+
+
+@st.composite
+def settled(draw, rule=RULES):
+    """A config that differs in everything the data depends on."""
+    p, rule = draw(st.sampled_from(list(MOST))), draw(rule)
+    n = 4 * draw(st.integers(1, MOST[p] // 4)) if rule == "rectangle" else draw(st.integers(1, p * p))
+    return tiny(
+        p=p,
+        n_tasks=n,
+        task_rule=rule,
+        alpha=draw(st.integers(1, p * p - 1)) / p**2,
+        n_examples=draw(st.integers(1, 6)),
+        batch_size=n * draw(st.integers(1, 3)),
+        seed=draw(st.integers(0, 2**63 - 1)),
+    )
+
+
+def rows(array) -> set[tuple[int, int]]:
+    return {tuple(row) for row in np.asarray(array).tolist()}
+
+
+def examples(config, tokens) -> np.ndarray:
+    """(sequences, n_examples, 3): x, y, z."""
+    return tokens.numpy().reshape(-1, config.n_examples, 3)
+
+
+@few
+@given(settled(st.just("rectangle")))
+def test_every_four_tasks_of_the_rectangular_rule_make_a_rectangle(config):
+    tasks = pretraining_tasks(config)
+    assert len(rows(tasks)) == len(tasks) == config.n_tasks
+    for (a, b), (c, d), (e, f), (g, h) in tasks.reshape(-1, 4, 2):
+        assert (c, f, g, h) == (a, b, e, d)  # (a, b), (a, b'), (a', b), (a', b')
+        assert a != e and b != d
+
+
+@few
+@given(settled())
+def test_tasks_and_inputs_are_partitioned(config):
+    everything = rows(grid(config.p))
+    assert len(everything) == config.p**2
+    ours, others = pretraining_tasks(config), ood_tasks(config)
+    assert len(ours) == config.n_tasks
+    assert rows(ours) | rows(others) == everything and len(ours) + len(others) == config.p**2
+    train, test = split_inputs(config)
+    assert rows(train) | rows(test) == everything and len(train) + len(test) == config.p**2
+    assert len(train) == round(config.alpha * config.p**2)
+
+
+@few
+@given(settled())
+def test_each_set_holds_its_tasks_and_only_its_inputs(config):
+    data, (train, test) = Data(config), split_inputs(config)
+    for name in SETS:
+        tasks = pretraining_tasks(config) if name.startswith("id") else ood_tasks(config)[:MAX_OOD_TASKS]
+        tokens = data.evaluation_set(name)
+        assert torch.equal(tokens, data.evaluation_sets()[name])
+        found = examples(config, tokens)
+        assert rows(found[..., :2].reshape(-1, 2)) <= rows(train if name.endswith("train") else test)
+        per_task = found.reshape(len(tasks), len(found) // max(1, len(tasks)), config.n_examples, 3)  # as many sequences for each
+        for (a, b), group in zip(tasks, per_task, strict=True):
+            assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
+
+
+@few
+@given(settled(), st.integers(0, 10**6))
+def test_a_batch_is_balanced_and_its_pairs_are_shared_by_all_tasks(config, step):
+    batch = Data(config).batch(step)
+    assert batch.shape == (config.batch_size, 3 * config.n_examples) and batch.dtype == torch.int64
+    found = examples(config, batch).reshape(config.n_tasks, -1, config.n_examples, 3)
+    assert (found[..., :2] == found[:1, ..., :2]).all()
+    assert rows(found[..., :2].reshape(-1, 2)) <= rows(split_inputs(config)[0])
+    for (a, b), group in zip(pretraining_tasks(config), found, strict=True):
+        assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
+
+
+@few
+@given(settled(), st.lists(st.integers(0, 50), min_size=1, max_size=5))
+def test_a_batch_depends_on_config_and_step_alone(config, steps):
+    data = Data(config)
+    np.random.seed(steps[0])  # nor on a global generator
+    torch.manual_seed(steps[0])
+    batches = {step: data.batch(step) for step in steps}
+    for step in reversed(steps):
+        assert torch.equal(batches[step], Data(config).batch(step))
+
+
+def test_steps_seeds_and_purposes_draw_differently():
+    config = preset("smoke")
+    data, other = Data(config), Data(preset("smoke", seed=1))
+    assert not torch.equal(data.batch(0), data.batch(1))
+    assert not torch.equal(data.batch(0), other.batch(0))
+    assert rows(data.tasks["id"]) != rows(other.tasks["id"])
+    assert rows(data.pairs["train"]) != rows(other.pairs["train"])
+    assert generator(0, "tasks").integers(2**60) != generator(0, "inputs").integers(2**60)
+
+
+def test_drawn_pairs_are_uniform():
+    """Repeats included: every training pair is as likely at every place."""
+    config = tiny(n_tasks=1, batch_size=2000)
+    found = examples(config, Data(config).batch(0))
+    for k in range(config.n_examples):
+        counts = np.unique(found[:, k, 0] * config.p + found[:, k, 1], return_counts=True)[1]
+        assert len(counts) == 6 and abs(counts - 2000 / 6).max() < 100  # 6 standard deviations
+
+
+def test_the_random_rule_draws_every_task_alike():
+    counts = np.zeros((5, 5))
+    for seed in range(400):
+        tasks = pretraining_tasks(tiny(p=5, n_tasks=5, batch_size=5, seed=seed))
+        counts[tuple(tasks.T)] += 1
+    assert abs(counts - 80).max() < 50  # 6 standard deviations
+
+
+def test_at_most_256_held_out_tasks_are_evaluated():
+    data = Data(preset("paper", n_tasks=256, eval_batches=1))
+    assert len(data.tasks["ood"]) == 256
+    assert len(data.evaluation_set("ood_test")) == 1024
+    assert len(ood_tasks(data.config)) == 29**2 - 256
+
+
+def test_no_held_out_tasks_leave_two_sets_empty():
+    data = Data(tiny(n_tasks=9, batch_size=9))
+    assert data.evaluation_set("ood_train").shape == (0, 9)
+    assert len(data.evaluation_set("id_test")) == 9
+
+
+@pytest.mark.parametrize("p, n_tasks", [(2, 4), (3, 4), (5, 20), (7, 40), (11, 108), (13, 156), (29, 804)])
+def test_the_rectangular_rule_fills_the_plane(p, n_tasks):
+    """Choosing blindly gets stuck long before; some rectangles have to be taken back."""
+    tasks = pretraining_tasks(tiny(p=p, n_tasks=n_tasks, task_rule="rectangle", batch_size=n_tasks))
+    assert len(rows(tasks)) == n_tasks
+
+
+def test_the_rectangular_rule_gives_up_with_a_way_out(monkeypatch):
+    monkeypatch.setattr("modgrok.data.MAX_MOVES", 30)
+    with pytest.raises(ValueError, match=r"n_tasks=156 .* nearest valid choice is 152"):
+        pretraining_tasks(tiny(p=13, n_tasks=156, task_rule="rectangle", batch_size=156))

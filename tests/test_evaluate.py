@@ -1,0 +1,94 @@
+"""Scores, with predictors whose every answer is known."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import one_thread, tiny  # noqa: F401 (a fixture)
+
+from modgrok.data import Data
+from modgrok.evaluate import accuracy_by_shot, query_grid, score_sums, targets
+from modgrok.model import Transformer
+
+P = 5
+TOKENS = torch.randint(P, (13, 12), generator=torch.Generator().manual_seed(0))  # 13 sequences of 4 examples
+
+
+def knows(shots: int):
+    """A predictor that is sure of the truth after so many shots and of the next number before."""
+
+    def predict(tokens):
+        z = tokens[:, 2::3]
+        late = torch.arange(z.shape[1]) >= shots
+        return 10.0 * F.one_hot(torch.where(late, z, (z + 1) % P), P)
+
+    return predict
+
+
+def test_targets_are_the_third_of_every_three():
+    assert targets(torch.arange(12)[None]).tolist() == [[2, 5, 8, 11]]
+
+
+@pytest.mark.parametrize("shots", range(5))
+@pytest.mark.parametrize("batch_size", [1, 5, 13, 1024])
+def test_accuracy_by_shot_counts_right_answers(shots, batch_size):
+    expected = [0.0] * shots + [1.0] * (4 - shots)
+    assert accuracy_by_shot(knows(shots), TOKENS, batch_size).tolist() == expected
+
+
+def test_accuracy_is_a_share_of_sequences():
+    right = torch.arange(13) < 4
+
+    def predict(tokens):
+        z = targets(tokens)
+        assert len(tokens) == 13
+        return F.one_hot(torch.where(right[:, None], z, (z + 2) % P), P).float()
+
+    torch.testing.assert_close(accuracy_by_shot(predict, TOKENS), torch.full((4,), 4 / 13).double())
+
+
+def test_loss_is_the_cross_entropy_in_nats():
+    uniform = score_sums(lambda tokens: torch.zeros(len(tokens), 4, P), TOKENS)
+    torch.testing.assert_close(uniform[0], torch.full((4,), 13 * math.log(P)).double())
+    sure, wrong = score_sums(knows(2), TOKENS)[0, [3, 0]].tolist()
+    norm = math.log(math.exp(10) + P - 1)
+    assert sure == pytest.approx(13 * (norm - 10), rel=1e-3) and wrong == pytest.approx(13 * norm, rel=1e-5)
+
+
+def test_no_sequences_sum_to_nothing():
+    model = Transformer(tiny())
+    assert score_sums(model, torch.zeros(0, 9, dtype=torch.long)).tolist() == [[0.0] * 3] * 2
+
+
+def test_the_model_is_scored_like_any_predictor_whatever_the_batch():
+    config = tiny()
+    model, tokens = Transformer(config), Data(config).evaluation_set("id_train")
+    sums = score_sums(model, tokens, 7)
+    assert not sums.requires_grad and sums.dtype == torch.float64
+    torch.testing.assert_close(sums, score_sums(model, tokens))
+
+
+@pytest.mark.parametrize("chunk", [1, 60, 4096])
+def test_query_grid_answers_as_the_plain_loop_does(chunk):
+    config = tiny(p=5, n_examples=4)
+    model = Transformer(config).init_weights(torch.Generator().manual_seed(1)).double()
+    tasks, pairs, shots = (
+        torch.tensor([[1, 2], [0, 3], [4, 4]]),
+        torch.tensor([[1, 2], [3, 0], [2, 2]]),
+        [3, 0, 1],
+    )
+    grids = query_grid(model, tasks, pairs, shots, chunk)
+    assert grids.shape == (3, 3, 5, 5)
+    for (a, b), answers in zip(tasks, grids, strict=True):
+        context = torch.cat([pairs, (pairs @ torch.stack([a, b]) % 5)[:, None]], dim=1)
+        for k, answer in zip(shots, answers, strict=True):
+            queries = torch.cartesian_prod(torch.arange(5), torch.arange(5))
+            tokens = torch.cat([context[:k].flatten().expand(25, -1), queries], dim=1)
+            assert answer.flatten().tolist() == model(tokens)[:, -1].argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("shots", [[-1], [3], [0, 4]])
+def test_query_grid_refuses_shots_beyond_the_context(shots):
+    with pytest.raises(ValueError, match="must lie between 0 and 2"):
+        query_grid(Transformer(tiny()), [[1, 1]], [[0, 1], [1, 1], [2, 1]], shots)

@@ -1,0 +1,64 @@
+"""Runs that take a fraction of a second, and what several tests ask of them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from modgrok.config import SETS, Config
+from modgrok.runs import Run, load_tensors
+
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+"""For child processes: one thread each, for the same rounding and no contention."""
+
+FIELDS = dict(
+    p=3, n_tasks=4, task_rule="random", alpha=0.7, n_examples=3, depth=2, n_embd=8, n_head=2, rope_base=100.0,
+    lr=3e-3, weight_decay=0.3, warmup_steps=2, steps=12, batch_size=12, mixed_precision="no", eval_every=5,
+    eval_batches=1, n_checkpoints=3, checkpoint_every=3,
+)  # fmt: skip
+
+
+def tiny(**overrides) -> Config:
+    return Config(**FIELDS | overrides)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Arrays are small here: a second thread only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_identical(run: Run, reference: Run) -> None:
+    """Bit for bit the same metrics, shots and weights."""
+    assert run.finished and reference.finished
+    assert (run.path / "metrics.csv").read_bytes() == (reference.path / "metrics.csv").read_bytes()
+    assert run.steps == reference.steps
+    files = ["shots.safetensors", *(run.checkpoint_file(step).relative_to(run.path) for step in run.steps)]
+    for file in files:
+        ours, theirs = (load_tensors(folder / file, run.name) for folder in (run.path, reference.path))
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            assert torch.equal(ours[name].view(torch.uint8), theirs[name].view(torch.uint8)), (file, name)
+    assert not list(run.path.rglob(".part-*")) and not (run.path / "resume.safetensors").exists()
+
+
+def assert_same_metrics(run: Run, reference: Run, atol: float = 1e-5) -> None:
+    """The same metrics but for rounding. An accuracy may move by one answer in a near tie."""
+    assert run.metrics.keys() == reference.metrics.keys()
+    for name, values in run.metrics.items():
+        if not name.endswith("_acc"):
+            np.testing.assert_allclose(values, reference.metrics[name], atol=atol, rtol=0, err_msg=name)
+    for name in SETS:
+        np.testing.assert_allclose(run.shots[name], reference.shots[name], atol=0.02, err_msg=name)
+
+
+def sentence(error) -> str:
+    """The message of an error, checked to be one line that ends like a sentence."""
+    text = str(getattr(error, "value", error))
+    assert "\n" not in text and text.endswith("."), text
+    return text
