@@ -133,6 +133,25 @@ def bench_command(out: Path = Path("bench.json"), repetitions: int = 7) -> None:
     runs.write_atomically(out, json.dumps({"rows": rows, "environment": environment()}, indent=1))
 
 
+@app.command(name="export")
+def export_command(
+    names: tyro.conf.Positional[tuple[str, ...]],
+    to: Path,
+    root: Path = Path("runs"),
+    steps: tuple[int, ...] | None = None,
+) -> None:
+    """Copy finished runs to another folder, weights in half precision, to ship them.
+
+    Args:
+        names: names of runs.
+        to: folder that will hold the copies.
+        root: folder that holds the runs.
+        steps: checkpoints to take along, by default all.
+    """
+    for name in names:
+        print(f"exported: {runs.find_run(name, root).export(to, steps).path}")
+
+
 @app.command(name="runs")
 def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)) -> None:
     """List the runs under some folders: steps done, minutes, and last-shot accuracy on the four sets.
