@@ -185,6 +185,7 @@ class Training:
         self.seconds = 0.0
         self.sessions: list[int] = []  # number of processes of each session
         self.origin: dict[str, str] = {}  # of weights that were not trained here
+        self.environment = environment()  # now, since the source tree may change while we train
 
     def run(self) -> Run:
         config, main = self.config, self.accelerator.is_main_process
@@ -377,14 +378,8 @@ class Training:
         )
 
     def provenance(self) -> dict:
-        return (
-            {
-                "seconds": round(self.seconds, 1),
-                "processes": self.sessions,
-            }
-            | environment()
-            | self.origin
-        )
+        own = {"seconds": round(self.seconds, 1), "processes": self.sessions}
+        return own | self.environment | self.origin
 
 
 def environment() -> dict[str, str | int | None]:
