@@ -134,6 +134,16 @@ def block_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> n
     return torch.stack(_at_pair(model, context, task, names)).transpose(1, 2).cpu().numpy()
 
 
+def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
+    """All heads' and blocks' outputs at x, y and z of every pair, in the model's order: (3, p², C) by name (F7)."""
+    heads, blocks = head_features(model, context, task), block_features(model, context, task)
+    stages = {}
+    for i, after in enumerate(blocks):
+        stages |= {f"block {i}, head {h}": output for h, output in enumerate(heads[i])}
+        stages[f"after block {i}"] = after
+    return stages
+
+
 def _at_pair(model: Transformer, context: ArrayLike, task: ArrayLike, names: list[str]) -> list[Tensor]:
     """Named activations at the last pair's x, y and z: (p², 3, …) each."""
     shots, most = len(context), model.config.n_examples - 2
@@ -209,6 +219,19 @@ def layer_readout(model: Transformer, tokens: Tensor) -> Tensor:
 
 
 # --- attention --------------------------------------------------------------------------------------------
+
+
+def one_task_a_row(tokens: Tensor, n_tasks: int, most: int = 128) -> Tensor:
+    """Of sequences in which all tasks share rows of pairs, one of each row, tasks in turn: independent draws.
+
+    Args:
+        tokens: (n_tasks·rows, 3·K), the rows of the first task first, as `Data.evaluation_set`.
+        n_tasks: how many tasks there are.
+        most: rows at most.
+    """
+    by_task = tokens.unflatten(0, (n_tasks, -1))[:, :most]
+    rows = torch.arange(by_task.shape[1])
+    return by_task[rows % n_tasks, rows]
 
 
 def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
@@ -549,10 +572,11 @@ def group_contrast(similarity: ArrayLike, groupings: ArrayLike) -> Score:
             group -1 are left out.
     """
     similarity, groupings = np.asarray(similarity), np.asarray(groupings)
-    return compare([_contrast(similarity, groups) for groups in groupings])
+    return compare([contrast(similarity, groups) for groups in groupings])
 
 
-def _contrast(similarity: np.ndarray, groups: np.ndarray) -> float:
+def contrast(similarity: np.ndarray, groups: np.ndarray) -> float:
+    """Mean of a similarity (N, N) within groups (N,) less that between them; group -1 is left out."""
     member = (groups == np.arange(groups.max() + 1)[:, None]).astype(float)  # (groups, N)
     sums, sizes = member @ similarity @ member.T, member.sum(1)
     own = (member @ similarity.diagonal()).sum()  # a row is always similar to itself: that does not count
@@ -573,6 +597,21 @@ def ratio_groupings(p: int, shuffles: int = 200, seed: int = 0) -> np.ndarray:
     names[1] = np.arange(1, p)
     renamed = [np.concatenate([[0], order]) for order in names]
     return np.stack([classes[a[x], b[y]] for a, b in zip(renamed[::2], renamed[1::2], strict=True)])
+
+
+def ratio_order(p: int, log: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs without a zero, sorted by x/y and within it by the logarithm of x: indices and ratios (F7)."""
+    ratio, x = ratio_classes(p), grid(p)[:, 0]
+    order = np.lexsort((np.asarray(log)[x], ratio))
+    order = order[(grid(p)[order] > 0).all(1)]
+    return order, ratio[order]
+
+
+def value_order(values: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs sorted by one of their numbers (p²,) in the order of its logarithm, 0 first: indices and numbers."""
+    values = np.asarray(values)
+    order = np.argsort(np.asarray(log)[values], kind="stable")
+    return order, values[order]
 
 
 def value_groupings(values: ArrayLike, shuffles: int = 200, seed: int = 0) -> np.ndarray:

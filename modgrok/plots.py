@@ -635,7 +635,7 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
             ax.add_patch(Rectangle((place - 0.5, T - 0.3), 1, T / 30, color=color, lw=0))
             ax.add_patch(Rectangle((-0.7 - T / 30, place - 0.5), T / 30, 1, color=color, lw=0))
         ax.set(xlim=(-0.7 - T / 30, T - 0.5), ylim=(T - 0.3 + T / 30, -0.5), aspect="equal")
-        ax.set(xticks=range(2, T, 6), yticks=range(2, T, 6), title=f"block {layer + 1}, head {head}")
+        ax.set(xticks=range(2, T, 6), yticks=range(2, T, 6), title=f"block {layer}, head {head}")
         ax.set_xticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_xticks())])
         ax.set_yticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_yticks())])
         ax.add_patch(
@@ -658,7 +658,7 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
         errors: (depth, H, 2) half-widths of their 95 % intervals.
     """
     depth, heads, reach = np.shape(distances)
-    names = [f"block {i + 1}, head {h}" for i, h in np.ndindex(depth, heads)]
+    names = [f"block {i}, head {h}" for i, h in np.ndindex(depth, heads)]
     rows = np.arange(len(names))
     fig = figure(9, 1.6 + 0.36 * len(names))
     back, match = fig.subplots(1, 2, sharey=True, width_ratios=(1.3, 1))
