@@ -494,7 +494,7 @@ def kinds_by_shot(
     for color, share in zip(KINDS.values(), composition, strict=True):
         mix.bar(places, share, 0.86, bottom, color=color)
         bottom += share
-    mix.set(ylim=(0, 1.04), ylabel="share or accuracy")
+    mix.set(xlim=(-0.6, len(places) - 0.4), ylim=(0, 1.04), ylabel="share or accuracy")
     mix.set_title("share of queries", loc="left", fontsize=11)
     for ax, (name, curves) in zip(panels, right.items(), strict=True):
         _by_kind(ax, places, curves, chance)
