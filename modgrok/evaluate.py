@@ -1,5 +1,6 @@
 """What a predictor gets right, and which algorithm its answers look like: numbers with intervals."""
 
+import ast
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -194,6 +195,32 @@ def clustered_mean(values: Tensor) -> np.ndarray:
     return np.stack([mean, mean - half, mean + half])
 
 
+PHASES = (
+    "not learned",
+    "i.d. memorisation",
+    "i.d. generalisation",
+    "o.o.d. memorisation",
+    "o.o.d. generalisation",
+)
+"""What a run can have learned, from nothing to everything; the last four are the paper's phases (F1b)."""
+
+
+def solves(accuracy: ArrayLike, p: int) -> np.ndarray:
+    """Whether accuracies are at least a third of the way from chance, 1/p, to certainty."""
+    return np.asarray(accuracy) >= 1 / p + (1 - 1 / p) / 3
+
+
+def phase(accuracy: dict[str, float], p: int) -> int:
+    """The phase of a model, as an index of `PHASES`: named after the most demanding set that it solves.
+
+    Args:
+        accuracy: set → last-shot accuracy. The sets count in the order ood_test, ood_train, id_test, id_train.
+        p: the modulus.
+    """
+    demanding = ("ood_test", "ood_train", "id_test", "id_train")
+    return next((4 - i for i, name in enumerate(demanding) if solves(accuracy[name], p)), 0)
+
+
 class EarlyStop(NamedTuple):
     """Where to stop a run early: index of the evaluation, smoothed accuracy there and at the end."""
 
@@ -216,11 +243,12 @@ def early_stop(accuracy: ArrayLike) -> EarlyStop:
 
 
 def query_setting(
-    data: Data, task: ArrayLike = (), pairs: ArrayLike = (), shots: ArrayLike = ()
+    data: Data, task: list | str = (), pairs: list | str = (), shots: list | str = ()
 ) -> tuple[list[int], Tensor, list[int]]:
     """The task, context pairs and numbers of shots of query grids, what is not given filled in (F5).
 
     At p = 29 they default to the paper's: task (6, 6), first pairs (4, 21) and (2, 6), shots 1, 2, 13, 31.
+    Lists may also be text, "[1, 2]", as papermill's command line passes them.
 
     Args:
         data: the tasks and inputs.
@@ -235,7 +263,7 @@ def query_setting(
         ValueError: one sentence saying what is allowed.
     """
     p, most = data.config.p, data.config.n_examples - 1
-    task, pairs, shots = list(task), [list(pair) for pair in pairs], list(shots)
+    task, pairs, shots = (_as_list(v, n) for v, n in ((task, "task"), (pairs, "pairs"), (shots, "shots")))
     if p == 29 and not task and not pairs:
         task, pairs = [6, 6], [[4, 21], [2, 6]][:most]
     if not task:
@@ -246,7 +274,7 @@ def query_setting(
         raise ValueError(f"task={task} must be two numbers from 0 to p - 1 = {p - 1}, such as [1, 2].")
     if len(pairs) > most or not _are_vectors(pairs, p):
         raise ValueError(f"pairs={pairs} must be at most {most} pairs of numbers from 0 to p - 1 = {p - 1}.")
-    if not all(isinstance(k, int) and 0 <= k <= most for k in shots):
+    if not all(_is_number(k, most + 1) for k in shots):
         raise ValueError(f"shots={shots} must be whole numbers from 0 to n_examples - 1 = {most}.")
     rng = generator(data.config.seed, "query context")
     drawn = data.pairs["train"][torch.from_numpy(rng.integers(len(data.pairs["train"]), size=most))]
@@ -254,5 +282,19 @@ def query_setting(
     return task, torch.cat([given, drawn[: most - len(given)]]), shots
 
 
+def _as_list(value: list | str, name: str) -> list:
+    try:
+        return list(ast.literal_eval(value) if isinstance(value, str) else value)
+    except (ValueError, SyntaxError, TypeError):
+        raise ValueError(f"{name}={value!r} must be a list, such as [1, 2].") from None
+
+
 def _are_vectors(vectors: list, p: int) -> bool:
-    return all(len(v) == 2 and all(isinstance(n, int) and 0 <= n < p for n in v) for v in vectors)
+    def is_vector(v) -> bool:
+        return isinstance(v, list | tuple) and len(v) == 2 and all(_is_number(n, p) for n in v)
+
+    return all(map(is_vector, vectors))
+
+
+def _is_number(n: object, p: int) -> bool:
+    return isinstance(n, int) and not isinstance(n, bool) and 0 <= n < p

@@ -118,6 +118,7 @@ def test_query_setting_fills_in_what_is_missing():
     task, chosen, shots = evaluate.query_setting(data, [3, 0], [[4, 4], [0, 1]], [0, 7])
     assert task == [3, 0] and chosen[:2].tolist() == [[4, 4], [0, 1]] and shots == [0, 7]
     assert torch.equal(chosen[2:], pairs[:-2])
+    assert evaluate.query_setting(data, "[3, 0]", "[[4, 4]]", "[2]")[0] == [3, 0]
 
 
 def test_query_setting_of_the_paper():
@@ -134,6 +135,9 @@ def test_query_setting_of_the_paper():
         ({"pairs": [[0, 1]] * 8}, "at most 7"),
         ({"shots": [8]}, "0 to n_examples - 1 = 7"),
         ({"shots": [1.5]}, "whole numbers"),
+        ({"pairs": [1, 2]}, "pairs of numbers"),
+        ({"task": "[1, 5]"}, "0 to p - 1 = 4"),
+        ({"task": "one"}, "must be a list"),
     ],
 )
 def test_query_setting_says_what_is_allowed(given, allowed):
