@@ -272,7 +272,9 @@ def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     for ax, name in zip(axes, ("ood_train", "ood_test"), strict=True):
         for i, (label, metrics) in enumerate(runs.items()):
             shade = 1 - 0.65 * i / max(1, len(runs) - 1)
-            ax.plot(metrics["step"], metrics[f"{name}_acc"], color=COLORS[name], alpha=shade, lw=1.8, label=label)
+            ax.plot(
+                metrics["step"], metrics[f"{name}_acc"], color=COLORS[name], alpha=shade, lw=1.8, label=label
+            )
         _chance(ax, chance)
         ax.set(xlabel="training step", title=LABELS[name], ylim=(0, 1.02))
         ax.legend(frameon=False, loc="upper left")
@@ -865,7 +867,7 @@ def similarity_matrices(
     """Cosine similarities, rows sorted into groups whose borders are drawn (F7).
 
     Args:
-        matrices: (N, N) each, sorted.
+        matrices: (N, N) each, sorted; large ones are drawn coarser.
         groups: (N,) each, the group of a row.
         titles: one each.
         columns: panels in a row.
@@ -875,8 +877,16 @@ def similarity_matrices(
     fig = figure(3.2 * columns + 0.5, 3.3 * rows)
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax, matrix, group, title in zip(axes.flat, matrices, groups, titles, strict=False):
-        smooth = "none" if len(matrix) <= 200 else "antialiased"  # large: resampled
-        image = ax.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation=smooth)
+        size = len(matrix)
+        image = ax.imshow(
+            _pooled(matrix),
+            cmap="RdBu_r",
+            vmin=-1,
+            vmax=1,
+            interpolation="none",
+            extent=(-0.5, size - 0.5) * 2,
+        )
+        ax.invert_yaxis()
         starts = np.flatnonzero(np.diff(np.asarray(group), prepend=np.asarray(group)[0] - 1))
         for start in starts[1:] - 0.5:
             ax.axhline(start, color=INK, lw=0.5)
@@ -918,6 +928,13 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         ax.spines["left"].set_visible(False)
     fig.supxlabel("mean similarity within groups less between groups", fontsize=11)
     return fig
+
+
+def _pooled(matrix: ArrayLike, most: int = 112) -> np.ndarray:
+    """A square matrix shrunk by averaging neighbours to at most so many rows: large ones are mostly noise to the eye."""
+    edges = np.linspace(0, len(matrix), min(len(matrix), most) + 1).round().astype(int)
+    sums = np.add.reduceat(np.add.reduceat(np.asarray(matrix), edges[:-1], 0), edges[:-1], 1)
+    return sums / np.outer(np.diff(edges), np.diff(edges))
 
 
 def _sheet(rows: int, columns: int, extra: float) -> tuple[float, float]:
