@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from modgrok.algorithms import expected_accuracy
+from modgrok.config import SETS
 from modgrok.data import Data, generator, sequences
 from modgrok.model import Transformer
 from modgrok.runs import Run
@@ -210,15 +211,21 @@ def solves(accuracy: ArrayLike, p: int) -> np.ndarray:
     return np.asarray(accuracy) >= 1 / p + (1 - 1 / p) / 3
 
 
-def phase(accuracy: dict[str, float], p: int) -> int:
-    """The phase of a model, as an index of `PHASES`: named after the most demanding set that it solves.
+def phases(accuracy: dict[str, ArrayLike], p: int) -> np.ndarray:
+    """Phases of models, as indices of `PHASES`: each named after the most demanding set that it solves.
 
     Args:
-        accuracy: set → last-shot accuracy. The sets count in the order ood_test, ood_train, id_test, id_train.
+        accuracy: set → last-shot accuracies, all of one shape, which is that of the result. The sets count in the
+            order id_train, id_test, ood_train, ood_test, from the least demanding.
         p: the modulus.
     """
-    demanding = ("ood_test", "ood_train", "id_test", "id_train")
-    return next((4 - i for i, name in enumerate(demanding) if solves(accuracy[name], p)), 0)
+    solved = [solves(accuracy[name], p) * (i + 1) for i, name in enumerate(SETS)]
+    return np.max(solved, axis=0)
+
+
+def map_accuracy(runs: NDArray[np.object_], name: str, evaluation: int = -1) -> np.ndarray:
+    """Last-shot accuracy on a set at one of the evaluations, in the shape of an array of runs."""
+    return np.vectorize(lambda run: run.metrics[f"{name}_acc"][evaluation], otypes=[float])(runs)
 
 
 class EarlyStop(NamedTuple):
