@@ -74,7 +74,8 @@ def test_each_set_holds_its_tasks_and_only_its_inputs(config):
         assert torch.equal(tokens, data.evaluation_sets()[name])
         found = examples(config, tokens)
         assert rows(found[..., :2].reshape(-1, 2)) <= rows(train if name.endswith("train") else test)
-        per_task = found.reshape(len(tasks), len(found) // max(1, len(tasks)), config.n_examples, 3)  # as many sequences for each
+        count = len(found) // max(1, len(tasks))  # as many sequences of each task
+        per_task = found.reshape(len(tasks), count, config.n_examples, 3)
         for (a, b), group in zip(tasks, per_task, strict=True):
             assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
 

@@ -6,16 +6,27 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from tiny import ENV, assert_identical, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+from tiny import (
+    ENV,
+    ROOT,
+    assert_identical,
+    command,
+    evaluations,
+    one_thread,
+    sentence,
+    start,
+    tiny,
+    wait_for,
+)  # fmt: skip
 
 from modgrok.runs import Run, load_state, save_tensors
 from modgrok.train import Training, train
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["one_thread"]  # a fixture
+
 CONFIG = tiny(steps=24, eval_every=5, checkpoint_every=3)
 
 
@@ -42,30 +53,6 @@ def stopped_at(step: int, root: Path, config=CONFIG) -> Run:
         patch.setattr(Training, "update", cut)
         train(config, root)
     return Run(root / config.name)
-
-
-def command(config, root, *more) -> list:
-    """The command line that trains a config."""
-    flags = [
-        text
-        for name, value in config.to_dict().items()
-        for text in (f"--{name}", *map(str, value if isinstance(value, list) else [value]))
-    ]
-    return [sys.executable, "-m", "modgrok", "train", "smoke", *flags, "--root", root, *more]
-
-
-def start(argv) -> subprocess.Popen:
-    return subprocess.Popen(
-        list(map(str, argv)), env=ENV, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def wait_for(condition, process=None, seconds=90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("step", [0, 1, 3, 4, 5, 7, 10, 15, 16, 20, 21, 23])
@@ -110,7 +97,7 @@ def test_a_signal_saves_and_says_so(kind, status, tmp_path):
     )
     process = start(command(config, tmp_path))
     path = tmp_path / config.name
-    wait_for((path / "metrics.csv").exists, process)
+    wait_for(lambda: evaluations(path) > 1, process)
     process.send_signal(kind)
     _, errors = process.communicate()
     assert process.returncode == status, errors
@@ -127,15 +114,19 @@ def test_a_signal_saves_and_says_so(kind, status, tmp_path):
 def test_the_second_of_two_processes_waits_for_the_first(tmp_path):
     """And then returns the finished run without training."""
     config = tiny(steps=400, eval_every=50)
-    first = start(command(config, tmp_path))
     path = tmp_path / config.name
-    wait_for((path / "metrics.csv").exists, first)
+    first = start(command(config, tmp_path))
+    wait_for(lambda: evaluations(path) > 0, first)
+    first.send_signal(signal.SIGSTOP)  # lest it finish before the second has come
     second = start(command(config, tmp_path))
+    said = second.stdout.readline()
+    assert said.startswith(f"{config.name} is being trained by process {first.pid} on ")
+    assert said.endswith("; waiting for it.\n")
+    first.send_signal(signal.SIGCONT)
     (out1, err1), (out2, err2) = first.communicate(), second.communicate()
     assert (first.returncode, second.returncode) == (0, 0), err1 + err2
-    assert f"{config.name} is being trained by process {first.pid} on " in out2 and "waiting for it." in out2
-    assert "training" in out1 and "from step 0" in out1 and "from step" not in out2
-    assert f"finished: {path}" in out1 and f"finished: {path}" in out2
+    assert "from step 0" in out1 and f"finished: {path}" in out1
+    assert out2 == f"finished: {path}\n"
     assert Run(path).provenance["processes"] == [1]
     assert not (path / "holder").exists()
 
@@ -146,7 +137,7 @@ def test_a_killed_holder_holds_nothing(tmp_path, reference):
         "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True)"
     )
     path.mkdir()
-    holder = start([sys.executable, "-c", f"{hold}; time.sleep(99)", path / "lock"])
+    holder = start([sys.executable, "-c", f"{hold}; time.sleep(99)", str(path / "lock")])
     holder.stdout.readline()
     (path / "holder").write_text("process 1 on nowhere")
     waiting = start(command(CONFIG, tmp_path))

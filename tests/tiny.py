@@ -1,6 +1,10 @@
 """Runs that take a fraction of a second, and what several tests ask of them."""
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,9 @@ import torch
 from modgrok.config import SETS, Config
 from modgrok.runs import Run, load_tensors
 
-ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+ROOT = Path(__file__).resolve().parent.parent
+
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 """For child processes: one thread each, for the same rounding and no contention."""
 
 FIELDS = dict(
@@ -31,6 +37,39 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def command(config: Config, root: Path, *launcher: str | Path) -> list[str]:
+    """The command line that trains a config, by default in one process of this interpreter."""
+    flags = [
+        text
+        for name, value in config.to_dict().items()
+        for text in (f"--{name}", *map(str, value if isinstance(value, list) else [value]))
+    ]
+    launcher = launcher or (sys.executable,)
+    return [*map(str, launcher), "-m", "modgrok", "train", "smoke", *flags, "--root", str(root)]
+
+
+def start(argv: list[str]) -> subprocess.Popen:
+    """A real process."""
+    return subprocess.Popen(
+        argv, env=ENV, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def evaluations(path: Path) -> int:
+    """How many evaluations of a run, perhaps not yet begun, are on the disk."""
+    table = path / "metrics.csv"
+    return len(table.read_text().splitlines()) - 1 if table.exists() else 0
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Wait for something that a process is to do, in vain at most 90 seconds."""
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
 
 
 def assert_identical(run: Run, reference: Run) -> None:

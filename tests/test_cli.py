@@ -1,0 +1,149 @@
+"""The command line, and what the library can do without its extras; all in real processes."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from tiny import ENV, ROOT, command, one_thread, tiny  # noqa: F401 (a fixture)
+
+from modgrok.config import PRESETS, Config
+from modgrok.runs import Run
+from modgrok.train import train
+
+
+def python(*arguments) -> subprocess.CompletedProcess:
+    argv = [sys.executable, *map(str, arguments)]
+    return subprocess.run(argv, env=ENV, cwd=ROOT, text=True, capture_output=True, timeout=120)
+
+
+def modgrok(*arguments) -> subprocess.CompletedProcess:
+    return python("-m", "modgrok", *arguments)
+
+
+def refusal(result: subprocess.CompletedProcess) -> str:
+    """The one sentence that a command failed with."""
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("modgrok: ")
+    return last.removeprefix("modgrok: ")
+
+
+def without(*modules: str) -> str:
+    """Code after which some packages look as if they were not installed."""
+    return textwrap.dedent(f"""
+        import sys
+        from importlib.machinery import PathFinder
+        find = PathFinder.find_spec
+        PathFinder.find_spec = lambda name, *more: None if name.split(".")[0] in {modules!r} else find(name, *more)
+    """)
+
+
+def test_every_field_is_a_flag(tmp_path):
+    """All at once, with values that are no preset's."""
+    config = tiny(optimizer="muon", betas=(0.8, 0.9), seed=3, lr_schedule="constant", steps=3)
+    result = subprocess.run(command(config, tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    assert f"training {config.name} on 1 process(es), cpu, from step 0" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"finished: {tmp_path / config.name}"
+    assert Run(tmp_path / config.name).config == config
+    assert " 3/3 " in result.stderr and "ood_test=" in result.stderr  # the progress line
+
+
+def test_help_explains_presets_and_fields():
+    result = modgrok("train", "--help")
+    assert result.returncode == 0 and all(name in result.stdout for name in PRESETS)
+    text = " ".join(modgrok("train", "smoke", "--help").stdout.split())
+    assert all(f"--{name}" in text or f"--{name.replace('_', '-')}" in text for name in Config().to_dict())
+    assert "modulus, a prime" in text and "folder that holds runs" in text
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (["--accumulate", "7"], "batch_size=48 does not divide"),
+        (["--root", "README.md"], "README.md"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(flags, expected, tmp_path):
+    root = [] if "--root" in flags else ["--root", tmp_path / "runs"]
+    result = modgrok("train", "smoke", "--n_tasks", 16, "--batch_size", 48, *root, *flags)
+    assert expected in refusal(result)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (["--batch_size", "33"], "batch_size=33 must be a multiple of n_tasks = 16"),
+        (["--p", "9"], "p=9 must be prime; the nearest valid choice is 7."),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_in_a_box(flags, expected, tmp_path):
+    result = modgrok(
+        "train", "smoke", "--n_tasks", 16, "--batch_size", 48, "--root", tmp_path / "runs", *flags
+    )
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert expected in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_name_is_answered_with_what_there_is(tmp_path):
+    result = modgrok("train", "smoke", "--batchsize", "48")
+    assert result.returncode == 2 and "batch" in result.stderr and "Traceback" not in result.stderr
+    result = modgrok("train", "large")
+    assert result.returncode == 2 and "laptop" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_damaged_run_is_one_sentence(tmp_path):
+    run = train(tiny(), tmp_path)
+    (run.path / "config.json").write_text("{")
+    result = subprocess.run(command(tiny(), tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True)
+    assert "config.json is damaged" in refusal(result)
+    assert "config.json is damaged" in refusal(modgrok("runs", tmp_path))
+
+
+def test_runs_are_listed_with_their_state(tmp_path):
+    done, begun = train(tiny(), tmp_path / "a"), train(tiny(seed=1), tmp_path / "b" / "deep")
+    fresh = train(tiny(seed=2), tmp_path / "b")
+    (begun.path / "provenance.json").unlink()
+    for file in ("provenance.json", "metrics.csv"):
+        (fresh.path / file).unlink()
+    result = modgrok("runs", tmp_path / "a", tmp_path / "b")
+    assert result.returncode == 0, result.stderr
+    header, *lines = result.stdout.splitlines()
+    assert header.split() == ["step", "minutes", "id_train", "id_test", "ood_train", "ood_test", "run"]
+    lines = {line.split()[-1]: line for line in lines}
+    assert lines.keys() == {str(run.path) for run in (done, begun, fresh)}
+    last = [f"{done.metrics[f'{name}_acc'][-1]:.2f}" for name in header.split()[2:6]]
+    assert lines[str(done.path)].split()[:-1] == ["12/12", "0.0", *last]
+    assert lines[str(begun.path)].split()[:2] == ["12/12", "…"]
+    assert lines[str(fresh.path)].startswith("not evaluated yet")
+    assert len({line.index(str(tmp_path)) for line in lines.values()}) == 1  # the columns line up
+
+
+def test_a_missing_tyro_says_how_to_install_it():
+    code = without("tyro") + "import runpy\nrunpy.run_module('modgrok', run_name='__main__')"
+    result = python("-c", code, "runs")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.strip() == 'The command line needs tyro; install it with: pip install "modgrok[cli]"'
+
+
+EXTRAS = (
+    "matplotlib", "ipywidgets", "papermill", "tyro", "submitit", "jupyter_book", "IPython", "ipykernel", "PIL",
+    "sphinx", "nbformat", "pytest", "hypothesis",
+)  # fmt: skip
+
+
+def test_the_library_needs_no_extra(tmp_path):
+    """Import, train, evaluate and read a run with nothing but the five packages that the library requires."""
+    code = without(*EXTRAS) + textwrap.dedent(f"""
+        from modgrok import algorithms, config, data, evaluate, model, runs, train
+        run = train.train(config.Config.from_dict({tiny().to_dict()!r}), {str(tmp_path)!r})
+        tokens = data.Data(run.config).evaluation_set("ood_test")
+        print(len(evaluate.accuracy_by_shot(run.model(), tokens)), run.finished)
+        assert not set({EXTRAS!r}) & set(sys.modules)
+    """)
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("3 True\n")

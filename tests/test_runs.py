@@ -1,0 +1,325 @@
+"""A run on disk: found, read, exported; written whole or not at all; nothing in it is executed."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tiny import ENV, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+
+from modgrok import runs
+from modgrok.config import SETS
+from modgrok.data import Data
+from modgrok.evaluate import accuracy_by_shot
+from modgrok.runs import Run, all_runs, find_run, load_state, load_tensors, save_tensors, write_atomically
+from modgrok.train import train
+
+CONFIG = tiny()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Run:
+    """A finished run, not to be changed."""
+    return train(CONFIG, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def run(kept, tmp_path) -> Run:
+    """A copy of it, to be changed at will."""
+    return Run(shutil.copytree(kept.path, tmp_path / kept.name))
+
+
+def test_a_run_has_metrics_shots_and_weights(kept):
+    assert kept.name == CONFIG.name == kept.path.name and kept.config == CONFIG and kept.finished
+    columns = [f"{name}_{what}" for name in SETS for what in ("loss", "acc")]
+    assert list(kept.metrics) == ["step", "lr", "train_loss", *columns]
+    assert kept.metrics["step"].tolist() == [0, 5, 10, 12] and kept.metrics["step"].dtype == int
+    assert np.isnan(kept.metrics["train_loss"]).tolist() == [True, False, False, False]
+    for name in SETS:
+        assert kept.shots[name].shape == (4, CONFIG.n_examples)
+        np.testing.assert_array_equal(kept.shots[name][:, -1], kept.metrics[f"{name}_acc"])
+    assert kept.steps == [5, 10, 12]  # log-spaced, at evaluations, the last one
+
+
+def test_a_finished_run_keeps_no_resume_point(kept):
+    files = {str(file.relative_to(kept.path)) for file in kept.path.rglob("*") if file.is_file()}
+    checkpoints = {f"checkpoints/step-{step:07d}.safetensors" for step in kept.steps}
+    expected = {"config.json", "metrics.csv", "shots.safetensors", "provenance.json"} | checkpoints
+    assert files - {"lock"} == expected
+
+
+@pytest.mark.parametrize("step", [None, 5, 10, 12])
+def test_the_model_of_a_checkpoint_is_the_one_that_was_scored(kept, step):
+    model = kept.model(step)
+    assert not model.training
+    row = kept.metrics["step"].tolist().index(step or 12)
+    for name, tokens in Data(CONFIG).evaluation_sets().items():
+        np.testing.assert_allclose(accuracy_by_shot(model, tokens), kept.shots[name][row])
+
+
+def test_a_step_without_weights_is_refused(kept, run):
+    with pytest.raises(ValueError, match=r"step=7 is not a checkpoint .*\[5, 10, 12\]"):
+        kept.model(7)
+    shutil.rmtree(run.path / "checkpoints")
+    with pytest.raises(ValueError, match="keeps no weights"):
+        run.model()
+
+
+def test_other_files_among_the_checkpoints_are_no_checkpoints(run):
+    (run.path / "checkpoints" / ".part-x").touch()
+    (run.path / "checkpoints" / "step-0000005.safetensors.bak").touch()
+    (run.path / "checkpoints" / "step-notes.txt").touch()
+    assert run.steps == [5, 10, 12]
+
+
+def test_provenance_says_what_made_it(kept):
+    keys = {
+        "seconds",
+        "processes",
+        "threads",
+        "device",
+        "machine",
+        "python",
+        "torch",
+        "numpy",
+        "accelerate",
+        "commit",
+    }
+    assert keys <= kept.provenance.keys()
+    assert kept.provenance["torch"] == torch.__version__ and kept.provenance["processes"] == [1]
+    assert kept.provenance["seconds"] > 0
+
+
+def test_runs_are_found_by_name_or_config_in_several_roots(kept, tmp_path):
+    empty, nowhere = tmp_path / "empty", tmp_path / "nowhere"
+    empty.mkdir()
+    deep = tmp_path / "deep"
+    shutil.copytree(kept.path, deep / "sweep" / "of" / kept.name)
+    for key in (CONFIG, CONFIG.name):
+        assert find_run(key, kept.path.parent).path == kept.path
+        assert find_run(key, empty, nowhere, kept.path.parent, deep).path == kept.path
+        assert find_run(key, empty, deep, kept.path.parent).path == deep / "sweep" / "of" / kept.name
+        with pytest.raises(FileNotFoundError, match=f"no finished run {CONFIG.name} in .*nowhere; train it"):
+            find_run(key, empty, nowhere)
+    assert [found.path for found in all_runs(empty, deep, nowhere)] == [deep / "sweep" / "of" / kept.name]
+
+
+def test_an_unfinished_run_is_passed_over(run, kept):
+    (run.path / "provenance.json").unlink()
+    assert not Run(run.path).finished and Run(run.path).provenance == {}
+    assert find_run(CONFIG, run.path.parent, kept.path.parent).path == kept.path
+    with pytest.raises(FileNotFoundError):
+        find_run(CONFIG, run.path.parent)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, run):
+    with pytest.raises(ValueError, match="is not a run: it holds no config"):
+        Run(tmp_path)
+    renamed = run.path.rename(tmp_path / "mine")
+    with pytest.raises(ValueError, match="was edited or belongs elsewhere") as error:
+        Run(renamed)
+    sentence(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1]", "3", "null", '{"p": 4}', '{"colour": 1}', '{"betas": 3}', "\x00"],
+)
+def test_a_damaged_config_is_refused(run, text):
+    (run.path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json is damaged or from another version") as error:
+        Run(run.path)
+    assert sentence(error).endswith("restore it.")
+
+
+@pytest.mark.parametrize("text", ["", "step\n", "step,lr\n0,1\n5\n", "step,lr\n0,one\n", "lr\n1\n"])
+def test_a_damaged_table_is_refused(run, text):
+    (run.path / "metrics.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged") as error:
+        _ = Run(run.path).metrics
+    sentence(error)
+
+
+def corrupt(how: str, file, other: Run) -> None:
+    content = bytearray(file.read_bytes())
+    if how == "truncated":
+        content = content[:-9]
+    elif how == "cut short":
+        content = content[:6]
+    elif how == "edited":
+        content[-1] ^= 1
+    elif how == "garbage":
+        content = bytearray(b"PK\x03\x04 this is a zip, or a pickle")
+    elif how == "of another run":
+        content = other.checkpoint_file(12).read_bytes()
+    elif how == "of another program":
+        import safetensors.torch
+
+        content = safetensors.torch.save({"weight": torch.ones(2)})
+    file.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    return train(tiny(seed=1), tmp_path_factory.mktemp("other"))
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated", "cut short", "edited", "garbage", "of another run", "of another program"]
+)
+def test_a_damaged_or_foreign_checkpoint_is_refused(how, run, other):
+    file = run.checkpoint_file(12)
+    corrupt(how, file, other)
+    before = file.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"step-0000012\.safetensors (is damaged|was changed|belongs to)"
+    ) as error:
+        run.model()
+    sentence(error)
+    with pytest.raises(ValueError):
+        run.export(run.path.parent / "shipped")
+    assert file.read_bytes() == before
+    assert run.model(10)  # the others are as good as ever
+
+
+def test_missing_tensors_are_named(run):
+    (run.path / "shots.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"shots\.safetensors is missing; restore it"):
+        _ = run.shots
+
+
+def test_export_is_half_the_size_and_nearly_the_same(kept, tmp_path):
+    copy = kept.export(tmp_path, steps=[5, 12])
+    assert copy.finished and copy.steps == [5, 12] and copy.path == tmp_path / kept.name
+    for name in ("config.json", "metrics.csv", "provenance.json"):
+        assert (copy.path / name).read_bytes() == (kept.path / name).read_bytes()
+    assert all((copy.shots[name] == kept.shots[name]).all() for name in SETS)
+    stored = load_tensors(copy.checkpoint_file(12), kept.name)
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    ours, theirs = copy.model().state_dict(), kept.model().state_dict()
+    for name, weight in ours.items():
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(weight, theirs[name], rtol=2**-11, atol=1e-7)
+    assert not [file for file in copy.path.rglob("*") if file.name in ("lock", "holder")]
+    assert copy.export(tmp_path / "all").steps == [5, 12]  # by default all
+    assert train(CONFIG, tmp_path).path == copy.path  # finished is finished
+
+
+def test_an_unfinished_run_is_not_exported(run, tmp_path):
+    (run.path / "provenance.json").unlink()
+    with pytest.raises(ValueError, match="is not finished"):
+        run.export(tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists()
+
+
+def test_a_read_only_root_serves_finished_runs(run):
+    """Shipped runs may lie where nothing can be written: no lock, no temporary file."""
+    before = sorted(run.path.rglob("*"))
+    (run.path / "lock").unlink(missing_ok=True)
+    train(CONFIG, run.path.parent)
+    assert sorted(run.path.rglob("*")) == [file for file in before if file.name != "lock"]
+
+
+def test_no_pickle_is_loaded(run, monkeypatch):
+    """Nor anything else executed: whatever opens a pickle is broken here, and runs are read all the same."""
+    import pickle
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a pickle was about to be loaded")
+
+    for place, name in [
+        (torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (np, "load"),
+        (runs.safetensors.torch, "load_file"),
+    ]:  # fmt: skip
+        monkeypatch.setattr(place, name, forbidden)
+    (run.path / "provenance.json").unlink()
+    (run.path / "metrics.csv").unlink()
+    again = train(CONFIG, run.path.parent)
+    for step in again.steps:
+        again.model(step)
+    assert again.metrics and again.shots and again.provenance
+    again.export(run.path.parent / "shipped")
+
+
+def test_tensors_and_notes_read_back_exactly(tmp_path):
+    tensors = {
+        "matrix": torch.randn(3, 4).T,  # not contiguous
+        "scalar": torch.tensor(0.1, dtype=torch.float64),
+        "empty": torch.zeros(0, 3),
+        "half": torch.randn(5).bfloat16(),
+        "whole": torch.arange(4),
+    }
+    notes = {"step": 3, "seconds": 0.1 + 0.2, "sessions": [1, 2], "é": "ü"}
+    save_tensors(tmp_path / "a" / "b.safetensors", tensors, "me", notes)
+    again, noted = load_state(tmp_path / "a" / "b.safetensors", "me")
+    assert noted == notes and again.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert again[name].dtype == tensor.dtype and torch.equal(again[name], tensor)
+    with pytest.raises(ValueError, match="belongs to the run me"):
+        load_tensors(tmp_path / "a" / "b.safetensors", "you")
+
+
+def test_numbers_in_a_table_read_back_exactly(tmp_path, kept):
+    for name, values in kept.metrics.items():
+        text = (kept.path / "metrics.csv").read_text().splitlines()
+        column = text[0].split(",").index(name)
+        assert [float(line.split(",")[column]) for line in text[2:]] == values[1:].tolist()
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace", "chmod"])
+def test_a_write_that_fails_leaves_the_old_file(moment, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    write_atomically(file, "old")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs.os, moment, full)
+    with pytest.raises(
+        OSError, match=r"could not write .*file \(No space left.*start the same command again"
+    ) as error:
+        write_atomically(file, "new")
+    assert error.value.errno == errno.ENOSPC
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_beyond_the_limit_leaves_the_old_file(tmp_path):
+    """The system's own refusal, in a process of its own, which may not write more than 1000 bytes to a file."""
+    file = tmp_path / "file"
+    write_atomically(file, b"old")
+    code = (
+        "import sys, pathlib, modgrok.runs as r; r.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 2000)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, file], env=ENV, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )  # fmt: skip
+    assert result.returncode == 1 and "could not write" in result.stderr and "File too large" in result.stderr
+    assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_an_impossible_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"could not write .*file/run/config\.json"):
+        write_atomically(tmp_path / "file" / "run" / "config.json", "x")
+
+
+def test_written_files_can_be_read_by_others(kept):
+    for file in kept.path.rglob("*"):
+        if file.is_file() and file.name != "lock":
+            assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_provenance_comes_last(tmp_path, monkeypatch):
+    """Its presence means finished, so everything else must be there by then."""
+    order, replace = [], os.replace
+    monkeypatch.setattr(runs.os, "replace", lambda a, b: (order.append(b.name), replace(a, b)))
+    run = train(CONFIG, tmp_path)
+    assert order[-1] == "provenance.json" and order.count("provenance.json") == 1
+    assert json.loads((run.path / "config.json").read_text()) == CONFIG.to_dict()

@@ -1,0 +1,276 @@
+"""Training: against a plain loop, on several processes, and as notebooks ask for it."""
+
+import dataclasses
+import itertools
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import (
+    ENV,
+    ROOT,
+    assert_identical,
+    assert_same_metrics,
+    command,
+    evaluations,
+    one_thread,
+    sentence,
+    start,
+    tiny,
+    wait_for,
+)  # fmt: skip
+
+from modgrok import train as training
+from modgrok.config import SETS, preset
+from modgrok.data import Data
+from modgrok.evaluate import accuracy_by_shot
+from modgrok.model import Transformer
+from modgrok.runs import Run, load_state
+from modgrok.train import Training, checkpoint_steps, lr_factor, make_optimizers, obtain, train
+
+__all__ = ["one_thread"]  # a fixture
+
+CONFIG = tiny()
+TORCHRUN = [Path(sys.executable).with_name("torchrun"), "--nproc_per_node"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Run:
+    """CONFIG trained in one process."""
+    return train(CONFIG, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_is_the_plain_loop(schedule, tmp_path):
+    """AdamW, decay on matrices only, warm-up and cosine, cross-entropy over all z, each written out."""
+    config = tiny(lr_schedule=schedule)
+    data, model = Data(config), Transformer(config).init_weights(torch.Generator().manual_seed(config.seed))
+    matrices = [w for w in model.parameters() if w.ndim == 2]
+    vectors = [w for w in model.parameters() if w.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": 0.3}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.98), eps=1e-8)
+    losses, curves = [], {name: [] for name in SETS}
+    for step in range(13):
+        if step in (0, 5, 10, 12):
+            for name in SETS:
+                curves[name].append(accuracy_by_shot(model, data.evaluation_set(name)))
+        if step < 2:
+            rate = 3e-3 * [0.01, 0.505][step]
+        else:
+            rate = 3e-3 * (0.1 + 0.9 * (1 + math.cos(math.pi * (step - 2) / 10)) / 2)
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 if schedule == "constant" and step >= 2 else rate
+        tokens = data.batch(step)
+        loss = F.cross_entropy(
+            model.logits_everywhere(tokens)[:, 1::3].flatten(0, 1), tokens[:, 2::3].flatten()
+        )
+        losses.append(loss.item())
+        if step < 12:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    run = train(config, tmp_path)
+    for name, weight in run.model().state_dict().items():
+        torch.testing.assert_close(weight, model.state_dict()[name], atol=1e-5, rtol=0)
+    means = [np.mean(losses[a:b]) for a, b in ((0, 5), (5, 10), (10, 12))]
+    np.testing.assert_allclose(run.metrics["train_loss"][1:], means, atol=1e-5)
+    for name in SETS:
+        np.testing.assert_allclose(run.shots[name], torch.stack(curves[name]), atol=0.02)
+
+
+def test_is_deterministic(tmp_path, alone):
+    assert_identical(train(CONFIG, tmp_path), alone)
+
+
+def test_a_finished_run_is_returned_as_it_is(alone, monkeypatch):
+    monkeypatch.setattr(Training, "__init__", lambda *args: pytest.fail("it trained"))
+    assert train(dataclasses.replace(CONFIG, checkpoint_every=4), alone.path.parent).path == alone.path
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4, 12])
+def test_accumulation_leaves_the_metrics(accumulate, tmp_path, alone):
+    assert_same_metrics(train(CONFIG, tmp_path, accumulate=accumulate), alone)
+
+
+def test_one_training_does_not_rub_off_on_the_next(tmp_path, alone):
+    """Accelerate keeps its state in singletons."""
+    train(dataclasses.replace(CONFIG, mixed_precision="bf16"), tmp_path, accumulate=3)
+    assert_identical(train(CONFIG, tmp_path), alone)
+    half = tiny(mixed_precision="bf16", n_embd=64)
+    ours, theirs = train(half, tmp_path), train(tiny(n_embd=64), tmp_path)
+    assert not np.array_equal(ours.metrics["id_train_loss"], theirs.metrics["id_train_loss"])
+
+
+@pytest.mark.parametrize(
+    "accumulate, sizes",
+    [(5, "multiples of 20, the nearest is 20"), (24, "multiples of 24, the nearest is 24")],
+)
+def test_a_batch_that_does_not_divide_is_refused(accumulate, sizes, tmp_path):
+    with pytest.raises(ValueError, match="batch_size=12 does not divide") as error:
+        train(CONFIG, tmp_path, accumulate=accumulate)
+    assert sizes in sentence(error) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_give_the_metrics_of_one(processes, tmp_path, alone):
+    result = subprocess.run(
+        command(CONFIG, tmp_path, *TORCHRUN, str(processes)),
+        env=ENV,
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert f"on {processes} process(es), cpu, from step 0" in result.stdout
+    assert result.stdout.count("finished: ") == 1
+    run = Run(tmp_path / CONFIG.name)
+    assert run.provenance["processes"] == [processes]
+    assert_same_metrics(run, alone)
+    for name, weight in run.model().state_dict().items():
+        torch.testing.assert_close(weight, alone.model().state_dict()[name], atol=1e-5, rtol=0)
+
+
+def test_several_processes_refuse_a_batch_that_does_not_divide(tmp_path):
+    config = tiny(n_tasks=3, batch_size=9)
+    result = subprocess.run(
+        command(config, tmp_path, *TORCHRUN, "2"),
+        env=ENV,
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert result.returncode != 0 and not list(tmp_path.iterdir())
+    expected = (
+        "modgrok: batch_size=9 does not divide into 2 processes × 1 micro-batches; sizes that do are the"
+    )
+    assert f"{expected} multiples of 6, the nearest is 12." in result.stderr
+
+
+def test_several_processes_stop_together_and_another_number_goes_on(tmp_path):
+    """SIGTERM, as a scheduler sends it; every process must agree on the step at which to stop."""
+    config = tiny(
+        p=2, n_tasks=1, batch_size=2, alpha=0.5, depth=1, steps=800, eval_every=50, checkpoint_every=10**6
+    )
+    process = start(command(config, tmp_path, *TORCHRUN, "2"))
+    path = tmp_path / config.name
+    wait_for(lambda: evaluations(path) > 1, process)
+    process.terminate()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    step = load_state(path / "resume.safetensors", config.name)[1]["step"]
+    assert (
+        0 < step < 800 and step % training.STOP_EVERY == 0 and f"stopped by SIGTERM at step {step}" in errors
+    )
+    run = train(config, tmp_path)
+    assert run.provenance["processes"] == [2, 1]
+    assert_same_metrics(run, train(config, tmp_path / "straight"), atol=1e-4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 400), st.integers(1, 40))
+def test_checkpoints_are_at_evaluations_and_the_end(steps, eval_every, n_checkpoints):
+    config = tiny(steps=steps, eval_every=eval_every, n_checkpoints=n_checkpoints, warmup_steps=0)
+    kept = checkpoint_steps(config)
+    assert steps in kept and len(kept) <= n_checkpoints
+    assert all(0 < step <= steps and (step % eval_every == 0 or step == steps) for step in kept)
+    if steps % eval_every == 0 and n_checkpoints > 1:
+        assert min(kept) == min(eval_every, steps)
+
+
+def test_checkpoints_are_log_spaced():
+    kept = sorted(checkpoint_steps(preset("paper")))
+    assert len(kept) >= 10 and kept[0] == 1000 and kept[-1] == 200_000
+    ratios = [b / a for a, b in itertools.pairwise(kept)]
+    assert max(ratios) < 2.1 and kept[1] - kept[0] < (kept[-1] - kept[-2]) / 10
+
+
+def test_learning_rate_of_the_paper():
+    config = preset("paper")
+    assert lr_factor(config, 0) == pytest.approx(0.01)
+    assert lr_factor(config, 5000) == pytest.approx(0.505)
+    assert lr_factor(config, 10_000) == pytest.approx(1)
+    assert lr_factor(config, 105_000) == pytest.approx(0.55)
+    assert lr_factor(config, 200_000) == pytest.approx(0.1)
+    factors = [lr_factor(config, step) for step in range(0, 200_001, 500)]
+    assert factors == sorted(factors[:21]) + sorted(factors[21:], reverse=True)
+    flat = dataclasses.replace(config, lr_schedule="constant", warmup_steps=0)
+    assert {lr_factor(flat, step) for step in (0, 1, 200_000)} == {1.0}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_weight_has_one_optimizer_and_matrices_alone_decay(optimizer):
+    config = tiny(optimizer=optimizer, lr=1e-3, muon_lr=0.02)
+    model = Transformer(config)
+    seen = []
+    for kind in make_optimizers(config, model):
+        for group in kind.param_groups:
+            shrink = group["lr"] * group["weight_decay"]
+            for weight in group["params"]:
+                assert shrink == pytest.approx(1e-3 * 0.3 if weight.ndim == 2 else 0)
+            if isinstance(kind, torch.optim.Muon):
+                assert all(weight is not model.embed.weight for weight in group["params"])
+            else:
+                assert group["betas"] == (0.9, 0.98) and group["eps"] == 1e-8
+            seen += group["params"]
+    assert sorted(map(id, seen)) == sorted(map(id, model.parameters()))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("download", "smoke"), 'source=\'download\' is not allowed; choose "shipped" or "train"'),
+        (("train", "tiny"), "preset='tiny' is not known; choose one of smoke, laptop, paper"),
+        (("train", "smoke", "runs", 0), "num_processes=0 is not allowed"),
+        (("train", "smoke", "runs", True), "num_processes=True is not allowed"),
+        (("train", "smoke", "runs", "2"), "num_processes='2' is not allowed"),
+        (("train", "smoke", "runs", 7), "does not divide into 7 processes"),
+    ],
+)
+def test_notebooks_are_told_what_is_allowed(arguments, message):
+    with pytest.raises(ValueError) as error:
+        obtain(*arguments)
+    assert sentence(error).startswith(message) or message in sentence(error)
+
+
+def test_notebooks_find_shipped_runs_and_train_others(tmp_path, alone):
+    fields = CONFIG.to_dict()
+    assert obtain("shipped", "smoke", alone.path.parent, **fields).path == alone.path
+    with pytest.raises(FileNotFoundError, match=r"no finished run .*; train it"):
+        obtain("shipped", "smoke", tmp_path, **fields)
+    assert not list(tmp_path.iterdir())
+    assert_identical(obtain("train", "smoke", tmp_path, **fields), alone)
+
+
+@pytest.mark.parametrize("threads", ["1", "4", ""])
+def test_notebooks_train_on_two_processes(threads, tmp_path, alone):
+    """After the notebook itself has trained, and used torch's thread pool, which does not survive a fork."""
+    notebook = """
+import sys, torch
+from modgrok.train import obtain
+torch.set_num_threads(4)
+a = torch.randn(1000, 1000, requires_grad=True)
+(a @ a).exp().sum().backward()
+fields, root = eval(sys.argv[1]), sys.argv[2]
+obtain("train", "smoke", root, seed=5, **fields)
+print(torch.get_num_threads(), obtain("train", "smoke", root, num_processes=2, **fields).path)
+"""
+    fields = {name: value for name, value in CONFIG.to_dict().items() if name != "seed"}
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    env |= {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": threads} if threads else {})
+    argv = [sys.executable, "-c", notebook, repr(fields), tmp_path]
+    result = subprocess.run(argv, env=env, cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith(f"4 {tmp_path / CONFIG.name}\n")
+    run = Run(tmp_path / CONFIG.name)
+    assert run.provenance["processes"] == [2]
+    assert_same_metrics(run, alone)
