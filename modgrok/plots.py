@@ -721,8 +721,8 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
     depth, heads, reach = np.shape(distances)
     names = [f"block {i}, head {h}" for i, h in np.ndindex(depth, heads)]
     rows = np.arange(len(names))
-    fig = figure(9, 1.6 + 0.36 * len(names))
-    back, match = fig.subplots(1, 2, sharey=True, width_ratios=(1.3, 1))
+    fig = figure(5.8, 2.4 + 0.56 * len(names))
+    back, match = fig.subplots(2, 1)
     table = np.reshape(distances, (-1, reach))
     back.imshow(table, cmap=ATTENTION, vmin=0, vmax=1, aspect="auto")
     for (row, distance), value in np.ndenumerate(table):
@@ -733,10 +733,12 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
     for which, (color, label) in enumerate(((MATCH, "matches the query's ratio"), (GREY, "does not"))):
         value, error = (np.reshape(a, (-1, 2))[:, which] for a in (matching, errors))
         match.errorbar(value, rows, xerr=error, fmt="o", color=color, ms=7, capsize=3, label=label)
-    match.set(xlabel="attention from the query's y", title="mean attention to an example that …")
+    match.set(xlabel="attention from the query's y", yticks=rows, yticklabels=names)
+    match.set_title("mean attention to an example that …")
+    match.set_ylim(len(names) - 0.5, -0.5)
     match.set_xlim(0, max(0.02, np.nanmax(np.asarray(matching) + errors)) * 1.1)
     match.grid(axis="y", color="#E3E6EA")
-    fig.legend(*match.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    fig.legend(*match.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     for ax in (back, match):
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -756,7 +758,7 @@ def circle_of_circles(
         names: what the two numbers are called.
     """
     points, log = np.asarray(points), np.asarray(log)
-    fig = figure(9.6, 5)
+    fig = figure(7.6, 4.3)
     whole, part = fig.subplots(1, 2)
     _log_plane(whole, points, np.asarray(first), log)
     group = np.asarray(first) == zoom
@@ -794,7 +796,7 @@ def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: li
     """
     columns = min(3, len(planes))
     rows = -(-len(planes) // columns)
-    fig = figure(3.2 * columns, 3.5 * rows)
+    fig = figure(2.5 * columns, 2.9 * rows)
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for ax, points, number, title in zip(axes, planes, numbers, titles, strict=False):
         _log_plane(ax, np.asarray(points), np.asarray(number), np.asarray(log))
@@ -815,7 +817,7 @@ def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figur
     shares = np.asarray(shares)
     waves = np.arange(1, shares.shape[2] + 1)
     rows = -(-len(shares) // columns)
-    fig = figure(min(9.6, 4.4 * columns), 0.7 + 1.9 * rows)
+    fig = figure(min(9.6, 3.3 * columns), 0.7 + 1.8 * rows)
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, panel, title in zip(axes.flat, shares, titles, strict=False):
         low, high = np.quantile(panel[1:], (0.025, 0.975), axis=0)
@@ -856,7 +858,7 @@ def parity_planes(view: ArrayLike) -> Figure:
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticklabels=[], yticklabels=[], zticklabels=[])
     ax.set_zlim(min(view[:, 2].min(), -reach / 2), max(view[:, 2].max(), reach / 2))
     ax.view_init(elev=18, azim=-58)
-    ax.set_box_aspect((1, 1, 0.8), zoom=1.1)
+    ax.set_box_aspect((1, 1, 0.8), zoom=1.3)
     ax.axis("off")
     return fig
 
@@ -874,7 +876,7 @@ def similarity_matrices(
     """
     columns = min(columns, len(matrices))
     rows = -(-len(matrices) // columns)
-    fig = figure(3.2 * columns + 0.5, 3.3 * rows)
+    fig = figure(2.3 * columns + 0.7, 2.4 * rows)
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax, matrix, group, title in zip(axes.flat, matrices, groups, titles, strict=False):
         size = len(matrix)
@@ -884,9 +886,8 @@ def similarity_matrices(
             vmin=-1,
             vmax=1,
             interpolation="none",
-            extent=(-0.5, size - 0.5) * 2,
+            extent=(-0.5, size - 0.5, size - 0.5, -0.5),
         )
-        ax.invert_yaxis()
         starts = np.flatnonzero(np.diff(np.asarray(group), prepend=np.asarray(group)[0] - 1))
         for start in starts[1:] - 0.5:
             ax.axhline(start, color=INK, lw=0.5)
@@ -911,10 +912,13 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         scores: name of a grouping → a score (value, low, high) for each stage.
         stages: their names.
     """
-    fig = figure(9.2, 1.9 + 0.32 * len(stages))
-    axes = np.atleast_1d(fig.subplots(1, len(scores), sharey=True, sharex=True))
+    down = -(-len(scores) // 2)
+    fig = figure(6, (0.9 + 0.27 * len(stages)) * down)
+    axes = np.ravel(fig.subplots(down, 2, sharey=True, sharex=True, squeeze=False))
     rows = np.arange(len(stages))[::-1]
-    for ax, (name, column) in zip(axes, scores.items(), strict=True):
+    for ax in axes[len(scores) :]:
+        ax.axis("off")
+    for ax, (name, column) in zip(axes, scores.items(), strict=False):
         ax.axvline(0, color=GREY, lw=0.8)
         ax.hlines(rows, [s.low for s in column], [s.high for s in column], color="#B9BFC7", lw=7)
         values = [s.value for s in column]
@@ -931,7 +935,7 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
 
 
 def _pooled(matrix: ArrayLike, most: int = 112) -> np.ndarray:
-    """A square matrix shrunk by averaging neighbours to at most so many rows: large ones are mostly noise to the eye."""
+    """A square matrix shrunk by averaging neighbours to at most so many rows, so that a page stays light."""
     edges = np.linspace(0, len(matrix), min(len(matrix), most) + 1).round().astype(int)
     sums = np.add.reduceat(np.add.reduceat(np.asarray(matrix), edges[:-1], 0), edges[:-1], 1)
     return sums / np.outer(np.diff(edges), np.diff(edges))
@@ -939,7 +943,7 @@ def _pooled(matrix: ArrayLike, most: int = 112) -> np.ndarray:
 
 def _sheet(rows: int, columns: int, extra: float) -> tuple[float, float]:
     """Size of a sheet of square panels with titles."""
-    side = min(4.1, 10 / columns)
+    side = min(3.1, 10 / columns)
     return side * columns + 0.9, (side + extra) * rows
 
 
