@@ -1,0 +1,86 @@
+"""The runs that come with the book: whole, reproducible, and what their metrics say they are."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from modgrok.config import SETS, preset
+from modgrok.data import Data
+from modgrok.evaluate import PHASES, accuracy_by_shot, early_stop, map_accuracy, phases, solves
+from modgrok.runs import all_runs, find_run
+from modgrok.train import train
+
+RUNS = all_runs(ROOT / "runs")
+each = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+
+
+def test_the_evidence_is_there_and_small():
+    for seed in range(3):
+        find_run(preset("laptop", seed=seed), ROOT / "runs" / "learning")
+    size = sum(file.stat().st_size for run in RUNS for file in run.path.rglob("*") if file.is_file())
+    assert size < 60e6
+
+
+@each
+def test_is_whole(run):
+    config, metrics = run.config, run.metrics
+    assert run.finished and metrics["step"][-1] == config.steps
+    assert {"seconds", "processes", "device", "torch", "commit"} <= run.provenance.keys()
+    for name in SETS:
+        assert run.shots[name].shape == (len(metrics["step"]), config.n_examples)
+        np.testing.assert_allclose(run.shots[name][:, -1], metrics[f"{name}_acc"])
+    assert run.steps and run.steps[-1] == config.steps
+
+
+@each
+def test_the_weights_give_the_accuracy_of_the_metrics(run):
+    """To half precision, in which they are shipped: an answer in a hundred may differ."""
+    tokens = Data(run.config).evaluation_set("ood_train")
+    accuracy = accuracy_by_shot(run.model(), tokens)
+    np.testing.assert_allclose(accuracy, run.shots["ood_train"][-1], atol=0.01)
+
+
+def test_retraining_gives_the_first_evaluations(tmp_path):
+    """The learning rate is constant, so a shorter run is the beginning of the longer one."""
+    shipped = find_run(preset("laptop"), ROOT / "runs" / "learning")
+    torch.set_num_threads(1)
+    again = train(dataclasses.replace(shipped.config, steps=100), tmp_path)
+    assert list(again.metrics["step"]) == [0, 100]
+    for name in SETS:
+        losses = shipped.metrics[f"{name}_loss"][:2], again.metrics[f"{name}_loss"]
+        np.testing.assert_allclose(*losses, atol=0.02)  # another processor rounds differently
+        assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-5)
+
+
+def test_early_stopping_ignores_a_single_peak():
+    curve = np.full(100, 0.2)
+    curve[10] = 1.0
+    curve[50:70] = 0.6
+    stop = early_stop(curve)
+    assert 50 <= stop.index < 70 and stop.best == pytest.approx(0.6) and stop.final == pytest.approx(0.2)
+    assert early_stop([0.1, 0.4, 0.3]) == (1, 0.4, 0.3)
+
+
+def test_a_phase_is_named_after_the_most_demanding_set_solved():
+    low, high = 0.2, 0.9
+    cases = {
+        (low, low, low, low): "not learned",
+        (high, low, low, low): "i.d. memorisation",
+        (high, high, low, low): "i.d. generalisation",
+        (high, low, high, low): "o.o.d. memorisation",
+        (high, high, high, high): "o.o.d. generalisation",
+    }
+    columns = dict(zip(SETS, np.array(list(cases)).T, strict=True))
+    assert [PHASES[i] for i in phases(columns, 7)] == list(cases.values())
+    assert not solves(1 / 7, 7) and solves(1.0, 7) and solves(0.43, 7) and not solves(0.42, 7)
+
+
+def test_a_map_holds_the_chosen_evaluation():
+    runs = np.array(
+        [[run for run in RUNS if run.config == preset("laptop", seed=run.config.seed)]], dtype=object
+    )
+    first, last = map_accuracy(runs, "id_train", 0), map_accuracy(runs, "id_train")
+    assert first.shape == last.shape == runs.shape and (last > first).all()
