@@ -816,6 +816,7 @@ def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figur
     """
     shares = np.asarray(shares)
     waves = np.arange(1, shares.shape[2] + 1)
+    top = min(1, 1.15 * max(shares[:, 0].max(), np.quantile(shares, 0.975, axis=1).max()))
     rows = -(-len(shares) // columns)
     fig = figure(min(9.6, 3.3 * columns), 0.7 + 1.8 * rows)
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -825,7 +826,7 @@ def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figur
         ax.vlines(waves, low, high, color="#C9CED5", lw=min(22, 150 / len(waves)))
         ax.vlines(waves, 0, panel[0], color=colors, lw=2)
         ax.scatter(waves, panel[0], color=colors, s=min(60, 500 / len(waves)), zorder=3)
-        ax.set(ylim=(0, 1), xlim=(0.4, len(waves) + 0.6), title=title)
+        ax.set(ylim=(0, top), xlim=(0.4, len(waves) + 0.6), title=title)
         ax.set_xticks(waves if len(waves) <= 8 else [1, *range(2, len(waves) + 1, 2)])
     for ax in axes.flat[len(shares) :]:
         ax.axis("off")
@@ -890,8 +891,8 @@ def similarity_matrices(
         )
         starts = np.flatnonzero(np.diff(np.asarray(group), prepend=np.asarray(group)[0] - 1))
         for start in starts[1:] - 0.5:
-            ax.axhline(start, color=INK, lw=0.5)
-            ax.axvline(start, color=INK, lw=0.5)
+            ax.axhline(start, color=INK, lw=6 / (len(starts) + 4) ** 1.1)
+            ax.axvline(start, color=INK, lw=6 / (len(starts) + 4) ** 1.1)
         ends = [*starts, len(matrix)]
         few = len(starts) <= 13
         middles = (np.array(ends[:-1]) + ends[1:] - 1) / 2 if few else []
