@@ -1,6 +1,5 @@
 """What a predictor gets right, and which algorithm its answers look like: numbers with intervals."""
 
-import ast
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from modgrok.algorithms import expected_accuracy
-from modgrok.config import SETS
+from modgrok.config import SETS, as_list
 from modgrok.data import Data, generator, sequences
 from modgrok.model import Transformer
 from modgrok.runs import Run
@@ -270,7 +269,7 @@ def query_setting(
         ValueError: one sentence saying what is allowed.
     """
     p, most = data.config.p, data.config.n_examples - 1
-    task, pairs, shots = (_as_list(v, n) for v, n in ((task, "task"), (pairs, "pairs"), (shots, "shots")))
+    task, pairs, shots = (as_list(v, n) for v, n in ((task, "task"), (pairs, "pairs"), (shots, "shots")))
     if p == 29 and not task and not pairs:
         task, pairs = [6, 6], [[4, 21], [2, 6]][:most]
     if not task:
@@ -287,13 +286,6 @@ def query_setting(
     drawn = data.pairs["train"][torch.from_numpy(rng.integers(len(data.pairs["train"]), size=most))]
     given = drawn.new_tensor(pairs).reshape(-1, 2)
     return task, torch.cat([given, drawn[: most - len(given)]]), shots
-
-
-def _as_list(value: list | str, name: str) -> list:
-    try:
-        return list(ast.literal_eval(value) if isinstance(value, str) else value)
-    except (ValueError, SyntaxError, TypeError):
-        raise ValueError(f"{name}={value!r} must be a list, such as [1, 2].") from None
 
 
 def _are_vectors(vectors: list, p: int) -> bool:
