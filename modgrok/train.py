@@ -58,9 +58,9 @@ def train(config: Config, root: str | Path = "runs", accumulate: int = 1, log_wi
         check_divides(config, accelerator.num_processes, accumulate)
         done = torch.tensor([is_finished(path)], dtype=torch.int, device=accelerator.device)
         if accelerator.gather(done).all():  # all, lest one process goes ahead while another one waits for it
-            return Run(path)  # before any lock is touched: a shipped root may be read-only
+            return finished_run(path)  # before any lock is touched: a shipped root may be read-only
         with held(path, accelerator):
-            return Run(path) if is_finished(path) else Training(config, path, accelerator).run()
+            return finished_run(path) if is_finished(path) else Training(config, path, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
 
@@ -118,6 +118,14 @@ def make_accelerator(
 
 def is_finished(path: Path) -> bool:
     return (path / "config.json").exists() and Run(path).finished
+
+
+def finished_run(path: Path) -> Run:
+    """A finished run, whose resume point is still there if the process that finished it was killed right then."""
+    resume = path / "resume.safetensors"
+    if resume.exists():
+        resume.unlink(missing_ok=True)
+    return Run(path)
 
 
 def check_divides(config: Config, processes: int, accumulate: int) -> None:
@@ -298,10 +306,11 @@ class Training:
         """Claim an empty folder, or take up what a former session left in it."""
         if (self.path / "config.json").exists():
             Run(self.path)  # refuses a folder that holds another config
-            for leftover in self.path.rglob(".part-*") if self.accelerator.is_main_process else ():
-                leftover.unlink()  # of a process that was killed while it wrote
         elif self.accelerator.is_main_process:
             runs.write_atomically(self.path / "config.json", json.dumps(self.config.to_dict(), indent=1))
+        if self.accelerator.is_main_process:
+            for leftover in self.path.rglob(".part-*"):
+                leftover.unlink()  # of a process that was killed while it wrote
         if (self.path / "resume.safetensors").exists():
             self.load()
         self.sessions.append(self.accelerator.num_processes)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-os.environ["TQDM_DISABLE"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny import assert_identical, tiny
 
@@ -28,7 +27,9 @@ from modgrok.config import Config
 from modgrok.runs import Run
 from modgrok.train import train
 
-CONFIG = tiny(depth=1, steps=20, eval_every=4, checkpoint_every=3, n_checkpoints=4)  # they interleave in every way
+CONFIG = tiny(
+    depth=1, steps=20, eval_every=4, checkpoint_every=3, n_checkpoints=4
+)  # they interleave in every way
 
 
 def die() -> None:
@@ -58,11 +59,14 @@ def die_while_writing(write: int, moment: str) -> None:
 
 def attempt(config: Config, root: Path, seconds: float | None, write: tuple[int, str] | None) -> bool:
     """Train in a forked process, killed after some seconds or at a write; whether it came to its end."""
+    log = root.with_suffix(".log")
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # errors stay visible, progress does not
+            said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(said, 1)
+            os.dup2(said, 2)
             torch.set_num_threads(1)
             if write:
                 die_while_writing(*write)
@@ -76,7 +80,7 @@ def attempt(config: Config, root: Path, seconds: float | None, write: tuple[int,
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, -signal.SIGKILL):
-        raise SystemExit(f"a run failed with status {status} instead of going on")
+        raise SystemExit(f"{log.read_text()}\na run failed with status {status} instead of going on")
     return status == 0
 
 
@@ -89,11 +93,12 @@ def main() -> None:
     chance = random.Random(arguments.seed)
     kills = runs = 0
     with tempfile.TemporaryDirectory() as folder:
-        reference, root = Path(folder) / "reference", Path(folder) / "killed"
+        reference, root = Path(folder) / "reference", Path(folder) / "timed"
+        expected = train(CONFIG, reference)  # in this process, which so has done every import before it forks
         started = time.monotonic()
-        attempt(CONFIG, reference, None, None)
+        attempt(CONFIG, root, None, None)
         duration = time.monotonic() - started
-        expected = Run(reference / CONFIG.name)
+        root = Path(folder) / "killed"
         while True:
             kill = kills < arguments.kills
             seconds = chance.uniform(0, 1.2 * duration) if kill and kills % 2 else None
