@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import (
-    ENV,
     ROOT,
     assert_identical,
     assert_same_metrics,
@@ -121,14 +119,7 @@ def test_a_batch_that_does_not_divide_is_refused(accumulate, sizes, tmp_path):
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_give_the_metrics_of_one(processes, tmp_path, alone):
-    result = subprocess.run(
-        command(CONFIG, tmp_path, *TORCHRUN, str(processes)),
-        env=ENV,
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )  # fmt: skip
+    result = finish(command(CONFIG, tmp_path, *TORCHRUN, str(processes)))
     assert result.returncode == 0, result.stderr
     assert f"on {processes} process(es), cpu, from step 0" in result.stdout
     assert result.stdout.count("finished: ") == 1
@@ -141,14 +132,7 @@ def test_several_processes_give_the_metrics_of_one(processes, tmp_path, alone):
 
 def test_several_processes_refuse_a_batch_that_does_not_divide(tmp_path):
     config = tiny(n_tasks=3, batch_size=9)
-    result = subprocess.run(
-        command(config, tmp_path, *TORCHRUN, "2"),
-        env=ENV,
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
+    result = finish(command(config, tmp_path, *TORCHRUN, "2"))
     assert result.returncode != 0 and not list(tmp_path.iterdir())
     expected = (
         "modgrok: batch_size=9 does not divide into 2 processes × 1 micro-batches; sizes that do are the"
@@ -267,8 +251,8 @@ print(torch.get_num_threads(), obtain("train", "smoke", root, num_processes=2, *
     fields = {name: value for name, value in CONFIG.to_dict().items() if name != "seed"}
     env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     env |= {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": threads} if threads else {})
-    argv = [sys.executable, "-c", notebook, repr(fields), tmp_path]
-    result = subprocess.run(argv, env=env, cwd=ROOT, text=True, capture_output=True, timeout=120)
+    argv = [sys.executable, "-c", notebook, repr(fields), str(tmp_path)]
+    result = finish(argv, env)
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith(f"4 {tmp_path / CONFIG.name}\n")
     run = Run(tmp_path / CONFIG.name)

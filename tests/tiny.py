@@ -1,6 +1,8 @@
 """Runs that take a fraction of a second, and what several tests ask of them."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +57,18 @@ def start(argv: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
         argv, env=ENV, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+
+
+def finish(argv: list[str], env: dict[str, str] = ENV) -> subprocess.CompletedProcess:
+    """Run a command that starts further processes; if it hangs, none of them outlives the test."""
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(argv, env=env, cwd=ROOT, start_new_session=True, **pipes)
+    try:
+        out, errors = process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(argv, process.returncode, out, errors)
 
 
 def evaluations(path: Path) -> int:
