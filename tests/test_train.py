@@ -19,12 +19,13 @@ from tiny import (
     assert_same_metrics,
     command,
     evaluations,
+    finish,
     one_thread,
     sentence,
     start,
     tiny,
     wait_for,
-)  # fmt: skip
+)
 
 from modgrok import train as training
 from modgrok.config import SETS, preset
