@@ -128,7 +128,7 @@ def steps_per_second(config: Config, processes: int, steps: int = 20) -> float:
     """Speed of the real training loop in so many processes of one thread each, or GPUs."""
     with tempfile.TemporaryDirectory() as folder:
         job = json.dumps({"config": config.to_dict(), "steps": steps, "root": folder})
-        command = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0"]
+        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MODGROK_BENCH": job}
         result = subprocess.run(
             [sys.executable, *command, "-m", "modgrok.bench"], env=environment, capture_output=True, text=True
