@@ -378,7 +378,10 @@ KINDS = {
 
 
 def against_predictors(
-    curves: dict[str, ArrayLike], references: dict[str, dict[str, ArrayLike]], chance: float, title: str = ""
+    curves: dict[str, ArrayLike],
+    references: dict[str, dict[str, ArrayLike]],
+    chance: float,
+    label: str = "the model (band: 95 %)",
 ) -> Figure:
     """Accuracy by shot of the model and of exact predictors, a panel a set (F1c).
 
@@ -386,7 +389,7 @@ def against_predictors(
         curves: set → (3, K) the model's accuracy, low and high end of its interval, or (K,) without interval.
         references: set → predictor → (K',) accuracies.
         chance: accuracy of a blind guess, 1/p.
-        title: above the panels.
+        label: what the curves are, for the legend.
     """
     rows, columns = -(-len(curves) // 2), min(len(curves), 2)
     fig = figure(7.8 if columns == 2 else 6.4, 2.7 * rows + 0.9)
@@ -406,8 +409,7 @@ def against_predictors(
         ax.set_xlabel("number of shots")
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy")
-    fig.suptitle(title, fontsize=12)
-    _algorithm_legend(fig, next(iter(references.values())), model=True)
+    _algorithm_legend(fig, next(iter(references.values())), label)
     return fig
 
 
@@ -631,14 +633,12 @@ def _algorithm(who: str) -> dict:
     return {"color": ALGORITHM_COLORS[who], "ls": ALGORITHM_DASHES.get(who, "-"), "lw": 1.8}
 
 
-def _algorithm_legend(fig: Figure, names: Iterable[str], model: bool = False) -> None:
+def _algorithm_legend(fig: Figure, names: Iterable[str], label: str | None = None) -> None:
     handles = [Line2D([], [], label=who, **_algorithm(who)) for who in names]
-    if model:
-        handles.append(
-            Line2D([], [], color=INK, lw=2.4, marker="o", markersize=5, label="the model (band: 95 %)")
-        )
+    if label:
+        handles.append(Line2D([], [], color=INK, lw=2.4, marker="o", markersize=5, label=label))
     fig.legend(
-        handles=handles, loc="outside lower center", ncols=3 if model else 2, frameon=False, fontsize=10
+        handles=handles, loc="outside lower center", ncols=3 if label else 2, frameon=False, fontsize=10
     )
 
 
