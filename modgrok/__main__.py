@@ -180,7 +180,7 @@ def main() -> None:
     except (ValueError, FloatingPointError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"modgrok: {error}")
     except KeyboardInterrupt as stop:
-        print(f"modgrok: {stop}", file=sys.stderr)
+        print(f"modgrok: {stop or 'interrupted'}", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if "SIGTERM" in str(stop) else signal.SIGINT))
 
 
