@@ -54,13 +54,13 @@ def test_a_grid_is_every_combination_or_names_what_is_not_valid():
         (n, alpha, seed) for n in (8, 16) for alpha in (0.6, 0.8) for seed in (1, 2)
     ]
     with pytest.raises(ValueError) as caught:
-        grid("smoke", {"n_tasks": [8, 10, 16], "alpha": [0.6, 1.5]}, [1, 2])
+        grid("smoke", {"n_tasks": [8, 20, 16], "alpha": [0.6, 1.5]}, [1, 2])
     first, *points = str(caught.value).splitlines()
     assert first == "4 point(s) of the sweep are not valid, nothing was started:"
     assert [point.split(":")[0] for point in points] == [
-        "  n_tasks=8 alpha=1.5", "  n_tasks=10 alpha=0.6", "  n_tasks=10 alpha=1.5", "  n_tasks=16 alpha=1.5"
+        "  n_tasks=8 alpha=1.5", "  n_tasks=20 alpha=0.6", "  n_tasks=20 alpha=1.5", "  n_tasks=16 alpha=1.5"
     ]  # fmt: skip
-    assert "batch_size=48 must be a multiple of n_tasks = 10" in points[1]
+    assert "batch_size=48 must be a multiple of n_tasks = 20" in points[1]
     for preset_name, vary in (("smok", {}), ("smoke", {"n_task": [4]}), ("smoke", {"n_tasks": ["x"]})):
         with pytest.raises(ValueError, match=r"preset='smok'|did you mean n_tasks|whole number"):
             grid(preset_name, vary)
@@ -250,8 +250,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         except SystemExit as stop:
             return stop.code
 
-    listed = modgrok("sweep", "smoke", "--vary", "n_tasks=8,10", "--root", tmp_path)
-    assert "n_tasks=10: batch_size=48 must be a multiple of n_tasks = 10" in listed
+    listed = modgrok("sweep", "smoke", "--vary", "n_tasks=8,20", "--root", tmp_path)
+    assert "n_tasks=20: batch_size=48 must be a multiple of n_tasks = 20" in listed
     assert not any(tmp_path.iterdir())
 
     for seed in (1, 2):
