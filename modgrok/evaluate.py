@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from modgrok.algorithms import expected_accuracy
-from modgrok.config import SETS, as_list
+from modgrok.config import as_list
 from modgrok.data import Data, generator, sequences
 from modgrok.model import Transformer
 from modgrok.runs import Run
@@ -195,36 +195,9 @@ def clustered_mean(values: Tensor) -> np.ndarray:
     return np.stack([mean, mean - half, mean + half])
 
 
-PHASES = (
-    "not learned",
-    "i.d. memorisation",
-    "i.d. generalisation",
-    "o.o.d. memorisation",
-    "o.o.d. generalisation",
-)
-"""What a run can have learned, from nothing to everything; the last four are the paper's phases (F1b)."""
-
-
 def solves(accuracy: ArrayLike, p: int) -> np.ndarray:
     """Whether accuracies are at least a third of the way from chance, 1/p, to certainty."""
     return np.asarray(accuracy) >= 1 / p + (1 - 1 / p) / 3
-
-
-def phases(accuracy: dict[str, ArrayLike], p: int) -> np.ndarray:
-    """Phases of models, as indices of `PHASES`: each named after the most demanding set that it solves.
-
-    Args:
-        accuracy: set → last-shot accuracies, all of one shape, which is that of the result. The sets count in the
-            order id_train, id_test, ood_train, ood_test, from the least demanding.
-        p: the modulus.
-    """
-    solved = [solves(accuracy[name], p) * (i + 1) for i, name in enumerate(SETS)]
-    return np.max(solved, axis=0)
-
-
-def map_accuracy(runs: NDArray[np.object_], name: str, evaluation: int = -1) -> np.ndarray:
-    """Last-shot accuracy on a set at one of the evaluations, in the shape of an array of runs."""
-    return np.vectorize(lambda run: run.metrics[f"{name}_acc"][evaluation], otypes=[float])(runs)
 
 
 class EarlyStop(NamedTuple):

@@ -201,65 +201,6 @@ def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | No
     return fig
 
 
-PHASE_COLORS = ("#E6E8EB", "#E3A18C", "#BFDDF0", "#6FA8D6", "#1F4E86")
-"""Of `evaluate.PHASES`, in its order."""
-
-
-def phase_diagram(phases: ArrayLike, columns: ArrayLike, rows: ArrayLike, names: tuple[str, ...]) -> Figure:
-    """The phase of every seed at every point, side by side in the point's cell (F1b).
-
-    Args:
-        phases: (seeds, rows, columns) indices of `names`.
-        columns: numbers of pre-training tasks.
-        rows: fractions α.
-        names: of the phases.
-    """
-    phases = np.asarray(phases)
-    fig = figure(6.6, 4.4)
-    ax = fig.subplots()
-    for seed, row, column in np.ndindex(phases.shape):
-        corner, width = (column - 0.5 + seed / len(phases), row - 0.5), 1 / len(phases)
-        ax.add_patch(Rectangle(corner, width, 1, facecolor=PHASE_COLORS[phases[seed, row, column]], lw=0))
-    _map_axes(ax, columns, rows)
-    ax.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
-    ax.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
-    ax.grid(which="minor", color="white", lw=2)
-    keys = [Rectangle((0, 0), 1, 1, facecolor=color) for color in PHASE_COLORS]
-    fig.legend(keys, names, loc="outside lower center", ncols=2, frameon=False)
-    return fig
-
-
-def accuracy_maps(accuracy: dict[str, ArrayLike], columns: ArrayLike, rows: ArrayLike) -> Figure:
-    """Last-shot accuracy on the four sets over numbers of tasks and fractions of inputs (F3).
-
-    Args:
-        accuracy: set → (rows, columns) accuracies.
-        columns: numbers of pre-training tasks.
-        rows: fractions α.
-    """
-    fig = figure(8.4, 6.6)
-    axes = fig.subplots(2, 2, sharex=True, sharey=True)
-    for ax, (name, values) in zip(axes.flat, accuracy.items(), strict=True):
-        image = ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap="cividis", aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            ink = "white" if value < 0.6 else "black"
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=10)
-        _map_axes(ax, columns, rows)
-        ax.set_title(LABELS[name])
-        ax.label_outer()
-    fig.colorbar(image, ax=axes, label="accuracy, last shot", shrink=0.7)
-    return fig
-
-
-def _map_axes(ax: Axes, columns: ArrayLike, rows: ArrayLike) -> None:
-    ax.set_xticks(range(len(columns)), [str(n) for n in columns])
-    ax.set_yticks(range(len(rows)), [f"{alpha:g}" for alpha in rows])
-    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
-    ax.set(xlabel="pre-training tasks", ylabel="fraction α of inputs")
-    ax.tick_params(length=0, which="both")
-    ax.spines[:].set_visible(False)
-
-
 def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     """Last-shot accuracy on o.o.d. tasks against training step, one line a run.
 

@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config, preset
-from modgrok.runs import Run, find_run
+from modgrok.runs import Run
 from modgrok.train import is_finished, signals, train
 
 
@@ -41,7 +39,8 @@ SWEEPS = {
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 3, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
-        {"n_tasks": (8, 20, 40), "alpha": (0.4, 0.6, 0.8), "steps": (4000,), "n_checkpoints": (1,)},
+        {"n_tasks": (8, 16, 20, 32, 40), "alpha": (0.4, 0.5, 0.6, 0.7, 0.8), "steps": (4000,)},
+        seeds=(0, 1),
     ),
     "laptop-rule": Sweep(
         "laptop",
@@ -226,39 +225,6 @@ def sweep(
                     with contextlib.suppress(OSError):  # logs of jobs that failed are in it
                         folder.rmdir()
     return [results[name] for name in points]
-
-
-def obtain_map(
-    source: str, preset_name: str, root: str | Path, seeds: Sequence[int], jobs: int = 2
-) -> NDArray[np.object_]:
-    """The runs of the sweep "PRESET-map" that a notebook asks for, laid out as the phase diagram is drawn.
-
-    Args:
-        source: "shipped" finds finished runs under root; "train" makes sure they exist.
-        preset_name: "smoke", "laptop" or "paper".
-        root: where runs are.
-        seeds: one run of each at every point.
-        jobs: how many runs train at once.
-
-    Returns:
-        (seeds, alphas, n_tasks) runs.
-
-    Raises:
-        ValueError: a parameter that is not allowed, or a run that failed.
-        FileNotFoundError: source="shipped" and a run is missing.
-    """
-    maps = [name.removesuffix("-map") for name in SWEEPS if name.endswith("-map")]
-    if source not in ("shipped", "train"):
-        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
-    if preset_name not in maps:
-        raise ValueError(f"preset={preset_name!r} has no map; choose one of {', '.join(maps)}.")
-    named = SWEEPS[f"{preset_name}-map"]
-    configs = grid(named.preset, named.vary, seeds)
-    if source == "train" and (failed := [r.error for r in sweep(configs, root, jobs) if r.error]):
-        raise ValueError(f"{len(failed)} of {len(configs)} runs failed; the first says: {failed[0]}")
-    runs = np.array([find_run(config, root) for config in configs], dtype=object)
-    shape = len(named.vary["n_tasks"]), len(named.vary["alpha"]), len(seeds)  # the order of `grid`
-    return runs.reshape(shape).transpose(2, 1, 0)
 
 
 def _submitit():
