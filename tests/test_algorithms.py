@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import one_thread  # noqa: F401 (a fixture)
 from torch.testing import assert_close as same
 
 from modgrok.algorithms import (
@@ -24,15 +25,6 @@ PRIMES = [3, 5, 7, 11, 29]
 PREDICTORS = [look_up, ratio_matching, modular_regression, bayes]
 each_p = pytest.mark.parametrize("p", PRIMES)
 each_predictor = pytest.mark.parametrize("predict", PREDICTORS, ids=lambda f: f.__name__)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Arrays are small here: a second thread only waits, for long if the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @st.composite

@@ -122,6 +122,17 @@ def test_runs_are_listed_with_their_state(tmp_path):
     assert len({line.index(str(tmp_path)) for line in lines.values()}) == 1  # the columns line up
 
 
+def test_runs_are_exported_to_be_shipped(tmp_path):
+    """With the chosen checkpoints; a name that is not there is refused."""
+    run = train(tiny(steps=4, eval_every=1, n_checkpoints=3), tmp_path / "mine")
+    where = ("--root", tmp_path / "mine", "--to", tmp_path / "shipped", "--steps", 4)
+    result = modgrok("export", run.name, *where)
+    assert result.returncode == 0, result.stderr
+    copy = Run(tmp_path / "shipped" / run.name)
+    assert len(run.steps) > 1 and copy.steps == [4] and copy.finished
+    assert "no finished run nope" in refusal(modgrok("export", "nope", *where))
+
+
 def test_a_missing_tyro_says_how_to_install_it():
     code = without("tyro") + "import runpy\nrunpy.run_module('modgrok', run_name='__main__')"
     result = python("-c", code, "runs")
