@@ -34,17 +34,19 @@ class Sweep(NamedTuple):
     seeds: Sequence[int] = (0,)
 
 
+SHORT = {"steps": (4000,), "eval_every": (200,)}
+
 SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 3, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
-        {"n_tasks": (8, 16, 20, 32, 40), "alpha": (0.4, 0.5, 0.6, 0.7, 0.8), "steps": (4000,)},
+        {"n_tasks": (8, 16, 20, 32, 40), "alpha": (0.4, 0.5, 0.6, 0.7, 0.8)} | SHORT,
         seeds=(0, 1),
     ),
     "laptop-rule": Sweep(
         "laptop",
-        {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16, 20, 32, 40), "steps": (4000,)},
+        {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16, 20, 32, 40)} | SHORT,
         seeds=(0, 1, 2),
     ),
     "paper-map": Sweep(
