@@ -1,16 +1,16 @@
 """What a predictor gets right, and which algorithm its answers look like: numbers with intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from modgrok.algorithms import expected_accuracy
-from modgrok.config import as_list
+from modgrok.config import SETS, as_list
 from modgrok.data import Data, generator, sequences
 from modgrok.model import Transformer
 from modgrok.runs import Run
@@ -195,9 +195,66 @@ def clustered_mean(values: Tensor) -> np.ndarray:
     return np.stack([mean, mean - half, mean + half])
 
 
+PHASES = (
+    "not learned",
+    "i.d. memorisation",
+    "i.d. generalisation",
+    "o.o.d. memorisation",
+    "o.o.d. generalisation",
+)
+"""What a run can have learned, from nothing to everything; the last four are the paper's phases (F1b)."""
+
+
 def solves(accuracy: ArrayLike, p: int) -> np.ndarray:
     """Whether accuracies are at least a third of the way from chance, 1/p, to certainty."""
     return np.asarray(accuracy) >= 1 / p + (1 - 1 / p) / 3
+
+
+def phases(accuracy: dict[str, ArrayLike], p: int) -> np.ndarray:
+    """Phases of models, as indices of `PHASES`: each named after the most demanding set that it solves.
+
+    Args:
+        accuracy: set → last-shot accuracies, all of one shape, which is that of the result. The sets count in the
+            order id_train, id_test, ood_train, ood_test, from the least demanding.
+        p: the modulus.
+    """
+    solved = [solves(accuracy[name], p) * (i + 1) for i, name in enumerate(SETS)]
+    return np.max(solved, axis=0)
+
+
+def typical_points(accuracy: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:
+    """For each phase that all seeds of a point end in, the point that is best on the set that names the phase.
+
+    Args:
+        accuracy: set → (seeds, rows, columns) last-shot accuracies.
+        reached: their `phases`.
+
+    Returns:
+        Index of `PHASES` → (row, column), without the phases that no point is in.
+    """
+    points = {}
+    for i, name in enumerate(("id_train", *SETS)):  # what is not learned is best where it nearly is
+        agreed = (np.asarray(reached) == i).all(axis=0)
+        if agreed.any():
+            mean = np.where(agreed, np.mean(accuracy[name], axis=0), -1)
+            points[i] = np.unravel_index(mean.argmax(), mean.shape)
+    return points
+
+
+def map_accuracy(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:
+    """Last-shot accuracy on the four sets of an array of runs, each in its shape.
+
+    Args:
+        runs: array of runs.
+        evaluation: which of a run's evaluations, one for all or an array of one each.
+    """
+    pick = np.vectorize(lambda run, i, name: run.metrics[f"{name}_acc"][i], otypes=[float])
+    return {name: pick(runs, evaluation, name) for name in SETS}
+
+
+def accuracy_curves(runs: Iterable[Run]) -> dict[str, np.ndarray]:
+    """Set → (runs, evaluations) last-shot accuracies of runs that were evaluated at the same steps."""
+    return {name: np.stack([run.metrics[f"{name}_acc"] for run in runs]) for name in SETS}
 
 
 class EarlyStop(NamedTuple):
@@ -206,6 +263,13 @@ class EarlyStop(NamedTuple):
     index: int
     best: float
     final: float
+
+    def generalises(self, p: int) -> bool:
+        return bool(solves(self.best, p))
+
+    def transient(self, p: int) -> bool:
+        """Whether it generalises and then loses more than 0.05 until the end (claim 4)."""
+        return self.generalises(p) and self.best - self.final > 0.05
 
 
 def early_stop(accuracy: ArrayLike) -> EarlyStop:

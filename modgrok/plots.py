@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Polygon, Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,6 +28,7 @@ LABELS = {
 }
 INPUT, TARGET, HELD_OUT, INK, GREY = "#CFE6F5", "#FBD9B5", "#22262B", "#22262B", "#8A8F98"
 MATCH, PARITY = "#009E73", ("#B5408B", "#00795A")
+DEPTHS = LinearSegmentedColormap.from_list("depths", ["#F2B37C", "#D55E00", "#5C2400"])
 ATTENTION = LinearSegmentedColormap.from_list(
     "attention", ["#FFFFFF", "#FBDCC4", "#F2937C", "#C04A7E", "#642A80", "#1B1044"]
 )
@@ -201,6 +202,71 @@ def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | No
     return fig
 
 
+PHASE_COLORS = ("#E6E8EB", "#E3A18C", "#BFDDF0", "#6FA8D6", "#1F4E86")
+"""Of `evaluate.PHASES`, in its order."""
+
+
+def phase_diagram(
+    panels: dict[str, ArrayLike], columns: ArrayLike, rows: ArrayLike, names: tuple[str, ...]
+) -> Figure:
+    """The phase of every seed at every point, side by side in the point's cell (F1b, F4).
+
+    Args:
+        panels: title → (seeds, rows, columns) indices of `names`.
+        columns: numbers of pre-training tasks.
+        rows: fractions α.
+        names: of the phases.
+    """
+    fig = figure(1.2 + 4.2 * len(panels), 4.4)
+    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
+    for ax, (title, phases) in zip(axes, panels.items(), strict=True):
+        phases = np.asarray(phases)
+        for seed, row, column in np.ndindex(phases.shape):
+            corner, width = (column - 0.5 + seed / len(phases), row - 0.5), 1 / len(phases)
+            color = PHASE_COLORS[phases[seed, row, column]]
+            ax.add_patch(Rectangle(corner, width, 1, facecolor=color, lw=0))
+        _map_axes(ax, columns, rows)
+        ax.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
+        ax.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
+        ax.grid(which="minor", color="white", lw=3)
+        ax.set_title(title)
+        ax.label_outer()
+    keys = [Rectangle((0, 0), 1, 1, facecolor=color) for color in PHASE_COLORS]
+    fig.legend(keys, names, loc="outside lower center", ncols=3, frameon=False)
+    return fig
+
+
+def accuracy_maps(accuracy: dict[str, ArrayLike], columns: ArrayLike, rows: ArrayLike) -> Figure:
+    """Last-shot accuracy on the four sets over numbers of tasks and fractions of inputs (F3).
+
+    Args:
+        accuracy: set → (rows, columns) accuracies.
+        columns: numbers of pre-training tasks.
+        rows: fractions α.
+    """
+    fig = figure(8.4, 6.6)
+    axes = fig.subplots(2, 2, sharex=True, sharey=True)
+    for ax, (name, values) in zip(axes.flat, accuracy.items(), strict=True):
+        image = ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap="cividis", aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            ink = "white" if value < 0.6 else "black"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=10)
+        _map_axes(ax, columns, rows)
+        ax.set_title(LABELS[name])
+        ax.label_outer()
+    fig.colorbar(image, ax=axes, label="accuracy, last shot", shrink=0.7)
+    return fig
+
+
+def _map_axes(ax: Axes, columns: ArrayLike, rows: ArrayLike) -> None:
+    ax.set_xticks(range(len(columns)), [str(n) for n in columns])
+    ax.set_yticks(range(len(rows)), [f"{alpha:g}" for alpha in rows])
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
+    ax.set(xlabel="pre-training tasks", ylabel="fraction α of inputs")
+    ax.tick_params(length=0, which="both")
+    ax.spines[:].set_visible(False)
+
+
 def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     """Last-shot accuracy on o.o.d. tasks against training step, one line a run.
 
@@ -223,27 +289,55 @@ def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     return fig
 
 
-def depth_curves(runs: dict[int, list[dict[str, ArrayLike]]], chance: float) -> Figure:
-    """Last-shot accuracy against training step, a panel a depth: mean over seeds in a band from least to most (F4).
+def with_spread(
+    panels: dict[str, dict[str, ArrayLike]], places: ArrayLike, xlabel: str, chance: float, mark: bool = False
+) -> Figure:
+    """Accuracy on the four sets against anything: mean over seeds in a band from least to most (F3, F4, A1).
 
     Args:
-        runs: depth → metrics of runs that differ in their seed, as `Run.metrics`, evaluated at the same steps.
+        panels: title → set → (seeds, len(places)) accuracies.
+        places: along the x axis, such as training steps.
+        xlabel: what the places are.
         chance: accuracy of a blind guess, 1/p.
+        mark: draw a line where the mean on o.o.d. tasks, training inputs, is largest.
     """
-    fig = figure(2.6 * len(runs) + 0.6, 3.7)
-    axes = np.atleast_1d(fig.subplots(1, len(runs), sharey=True))
-    for ax, (depth, group) in zip(axes, runs.items(), strict=True):
-        step = group[0]["step"]
-        for name in COLORS:
-            accuracy = np.array([metrics[f"{name}_acc"] for metrics in group])
-            ax.plot(step, accuracy.mean(0), color=COLORS[name], ls=DASHES[name], lw=1.8, label=LABELS[name])
-            ax.fill_between(step, accuracy.min(0), accuracy.max(0), color=COLORS[name], alpha=0.15, lw=0)
-        best = np.mean([metrics["ood_train_acc"] for metrics in group], axis=0).argmax()
-        ax.axvline(step[best], color=INK, lw=1)
+    fig = figure(max(7, 2.6 * len(panels) + 0.6), 3.8)
+    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
+    few = {"marker": "o", "markersize": 4.5} if len(places) < 15 else {}
+    for ax, (title, accuracy) in zip(axes, panels.items(), strict=True):
+        for name, values in accuracy.items():
+            style = few | {"color": COLORS[name], "ls": DASHES[name], "lw": 1.8, "label": LABELS[name]}
+            ax.plot(places, np.mean(values, axis=0), **style)
+            ax.fill_between(
+                places, np.min(values, axis=0), np.max(values, axis=0), color=COLORS[name], alpha=0.15, lw=0
+            )
+        if mark:
+            ax.axvline(places[np.mean(accuracy["ood_train"], axis=0).argmax()], color=INK, lw=1)
         _chance(ax, chance)
-        ax.set(title=f"{depth} block{'s' if depth > 1 else ''}", xlabel="training step", ylim=(0, 1.02))
-    axes[0].set_ylabel("accuracy, last shot")
+        ax.set(title=title, xlabel=xlabel, ylim=(0, 1.02))
+        ax.xaxis.set_major_locator(FixedLocator(places) if len(places) < 8 else MaxNLocator(5, integer=True))
+    axes[0].set_ylabel("accuracy")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
+def steps_and_minutes(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Figure:
+    """One accuracy of several models against training step and against time: means over seeds.
+
+    Args:
+        curves: label → steps (evaluations,), minutes (evaluations,), accuracies (seeds, evaluations).
+    """
+    fig = figure(9.6, 3.7)
+    axes = fig.subplots(1, 2, sharey=True)
+    for i, (label, (*places, accuracy)) in enumerate(curves.items()):
+        color = DEPTHS(i / max(1, len(curves) - 1))
+        for ax, x in zip(axes, places, strict=True):
+            ax.plot(x, np.mean(accuracy, axis=0), color=color, lw=1.8, label=label)
+    axes[0].set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
+    axes[1].set(xlabel="minutes of one core")
+    fig.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), frameon=False
+    )
     return fig
 
 

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config, preset
-from modgrok.runs import Run
+from modgrok.runs import Run, find_run
 from modgrok.train import is_finished, signals, train
 
 
@@ -35,9 +37,11 @@ class Sweep(NamedTuple):
 
 
 SHORT = {"steps": (4000,), "eval_every": (200,)}
+RULES = ("rectangle", "random")
 
 SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
+    "smoke-rule": Sweep("smoke", {"task_rule": RULES, "n_tasks": (8, 16)}),
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 3, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
@@ -46,13 +50,14 @@ SWEEPS = {
     ),
     "laptop-rule": Sweep(
         "laptop",
-        {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16, 20, 32, 40)} | SHORT,
+        {"task_rule": RULES, "n_tasks": (8, 16, 20, 32, 40)} | SHORT,
         seeds=(0, 1, 2),
     ),
     "paper-map": Sweep(
         "paper",
         {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)},
     ),
+    "paper-rule": Sweep("paper", {"task_rule": RULES, "n_tasks": (64, 128, 256, 512)}),
 }
 """`smoke-map` takes a minute (CI); the laptop's take hours on two cores (a run is some 50 ms a step and two blocks);
 `paper-map` is the paper's phase diagram (F1b), hours on a GPU for each point."""
@@ -227,6 +232,46 @@ def sweep(
                     with contextlib.suppress(OSError):  # logs of jobs that failed are in it
                         folder.rmdir()
     return [results[name] for name in points]
+
+
+def obtain_grid(
+    source: str,
+    preset_name: str,
+    kind: str,
+    root: str | Path,
+    seeds: Sequence[int],
+    jobs: int = 2,
+    **fields,
+) -> NDArray[np.object_]:
+    """The runs of the sweep "PRESET-KIND" that a notebook asks for, laid out as its grid is.
+
+    Args:
+        source: "shipped" finds finished runs under root; "train" makes sure they exist.
+        preset_name: "smoke", "laptop" or "paper".
+        kind: "map" or "rule", the second half of the sweep's name.
+        root: where runs are.
+        seeds: one run of each at every point.
+        jobs: how many runs train at once.
+        **fields: fields of the config that differ from the sweep's.
+
+    Returns:
+        (…, seeds) runs; in front of the seeds an axis for each field that takes several values, in the sweep's order.
+
+    Raises:
+        ValueError: a parameter that is not allowed, or a run that failed.
+        FileNotFoundError: source="shipped" and a run is missing.
+    """
+    known = [name.removesuffix(f"-{kind}") for name in SWEEPS if name.endswith(f"-{kind}")]
+    if source not in ("shipped", "train"):
+        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
+    if preset_name not in known:
+        raise ValueError(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(known)}.")
+    named = SWEEPS[f"{preset_name}-{kind}"]
+    configs = grid(named.preset, named.vary | {name: (value,) for name, value in fields.items()}, seeds)
+    if source == "train" and (failed := [r.error for r in sweep(configs, root, jobs) if r.error]):
+        raise ValueError(f"{len(failed)} of {len(configs)} runs failed; the first says: {failed[0]}")
+    runs = np.array([find_run(config, root) for config in configs], dtype=object)
+    return runs.reshape([len(values) for values in named.vary.values() if len(values) > 1] + [len(seeds)])
 
 
 def _submitit():

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from modgrok.config import SETS, preset
 from modgrok.data import Data
-from modgrok.evaluate import accuracy_by_shot, early_stop, solves
+from modgrok.evaluate import PHASES, accuracy_by_shot, early_stop, map_accuracy, phases, solves
 from modgrok.runs import all_runs, find_run
 from modgrok.train import train
 
@@ -64,5 +64,25 @@ def test_early_stopping_ignores_a_single_peak():
     assert early_stop([0.1, 0.4, 0.3]) == (1, 0.4, 0.3)
 
 
-def test_a_third_of_the_way_from_chance_to_certainty_solves():
+def test_a_phase_is_named_after_the_most_demanding_set_solved():
+    low, high = 0.2, 0.9
+    cases = {
+        (low, low, low, low): "not learned",
+        (high, low, low, low): "i.d. memorisation",
+        (high, high, low, low): "i.d. generalisation",
+        (high, low, high, low): "o.o.d. memorisation",
+        (high, high, high, high): "o.o.d. generalisation",
+    }
+    columns = dict(zip(SETS, np.array(list(cases)).T, strict=True))
+    assert [PHASES[i] for i in phases(columns, 7)] == list(cases.values())
     assert not solves(1 / 7, 7) and solves(1.0, 7) and solves(0.43, 7) and not solves(0.42, 7)
+
+
+def test_a_map_holds_the_chosen_evaluation():
+    runs = np.array(
+        [[run for run in RUNS if run.config == preset("laptop", seed=run.config.seed)]], dtype=object
+    )
+    first, last = map_accuracy(runs, 0)["id_train"], map_accuracy(runs)["id_train"]
+    assert first.shape == last.shape == runs.shape and (last > first).all()
+    each_its_own = map_accuracy(runs, np.array([[0, -1, -1]]))["id_train"]
+    np.testing.assert_array_equal(each_its_own, [[first[0, 0], last[0, 1], last[0, 2]]])
