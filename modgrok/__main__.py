@@ -160,8 +160,11 @@ def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
         roots: folders that hold runs, at any depth.
     """
     print(f"{'step':>15} {'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  run")
-    for run in runs.all_runs(*roots):
-        print(f"{table_row(run)}  {run.path}")
+    for path in runs.run_folders(*roots):
+        try:
+            print(f"{table_row(runs.Run(path))}  {path}")
+        except ValueError as error:  # damaged; the others are listed all the same
+            print(error)
 
 
 def table_row(run: runs.Run) -> str:

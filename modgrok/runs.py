@@ -140,9 +140,9 @@ class Run:
         return Run(copy)
 
 
-def all_runs(*roots: str | Path) -> list[Run]:
-    """Every run under the roots, also in their subfolders, sorted by name within each root."""
-    return [Run(file.parent) for root in roots for file in sorted(Path(root).rglob("config.json"))]
+def run_folders(*roots: str | Path) -> list[Path]:
+    """The folder of every run under the roots, also in their subfolders, sorted within each root."""
+    return [file.parent for root in roots for file in sorted(Path(root).rglob("config.json"))]
 
 
 def find_run(key: str | Config, *roots: str | Path) -> Run:

@@ -100,7 +100,15 @@ def test_a_damaged_run_is_one_sentence(tmp_path):
     (run.path / "config.json").write_text("{")
     result = subprocess.run(command(tiny(), tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True)
     assert "config.json is damaged" in refusal(result)
-    assert "config.json is damaged" in refusal(modgrok("runs", tmp_path))
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path):
+    damaged, whole = train(tiny(), tmp_path), train(tiny(seed=1), tmp_path)
+    (damaged.path / "metrics.csv").write_text("step\n1,2,3\n")
+    result = modgrok("runs", tmp_path)
+    lines = result.stdout.splitlines()[1:]
+    assert result.returncode == 0 and len(lines) == 2
+    assert f"{damaged.path / 'metrics.csv'} is damaged" in lines[0] and lines[1].endswith(str(whole.path))
 
 
 def test_runs_are_listed_with_their_state(tmp_path):

@@ -17,7 +17,7 @@ from modgrok import runs
 from modgrok.config import SETS
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
-from modgrok.runs import Run, all_runs, find_run, load_state, load_tensors, save_tensors, write_atomically
+from modgrok.runs import Run, find_run, load_state, load_tensors, run_folders, save_tensors, write_atomically
 from modgrok.train import train
 
 CONFIG = tiny()
@@ -107,7 +107,7 @@ def test_runs_are_found_by_name_or_config_in_several_roots(kept, tmp_path):
         assert find_run(key, empty, deep, kept.path.parent).path == deep / "sweep" / "of" / kept.name
         with pytest.raises(FileNotFoundError, match=f"no finished run {CONFIG.name} in .*nowhere; train it"):
             find_run(key, empty, nowhere)
-    assert [found.path for found in all_runs(empty, deep, nowhere)] == [deep / "sweep" / "of" / kept.name]
+    assert run_folders(empty, deep, nowhere) == [deep / "sweep" / "of" / kept.name]
 
 
 def test_an_unfinished_run_is_passed_over(run, kept):

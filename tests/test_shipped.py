@@ -10,10 +10,10 @@ from conftest import ROOT
 from modgrok.config import SETS, preset
 from modgrok.data import Data
 from modgrok.evaluate import PHASES, accuracy_by_shot, early_stop, map_accuracy, phases, solves
-from modgrok.runs import all_runs, find_run
+from modgrok.runs import Run, find_run, run_folders
 from modgrok.train import train
 
-RUNS = all_runs(ROOT / "runs")
+RUNS = [Run(folder) for folder in run_folders(ROOT / "runs")]
 each = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 
 
