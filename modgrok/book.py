@@ -3,6 +3,8 @@
 Listed as a Sphinx extension in `_config.yml`, so that `jupyter-book build book` is the whole build. A chapter
 `notebooks/NAME.ipynb` is executed into `book/NAME.ipynb` when that copy is missing or when anything it was made
 from has changed: its source, its parameters, the library, or a folder that one of its parameters names.
+
+Cells tagged `live` are for a running kernel: they stay out of the copy, and out of the build.
 """
 
 import ast
@@ -111,7 +113,7 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
 
 
 def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: dict) -> None:
-    """Run one notebook by papermill in `root` and write its executed copy, whole or not at all.
+    """Run one notebook by papermill in `root`, without its `live` cells, and write the copy, whole or not at all.
 
     Args:
         record: what the copy is made from (`dependencies`), kept in its metadata.
@@ -119,16 +121,18 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     Raises:
         ChapterError: the notebook, the number of the failing cell (counted from 1) and the error.
     """
+    source = nbformat.read(notebook, as_version=4)
+    numbers = [i for i, cell in enumerate(source.cells, 1) if "live" not in _tags(cell)]
+    source.cells = [source.cells[i - 1] for i in numbers]
     try:
         made = papermill.execute_notebook(
-            str(notebook), None, parameters, kernel_name="python3", language="python", cwd=str(root),
+            source, None, parameters, kernel_name="python3", language="python", cwd=str(root),
             progress_bar=False, kernel_manager_class=ThisPython,
         )  # fmt: skip
     except PapermillExecutionError as error:
         # papermill counts its own cell of parameters, which stands right after the declared ones
-        cells = nbformat.read(notebook, as_version=4).cells
-        declared = next((i for i, c in enumerate(cells) if "parameters" in _tags(c)), len(cells))
-        number = error.cell_index + 1 - bool(parameters and error.cell_index > declared)
+        declared = next((i for i, c in enumerate(source.cells) if "parameters" in _tags(c)), len(numbers))
+        number = numbers[error.cell_index - bool(parameters and error.cell_index > declared)]
         cause = f"{error.ename}: {error.evalue}".strip(": ")
         raise ChapterError(f"{notebook.name}, cell {number}: {cause}") from None
     for cell in made.cells:

@@ -1,17 +1,17 @@
 """Figures and controls that work on the published page, without a kernel and without a network.
 
 Every picture is drawn beforehand; the browser alone links a control to the stack of pictures it turns over. The same
-objects are ordinary ipywidgets in a live notebook.
+objects are ordinary ipywidgets in a live notebook. Only `live` needs a kernel: it draws what its controls ask for.
 """
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import ipywidgets
 import matplotlib
 from IPython.display import HTML, Markdown, display
-from ipywidgets import Layout, SelectionSlider, Stack, Tab, VBox, Widget, jslink
+from ipywidgets import Layout, SelectionSlider, Stack, Tab, VBox, Widget, interactive, jslink
 from matplotlib.figure import Figure
 from traitlets import Unicode
 
@@ -88,7 +88,7 @@ def grid(
     alt: str = "",
 ) -> VBox:
     """Two sliders over a table of pictures: `pictures[i][j]` is shown at `labels[0][i]`, `labels[1][j]`."""
-    width = f"{max(map(len, descriptions)) * 0.55 + 0.5:.1f}em"  # the sliders start below each other
+    width = _width(descriptions)
     sliders = [_slider(*of, width) for of in zip(labels, descriptions, start, strict=True)]
     rows = []
     for row in pictures:
@@ -105,12 +105,49 @@ def tabs(pages: dict[str, Figure | Widget]) -> Tab:
     return Tab([_page(p, "", title) for title, p in pages.items()], titles=tuple(pages), selected_index=0)
 
 
+def live(draw: Callable[..., Figure], **controls) -> VBox:
+    """Controls above a figure that the kernel draws anew after every change, so not for the published page.
+
+    Args:
+        draw: makes the figure from the controls' values; the sentence of a ValueError stands in its place.
+        controls: argument of `draw` → a control, or what `ipywidgets.interact` makes one of: a text,
+            (least, most) for a slider, a list or dict of choices.
+    """
+    controls = {name: interactive.widget_from_abbrev(control) for name, control in controls.items()}
+    view, width = VBox(), _width(controls)
+    for name, control in controls.items():
+        control.description, control.style.description_width = name, width
+        control.layout = Layout(width="100%", max_width="36rem")
+        if control.has_trait("continuous_update"):
+            control.continuous_update = False  # wait for the slider's release, or the text's Enter
+
+    def redraw(change=None) -> None:
+        alt = ", ".join(f"{name} {getattr(c, 'label', c.value)}" for name, c in controls.items())
+        try:
+            page = picture(draw(**{name: control.value for name, control in controls.items()}), alt)
+        except ValueError as error:
+            page = ipywidgets.HTML(f'<p role="alert">{_escape(str(error))}</p>')
+        before, view.children = view.children, [page]
+        for old in before:
+            old.close()
+
+    for control in controls.values():
+        control.observe(redraw, "value")
+    redraw()
+    return VBox([*controls.values(), view])
+
+
 def _pages(pictures: Iterable, labels: Sequence, alt: str, description: str) -> list[Widget]:
     names = [str(label) for label in labels]
     pages = [_page(p, alt, description, *names[i : i + 1]) for i, p in enumerate(pictures)]
     if len(pages) != len(labels):
         raise ValueError(f"{len(pages)} pictures do not match {len(labels)} labels.")
     return pages
+
+
+def _width(descriptions: Iterable[str]) -> str:
+    """Room for the longest of some descriptions, so that their controls start below each other."""
+    return f"{max(map(len, descriptions)) * 0.55 + 0.5:.1f}em"
 
 
 def _slider(labels: Sequence, description: str, start: int, width: str = "initial") -> SelectionSlider:

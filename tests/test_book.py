@@ -95,6 +95,22 @@ def test_a_failing_cell_is_named_and_nothing_of_its_chapter_is_kept(house):
     assert not [f.name for f in (house / "book").iterdir() if "fails" in f.name]
 
 
+def test_cells_for_a_running_kernel_stay_out_of_the_book(house):
+    for name, last in (("reads", "'shown'"), ("fails", "raise ValueError('no.')")):
+        write(house, name, "mood = 1", "open('ran', 'w')", last)
+        file = house / f"notebooks/{name}.ipynb"
+        made = nbformat.read(file, as_version=4)
+        made.cells[2].metadata["tags"] = ["live"]
+        nbformat.write(made, file)
+    for given in ({}, {"mood": 2}):  # the cell's number is that of the notebook
+        with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 4: ValueError: no\.$"):
+            run(house, **given)
+    (house / "notebooks/fails.ipynb").unlink()
+    run(house)
+    assert [c.source for c in executed(house, "reads").cells] == ["# reads", "mood = 1", "'shown'"]
+    assert not (house / "ran").exists()
+
+
 def test_copies_of_removed_chapters_go_and_other_files_stay(house):
     run(house)
     (house / "notebooks/reads.ipynb").unlink()

@@ -3,10 +3,12 @@ import io
 import ipywidgets
 import matplotlib.pyplot as plt
 import pytest
+from conftest import ROOT
 from matplotlib.figure import Figure
 from PIL import Image
 
 from modgrok import widgets
+from modgrok.config import as_list
 
 
 def figure(label="x") -> Figure:
@@ -61,6 +63,58 @@ def test_grid_links_one_slider_to_the_rows_and_one_to_the_columns():
 def test_tabs_hold_figures_and_widgets():
     made = widgets.tabs({"one": figure(), "two": widgets.scrubber([figure()], ["a"])})
     assert made.titles == ("one", "two") and made.selected_index == 0
+
+
+@pytest.fixture
+def asked():
+    """A live figure whose draw refuses a task that is no list; its controls by name, and what it shows."""
+
+    def draw(task, shots, step):
+        return figure(f"{as_list(task, 'task')} {shots} {step}")
+
+    *controls, view = widgets.live(
+        draw, task="[1, 2]", shots=(0, 7), step={"last": 200, "first": 100}
+    ).children
+    return {control.description: control for control in controls}, view
+
+
+def test_live_redraws_when_a_control_changes(asked):
+    controls, view = asked
+    shown = [view.children[0].value]
+    for name, value in (("task", "[3, 4]"), ("shots", 5), ("step", 100)):
+        controls[name].value = value
+        assert len(view.children) == 1
+        shown.append(view.children[0].value)
+    assert len(set(shown)) == 4 and all(Image.open(io.BytesIO(s)).format == "WEBP" for s in shown)
+    assert view.children[0].tooltip == "task [3, 4], shots 5, step first"
+    assert shown[-1] == widgets.picture(figure("[3, 4] 5 100")).value
+
+
+def test_live_controls_are_labelled_and_wait_until_a_value_is_whole(asked):
+    controls, _ = asked
+    assert list(controls) == ["task", "shots", "step"]
+    assert [type(c) for c in controls.values()] == [
+        ipywidgets.Text, ipywidgets.IntSlider, ipywidgets.Dropdown
+    ]  # fmt: skip
+    assert not controls["task"].continuous_update and not controls["shots"].continuous_update
+
+
+def test_live_shows_the_sentence_of_a_wrong_value_until_a_right_one(asked):
+    controls, view = asked
+    before = view.children[0].value
+    controls["task"].value = "<i>"
+    assert view.children[0].value == "<p role=\"alert\">task='&lt;i>' must be a list, such as [1, 2].</p>"
+    controls["task"].value = "[1, 2]"
+    assert view.children[0].value == before
+
+
+def test_live_hides_no_other_error():
+    with pytest.raises(ZeroDivisionError):
+        widgets.live(lambda n: figure(1 / n), n=(0, 0))
+
+
+def test_a_notebook_opened_in_its_own_folder_finds_the_runs():
+    assert (ROOT / "notebooks/runs").samefile(ROOT / "runs")
 
 
 def test_pictures_and_labels_must_match():
