@@ -494,7 +494,7 @@ def query_grids(
     rows += [("ratio matching:\nwhat it can answer", matched, False)]
     rows += [(f"{name} minus\nratio matching", grid - matched, True) for (name, _), (_, grid, _) in
              zip(correct.items(), rows, strict=False)]  # fmt: skip
-    fig = figure(0.9 + 1.7 * len(shots), 1.66 * len(rows) + 1.2)
+    fig = figure(max(6.2, 0.9 + 1.7 * len(shots)), 1.66 * len(rows) + 1.2)  # room for the legend
     axes = fig.subplots(len(rows), len(shots), sharex=True, sharey=True, squeeze=False)
     for (label, grids, signed), line in zip(rows, axes, strict=True):
         for grid, ax in zip(grids, line, strict=True):
