@@ -9,7 +9,15 @@ from conftest import ROOT
 
 from modgrok.config import SETS, preset
 from modgrok.data import Data
-from modgrok.evaluate import PHASES, accuracy_by_shot, early_stop, map_accuracy, phases, solves
+from modgrok.evaluate import (
+    PHASES,
+    accuracy_by_shot,
+    early_stop,
+    map_accuracy,
+    phases,
+    solves,
+    typical_points,
+)
 from modgrok.runs import Run, find_run, run_folders
 from modgrok.train import train
 
@@ -76,6 +84,14 @@ def test_a_phase_is_named_after_the_most_demanding_set_solved():
     columns = dict(zip(SETS, np.array(list(cases)).T, strict=True))
     assert [PHASES[i] for i in phases(columns, 7)] == list(cases.values())
     assert not solves(1 / 7, 7) and solves(1.0, 7) and solves(0.43, 7) and not solves(0.42, 7)
+
+
+def test_a_phase_is_shown_by_the_best_point_where_all_seeds_are_in_it():
+    reached = np.array([[[1, 1, 4]], [[1, 2, 4]]])  # two seeds, one row, three columns
+    accuracy = {name: np.full(reached.shape, 0.5) for name in SETS}
+    assert typical_points(accuracy, reached) == {1: (0, 0), 4: (0, 2)}
+    accuracy["id_train"] = np.array([[[0.5, 0.9, 0.1]]] * 2)
+    assert typical_points(accuracy, np.ones_like(reached)) == {1: (0, 1)}
 
 
 def test_a_map_holds_the_chosen_evaluation():

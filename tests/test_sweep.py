@@ -18,9 +18,11 @@ from modgrok.sweep import (
     NO_LIMIT,
     SWEEPS,
     Point,
+    Sweep,
     _error,
     _local_submit,
     grid,
+    obtain_grid,
     parse_values,
     slurm_executor,
     sweep,
@@ -69,6 +71,20 @@ def test_a_grid_is_every_combination_or_names_what_is_not_valid():
 def test_named_sweeps_are_valid():
     for chosen in SWEEPS.values():
         assert grid(*chosen)
+
+
+def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch):
+    only = {name: (value,) for name, value in TINY.items()}
+    monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6,)} | only))
+    made = [
+        [train(tiny(n_tasks=n, seed=seed, alpha=0.6, depth=1), tmp_path) for seed in (3, 5)] for n in (8, 16)
+    ]
+    found = obtain_grid("shipped", "smoke", "map", tmp_path, [3, 5], depth=1)
+    assert [[run.path for run in row] for row in found] == [[run.path for run in row] for row in made]
+    with pytest.raises(FileNotFoundError, match="train it first"):
+        obtain_grid("shipped", "smoke", "map", tmp_path, [3, 4], depth=1)
+    with pytest.raises(ValueError, match=r"preset='nope' has no map; choose one of smoke, laptop, paper\."):
+        obtain_grid("shipped", "nope", "map", tmp_path, [3])
 
 
 def test_a_failing_point_stops_no_other_and_the_rest_is_not_repeated(tmp_path, capsys):
