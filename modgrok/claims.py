@@ -133,10 +133,12 @@ def transience(runs: Sequence[Run]) -> Claim:
 
 
 def table(claims: Sequence[Claim]) -> str:
-    """Markdown."""
-    head = ("claim", "rule", "setting", "seeds", "measured", "verdict", "core-minutes")
+    """Markdown, a row a claim."""
+    head = ("claim", "setting", "seeds", "measured", "verdict", "core-minutes")
     lines = [head, ("---",) * len(head)]
-    lines += [(*claim[:5], f"**{claim.verdict}**", f"{claim.minutes:.0f}") for claim in claims]
+    lines += [
+        (c.claim, c.setting, c.seeds, c.measured, f"**{c.verdict}**", f"{c.minutes:.0f}") for c in claims
+    ]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 

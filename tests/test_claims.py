@@ -97,5 +97,5 @@ def test_transience():
 def test_the_table_has_a_row_a_claim():
     claim = claims.two_blocks([made_up(depth=1)], [made_up((LOW, HIGH))])
     head, line, *rows = claims.table([claim, claim]).splitlines()
-    assert len(rows) == 2 and {row.count(" | ") for row in (head, *rows)} == {6} and set(line) == set("|- ")
+    assert len(rows) == 2 and {row.count(" | ") for row in (head, *rows)} == {5} and set(line) == set("|- ")
     assert "d = 1, 2" in rows[0] and "**shown**" in rows[0] and "0.90 (0.90 to 0.90)" in rows[0]
