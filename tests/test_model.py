@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import one_thread, tiny  # noqa: F401 (a fixture)
 
+from modgrok.data import Data
+from modgrok.evaluate import targets
 from modgrok.model import Transformer
 
 EXACT = {torch.float32: dict(atol=1e-5, rtol=0), torch.float64: dict(atol=1e-10, rtol=0)}
@@ -176,3 +178,15 @@ def test_initial_weights(depth):
         assert abs(weight.mean().item()) < 5 * std / math.sqrt(weight.numel())
     again = Transformer(config).init_weights(torch.Generator().manual_seed(0))
     assert all(map(torch.equal, model.parameters(), again.parameters()))
+
+
+def test_a_training_step_and_a_query_grid_stay_on_their_device():
+    """The meta device computes nothing, but as a GPU it refuses to mix with the CPU."""
+    data, model = Data(tiny(), "meta"), Transformer(tiny()).to("meta")
+    tokens = data.batch(0)
+    F.cross_entropy(model(tokens).flatten(0, 1), targets(tokens).flatten()).backward()
+    assert {weight.grad.device.type for weight in model.parameters()} == {"meta"}
+    with torch.no_grad():
+        assert model.query_logits(tokens[:, :6], [0, 2]).is_meta
+        assert model.logits_everywhere(tokens).is_meta
+    assert all(tokens.is_meta for tokens in data.evaluation_sets().values())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import (
@@ -97,6 +98,24 @@ def test_a_finished_run_is_returned_as_it_is(alone, monkeypatch):
 @pytest.mark.parametrize("accumulate", [2, 3, 4, 12])
 def test_accumulation_leaves_the_metrics(accumulate, tmp_path, alone):
     assert_same_metrics(train(CONFIG, tmp_path, accumulate=accumulate), alone)
+
+
+def test_a_compiled_model_trains_to_the_same_metrics(tmp_path, alone, monkeypatch):
+    """As on a GPU, where Accelerate compiles the model; here the graphs are captured but not turned into kernels."""
+    monkeypatch.setattr(
+        training, "Accelerator", lambda **wanted: Accelerator(**wanted | {"dynamo_backend": "aot_eager"})
+    )
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = train(CONFIG, tmp_path)
+    counters = torch._dynamo.utils.counters
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    assert_same_metrics(compiled, alone)
+    for step in alone.steps:
+        for ours, theirs in zip(
+            compiled.model(step).parameters(), alone.model(step).parameters(), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
 def test_one_training_does_not_rub_off_on_the_next(tmp_path, alone):
