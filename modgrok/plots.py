@@ -207,7 +207,7 @@ PHASE_COLORS = ("#E6E8EB", "#E3A18C", "#BFDDF0", "#6FA8D6", "#1F4E86")
 
 
 def phase_diagram(
-    panels: dict[str, ArrayLike], columns: ArrayLike, rows: ArrayLike, names: tuple[str, ...]
+    panels: dict[str, ArrayLike], columns: ArrayLike, rows: ArrayLike, names: tuple[str, ...], across: int = 2
 ) -> Figure:
     """The phase of every seed at every point, side by side in the point's cell (F1b, F4).
 
@@ -216,10 +216,12 @@ def phase_diagram(
         columns: numbers of pre-training tasks.
         rows: fractions α.
         names: of the phases.
+        across: panels side by side.
     """
-    fig = figure(1.2 + 4.2 * len(panels), 4.4)
-    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
-    for ax, (title, phases) in zip(axes, panels.items(), strict=True):
+    down = len(panels) // across
+    fig = figure(9.6, 0.8 + 3.6 * down)
+    axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for ax, (title, phases) in zip(axes.flat, panels.items(), strict=True):
         phases = np.asarray(phases)
         for seed, row, column in np.ndindex(phases.shape):
             corner, width = (column - 0.5 + seed / len(phases), row - 0.5), 1 / len(phases)

@@ -37,26 +37,32 @@ class Sweep(NamedTuple):
 
 
 SHORT = {"steps": (4000,), "eval_every": (200,)}
+PAPER_PLANE = {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
 
 SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
-    "smoke-rule": Sweep("smoke", {"task_rule": ("rectangle", "random")}),
+    "smoke-rule": Sweep("smoke", {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16)}),
+    "smoke-coarse": Sweep("smoke", {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 3, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
         {"n_tasks": (8, 16, 20, 32, 40), "alpha": (0.4, 0.5, 0.6, 0.7, 0.8)} | SHORT,
         seeds=(0, 1),
     ),
-    "laptop-rule": Sweep("laptop", {"task_rule": ("rectangle", "random")} | SHORT, seeds=(0, 1, 2)),
-    "paper-map": Sweep(
-        "paper",
-        {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)},
+    "laptop-rule": Sweep(
+        "laptop", {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16, 20, 32, 40)} | SHORT, seeds=(0, 1, 2)
     ),
-    "paper-rule": Sweep("paper", {"task_rule": ("rectangle", "random")}),
-}
-"""`smoke-map` takes a minute (CI). On two cores `laptop-map`, 50 runs, takes an hour and a half; `laptop-depth`, 12
-runs, an hour; `laptop-rule`, 6 runs, of which two are the map's, a quarter of an hour. `paper-map` is the paper's phase
-diagram (F1b), hours on a GPU for each point."""
+    "laptop-coarse": Sweep(
+        "laptop", {"depth": (1, 2, 4), "n_tasks": (16, 32, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT
+    ),
+    "paper-map": Sweep("paper", PAPER_PLANE),
+    "paper-rule": Sweep("paper", {"task_rule": ("rectangle", "random"), "n_tasks": PAPER_PLANE["n_tasks"]}),
+    "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE),
+}  # fmt: skip
+"""Maps over tasks and inputs, how tasks are chosen along one row of the map, and coarser maps for several depths.
+`smoke-map` takes a minute (CI). On two cores `laptop-map`, 50 runs, takes an hour and a half; `laptop-depth`, 12
+runs, an hour; `laptop-rule`, 30 runs, of which 10 are the map's, forty minutes; `laptop-coarse`, 27 runs, of which 9
+are the map's, an hour. `paper-map` is the paper's phase diagram (F1b), hours on a GPU for each point."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +250,7 @@ def obtain_grid(
     Args:
         source: "shipped" finds finished runs under root; "train" makes sure they exist.
         preset_name: "smoke", "laptop" or "paper".
-        kind: "map" or "rule", the second half of the sweep's name.
+        kind: "map", "rule" or "coarse", the second half of the sweep's name.
         root: where runs are.
         seeds: one run of each at every point.
         jobs: how many runs train at once.
@@ -263,11 +269,12 @@ def obtain_grid(
     if preset_name not in known:
         raise ValueError(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(known)}.")
     named = SWEEPS[f"{preset_name}-{kind}"]
-    configs = grid(named.preset, named.vary | {name: (value,) for name, value in fields.items()}, seeds)
+    vary = dict(named.vary) | {name: (value,) for name, value in fields.items()}
+    configs = grid(named.preset, vary, seeds)
     if source == "train" and (failed := [r.error for r in sweep(configs, root, jobs) if r.error]):
         raise ValueError(f"{len(failed)} of {len(configs)} runs failed; the first says: {failed[0]}")
     runs = np.array([find_run(config, root) for config in configs], dtype=object)
-    return runs.reshape([len(values) for values in named.vary.values() if len(values) > 1] + [len(seeds)])
+    return runs.reshape([len(values) for values in vary.values() if len(values) > 1] + [len(seeds)])
 
 
 def _submitit():
