@@ -22,6 +22,7 @@ Presets = tyro.extras.subcommand_type_from_defaults(
     descriptions={
         "smoke": "Seconds; to see that everything works.",
         "laptop": "Minutes on a CPU core; shows the phenomena.",
+        "laptop-long": "Twice as long, with more checkpoints: a model to look into.",
         "paper": "The paper's d = 2 model; hours on a GPU.",
     },
     prefix_names=False,

@@ -165,9 +165,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         eval_every=10, eval_batches=2, n_checkpoints=4, checkpoint_every=20,
     ),
     "laptop": LAPTOP,
+    "laptop-long": LAPTOP | dict(steps=12_000, n_checkpoints=32),
     "paper": {},
 }  # fmt: skip
-"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `paper` hours on a GPU."""
+"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `laptop-long` twice that, for models to look into, and
+`paper` hours on a GPU."""
 
 
 def preset(name: str, **overrides: Any) -> Config:

@@ -111,6 +111,51 @@ def independent_sequences(data: Data, name: str, n: int) -> Tensor:
     return torch.cat([xy, z], dim=-1).flatten(1)
 
 
+def with_wrong_labels(tokens: Tensor, wrong: Tensor, p: int, rng: np.random.Generator) -> Tensor:
+    """Tokens (B, 3·K) whose z is another number, all others equally likely, wherever `wrong` (B, K) holds (A5)."""
+    shift = torch.from_numpy(rng.integers(1, p, size=tuple(wrong.shape))).to(tokens.device)
+    corrupted = tokens.clone()
+    corrupted[:, 2::3] = torch.where(wrong, (targets(tokens) + shift) % p, targets(tokens))
+    return corrupted
+
+
+def accuracy_with_wrong_labels(
+    predict: Predictor, tokens: Tensor, p: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Share of correct answers after examples of which some, chosen at random, have a wrong z (A5).
+
+    Returns:
+        (K, K): after k shots (row) of which m (column) are wrong, of tokens (B, 3·K); nan where m > k.
+    """
+    K = tokens.shape[1] // 3
+    accuracy = np.full((K, K), np.nan)
+    for k in range(K):
+        order = torch.from_numpy(rng.random((len(tokens), k)).argsort(1)).to(tokens.device)
+        for m in range(k + 1):
+            wrong = F.pad(order < m, (0, 1))  # the query's own answer stays right
+            asked = with_wrong_labels(tokens[:, : 3 * (k + 1)], wrong, p, rng)
+            accuracy[k, m] = accuracy_by_shot(predict, asked)[-1]
+    return accuracy
+
+
+def accuracy_with_one_wrong(
+    predict: Predictor, tokens: Tensor, p: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Share of correct answers after examples of which just one has a wrong z (A5).
+
+    Returns:
+        (K - 1, K): with example j (row) wrong, counted from 0, after k shots (column), of tokens (B, 3·K); nan
+        where k ≤ j, before it is wrong.
+    """
+    K = tokens.shape[1] // 3
+    accuracy = np.full((K - 1, K), np.nan)
+    for j in range(K - 1):
+        wrong = (torch.arange(K, device=tokens.device) == j).expand(len(tokens), K)
+        asked = with_wrong_labels(tokens, wrong, p, rng)
+        accuracy[j, j + 1 :] = accuracy_by_shot(predict, asked)[j + 1 :]
+    return accuracy
+
+
 @torch.no_grad()
 def log_probabilities(predict: Predictor, tokens: Tensor, batch_size: int = 512) -> Tensor:
     """What a predictor believes of every z, natural logarithm: (B, K, p) of tokens (B, 3·K)."""

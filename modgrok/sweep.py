@@ -43,7 +43,6 @@ SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "smoke-rule": Sweep("smoke", {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16)}),
     "smoke-coarse": Sweep("smoke", {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
-    "smoke-long": Sweep("smoke", {"depth": (1, 2), "steps": (60,)}),
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 3, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
@@ -56,17 +55,14 @@ SWEEPS = {
     "laptop-coarse": Sweep(
         "laptop", {"depth": (1, 2, 4), "n_tasks": (16, 32, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT
     ),
-    "laptop-long": Sweep("laptop", {"depth": (2, 4), "steps": (12_000,), "n_checkpoints": (32,)}),
     "paper-map": Sweep("paper", PAPER_PLANE),
     "paper-rule": Sweep("paper", {"task_rule": ("rectangle", "random"), "n_tasks": PAPER_PLANE["n_tasks"]}),
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE),
-    "paper-long": Sweep("paper", {"depth": (2, 4, 6), "n_checkpoints": (32,)}),
 }  # fmt: skip
 """Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, along a row of the map.
-`depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `long`: what follows, and models with many
-checkpoints to look into. Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of
-`laptop` on two cores: `map` an hour and a half (50 runs), `rule` half an hour (18, of which 6 are the map's), `depth`
-an hour (12), `coarse` an hour (27, of which 9 are the map's), `long` half an hour (2)."""
+`depth`: blocks. `coarse`: a smaller map for each of several depths (F4). Those of `smoke` take up to a minute (CI), of
+`paper` hours on a GPU for each run. Those of `laptop` on two cores: `map` an hour and a half (50 runs), `rule` half an
+hour (18, of which 6 are the map's), `depth` an hour (12), `coarse` an hour (27, of which 9 are the map's)."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +250,7 @@ def obtain_grid(
     Args:
         source: "shipped" finds finished runs under root; "train" makes sure they exist.
         preset_name: "smoke", "laptop" or "paper".
-        kind: "map", "rule", "coarse" or "long", the second half of the sweep's name.
+        kind: "map", "rule" or "coarse", the second half of the sweep's name.
         root: where runs are.
         seeds: one run of each at every point.
         jobs: how many runs train at once.

@@ -161,7 +161,7 @@ def test_unknown_names_are_refused_with_the_nearest_known_one():
     for call in (lambda: Config.from_dict({"n_task": 4}), lambda: preset("smoke", n_task=4)):
         with pytest.raises(ValueError, match=r"'n_task' is not a field.*did you mean n_tasks\?"):
             call()
-    with pytest.raises(ValueError, match=r"preset='big'.*smoke, laptop, paper"):
+    with pytest.raises(ValueError, match=r"preset='big'.*smoke, laptop, laptop-long, paper"):
         preset("big")
     with pytest.raises(ValueError, match="betas=3 must be two numbers"):
         Config.from_dict({"betas": 3})
@@ -224,7 +224,7 @@ def test_paper_preset_is_the_papers():
 
 
 def test_presets_take_overrides():
-    assert set(PRESETS) == {"smoke", "laptop", "paper"}
+    assert set(PRESETS) == {"smoke", "laptop", "laptop-long", "paper"}
     assert preset("smoke", seed=3, betas=[0.9, 0.95]) == dataclasses.replace(
         preset("smoke"), seed=3, betas=(0.9, 0.95)
     )
