@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from modgrok import interpret
 from modgrok.config import SETS, preset
 from modgrok.data import Data
 from modgrok.evaluate import (
@@ -102,3 +103,21 @@ def test_a_map_holds_the_chosen_evaluation():
     assert first.shape == last.shape == runs.shape and (last > first).all()
     each_its_own = map_accuracy(runs, np.array([[0, -1, -1]]))["id_train"]
     np.testing.assert_array_equal(each_its_own, [[first[0, 0], last[0, 1], last[0, 2]]])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        preset("laptop-long"),
+        preset("laptop-long", depth=4),
+        preset("laptop", seed=1),
+        preset("laptop", seed=2),
+    ],
+    ids=lambda config: config.name,
+)
+def test_embeddings_split_best_by_the_parity_of_the_logarithm(config):
+    """As the chapter on heads says of these four."""
+    embedding = find_run(config, ROOT / "runs").model().embed.weight.detach().numpy()
+    by_log = embedding[np.argsort(interpret.discrete_log(config.p))[1:]]
+    shares = interpret.log_spectrum(by_log)[:, -1]
+    assert shares[0] >= shares.max() - 1e-9 and shares[0] > shares.min() + 0.1
