@@ -54,6 +54,11 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def blocks(depth: int) -> str:
+    """A depth in words, for titles: "1 block", "2 blocks"."""
+    return f"{depth} block{'s' if depth > 1 else ''}"
+
+
 def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
     """The value tables of some tasks, held-out inputs blacked out (F1a, top).
 
