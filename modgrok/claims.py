@@ -1,6 +1,6 @@
 """The paper's claims 1 to 4, each judged from runs by a rule that is stated beside the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,6 +130,20 @@ def transience(runs: Sequence[Run]) -> Claim:
         verdict([stop.transient(p) for stop in stops]),
         core_minutes(runs),
     )
+
+
+def lasting_table(groups: Mapping[int, Iterable[Run]]) -> str:
+    """Markdown, a row a depth: how many of its runs generalise when stopped early, and how many are then transient."""
+    rows = [
+        "| blocks | early-stopped | at the end | generalise | transient |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for depth, runs in groups.items():
+        p, stops = next(iter(runs)).config.p, [early_stop(run.metrics["ood_train_acc"]) for run in runs]
+        able, fell = (sum(getattr(stop, name)(p) for stop in stops) for name in ("generalises", "transient"))
+        best, final = (spread([getattr(stop, name) for stop in stops]) for name in ("best", "final"))
+        rows.append(f"| {depth} | {best} | {final} | {able} of {len(stops)} | {fell} of {len(stops)} |")
+    return "\n".join(rows)
 
 
 def table(claims: Sequence[Claim]) -> str:

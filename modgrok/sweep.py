@@ -43,6 +43,7 @@ SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "smoke-rule": Sweep("smoke", {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16)}),
     "smoke-coarse": Sweep("smoke", {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
+    "smoke-lasting": Sweep("smoke", {"depth": (1, 2), "alpha": (0.6,)}),
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 3, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
@@ -53,16 +54,19 @@ SWEEPS = {
         "laptop", {"task_rule": ("rectangle", "random"), "n_tasks": (20, 32, 40)} | SHORT, seeds=(0, 1, 2)
     ),
     "laptop-coarse": Sweep(
-        "laptop", {"depth": (1, 2, 4), "n_tasks": (16, 32, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT
+        "laptop", {"depth": (1, 2, 4), "n_tasks": (16, 32, 40), "alpha": (0.4, 0.8)} | SHORT
     ),
+    "laptop-lasting": Sweep("laptop", {"depth": (2, 4), "alpha": (0.4,)} | SHORT, seeds=(0, 1, 2)),
     "paper-map": Sweep("paper", PAPER_PLANE),
     "paper-rule": Sweep("paper", {"task_rule": ("rectangle", "random"), "n_tasks": PAPER_PLANE["n_tasks"]}),
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE),
+    "paper-lasting": Sweep("paper", {"depth": (2, 4, 6), "alpha": (0.4,)}),
 }  # fmt: skip
 """Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, along a row of the map.
-`depth`: blocks. `coarse`: a smaller map for each of several depths (F4). Those of `smoke` take up to a minute (CI), of
-`paper` hours on a GPU for each run. Those of `laptop` on two cores: `map` an hour and a half (50 runs), `rule` half an
-hour (18, of which 6 are the map's), `depth` an hour (12), `coarse` an hour (27, of which 9 are the map's)."""
+`depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again, with few training
+inputs. Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of `laptop` on two
+cores: `map` an hour and a half (50 runs), `rule` half an hour (18, of which 6 are the map's), `depth` an hour (12),
+`coarse` forty minutes (18, of which 6 are the map's), `lasting` half an hour (6, of which 3 are in other maps)."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,7 @@ def obtain_grid(
     Args:
         source: "shipped" finds finished runs under root; "train" makes sure they exist.
         preset_name: "smoke", "laptop" or "paper".
-        kind: "map", "rule" or "coarse", the second half of the sweep's name.
+        kind: "map", "rule", "coarse" or "lasting", the second half of the sweep's name.
         root: where runs are.
         seeds: one run of each at every point.
         jobs: how many runs train at once.

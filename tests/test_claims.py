@@ -99,3 +99,10 @@ def test_the_table_has_a_row_a_claim():
     head, line, *rows = claims.table([claim, claim]).splitlines()
     assert len(rows) == 2 and {row.count(" | ") for row in (head, *rows)} == {5} and set(line) == set("|- ")
     assert "d = 1, 2" in rows[0] and "**shown**" in rows[0] and "0.90 (0.90 to 0.90)" in rows[0]
+
+
+def test_the_table_counts_who_generalises_and_who_loses_it():
+    kept, lost, never = [made_up((LOW, HIGH)), made_up((HIGH, LOW)), made_up((LOW, LOW))]
+    *_, shallow, deep = claims.lasting_table({1: [never], 2: [kept, lost, lost, never]}).splitlines()
+    assert shallow == "| 1 | 0.14 (0.14 to 0.14) | 0.14 (0.14 to 0.14) | 0 of 1 | 0 of 1 |"
+    assert deep.endswith("| 3 of 4 | 2 of 4 |")
