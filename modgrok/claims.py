@@ -1,6 +1,6 @@
 """The paper's claims 1 to 4, each judged from runs by a rule that is stated beside the numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -132,14 +132,14 @@ def transience(runs: Sequence[Run]) -> Claim:
     )
 
 
-def lasting_table(groups: Mapping[int, Iterable[Run]]) -> str:
+def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:
     """Markdown, a row a depth: how many of its runs generalise when stopped early, and how many are then transient."""
     rows = [
         "| blocks | early-stopped | at the end | generalise | transient |",
         "| --- | --- | --- | --- | --- |",
     ]
     for depth, runs in groups.items():
-        p, stops = next(iter(runs)).config.p, [early_stop(run.metrics["ood_train_acc"]) for run in runs]
+        p, stops = runs[0].config.p, [early_stop(run.metrics["ood_train_acc"]) for run in runs]
         able, fell = (sum(getattr(stop, name)(p) for stop in stops) for name in ("generalises", "transient"))
         best, final = (spread([getattr(stop, name) for stop in stops]) for name in ("best", "final"))
         rows.append(f"| {depth} | {best} | {final} | {able} of {len(stops)} | {fell} of {len(stops)} |")

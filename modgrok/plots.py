@@ -913,19 +913,21 @@ def shot_maps(maps: dict[str, ArrayLike], xlabel: str, ylabel: str, change: bool
         maps: set → (rows, columns) accuracies, or changes of it.
         xlabel: what the columns count from 0.
         ylabel: what the rows count from 0.
-        change: whether they are changes, on a scale from -1 to 1.
+        change: whether they are changes, on a scale from -0.5 to 0.5, beyond which colours stay the same.
     """
     fig = figure(8.4, 7.2)
     axes = fig.subplots(2, 2, sharex=True, sharey=True)
-    scale = {"vmin": -1, "vmax": 1, "cmap": "PuOr"} if change else {"vmin": 0, "vmax": 1, "cmap": "cividis"}
+    scale = (
+        {"vmin": -0.5, "vmax": 0.5, "cmap": "PRGn"} if change else {"vmin": 0, "vmax": 1, "cmap": "cividis"}
+    )
     for ax, (name, values) in zip(axes.flat, maps.items(), strict=True):
         image = ax.imshow(values, origin="lower", aspect="auto", **scale)
         ax.set(title=LABELS[name], xlabel=xlabel, ylabel=ylabel)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.label_outer()
-    label = "change in accuracy" if change else "accuracy"
-    fig.colorbar(image, ax=axes, label=label, shrink=0.7)
+    label, beyond = ("change in accuracy", "both") if change else ("accuracy", "neither")
+    fig.colorbar(image, ax=axes, label=label, extend=beyond, shrink=0.7)
     return fig
 
 
