@@ -194,6 +194,8 @@ def sweep(
             raise ValueError(f"{name}={value} is not allowed; choose {least} or more.")
     root = Path(root).absolute()
     points = {config.name: config for config in configs}
+    if not points:
+        return []
     labels = _labels(points)
     results: dict[str, Result] = {}
 

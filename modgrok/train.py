@@ -478,7 +478,7 @@ def obtain(
     """The run a notebook asks for by its parameters.
 
     Args:
-        source: "shipped" finds a finished run under root; "train" makes sure it exists, training if need be.
+        source: "shipped" finds a finished run under root, at any depth; "train" trains it there if it finds none.
         preset_name, **overrides: name and fields of the config.
         root: where runs are.
         num_processes: training processes, one a GPU, or CPU processes where there is no GPU.
@@ -492,8 +492,11 @@ def obtain(
     if isinstance(num_processes, bool) or not isinstance(num_processes, int) or num_processes < 1:
         raise ValueError(f"num_processes={num_processes!r} is not allowed; choose 1 or more.")
     config = preset(preset_name, **overrides)
-    if source == "shipped":
-        return runs.find_run(config, root)
+    try:
+        return runs.find_run(config, root)  # also in a subfolder, where `train` does not look
+    except FileNotFoundError:
+        if source == "shipped":
+            raise
     if num_processes == 1:
         return train(config, root)
     check_divides(config, num_processes, 1)
