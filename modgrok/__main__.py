@@ -22,7 +22,8 @@ Presets = tyro.extras.subcommand_type_from_defaults(
     descriptions={
         "smoke": "Seconds; to see that everything works.",
         "laptop": "Minutes on a CPU core; shows the phenomena.",
-        "laptop-long": "Twice as long, with more checkpoints: a model to look into.",
+        "desk": "A quarter of an hour or more at p = 11.",
+        "night": "Hours at p = 13, with four blocks of width 128.",
         "paper": "The paper's d = 2 model; hours on a GPU.",
     },
     prefix_names=False,
@@ -99,7 +100,7 @@ def import_authors_command(
     n_tasks: int | None = None,
     alpha: float | None = None,
     batch_size: int | None = None,
-    eval_batches: int | None = None,
+    eval_sequences: int | None = None,
     seed: int = 0,
 ) -> None:
     """Make a run of one of the authors' public checkpoints, for every chapter to use.
@@ -112,10 +113,10 @@ def import_authors_command(
         n_tasks: pre-training tasks; this and the next two by default those of the public checkpoint of that depth.
         alpha: fraction of the pairs used in training.
         batch_size: sequences a step.
-        eval_batches: evaluation sequences of each set, in units of batch_size.
+        eval_sequences: evaluation sequences of each set.
         seed: of our split of tasks and inputs; the authors' own is not in the file.
     """
-    fields = {"n_tasks": n_tasks, "alpha": alpha, "batch_size": batch_size, "eval_batches": eval_batches}
+    fields = {"n_tasks": n_tasks, "alpha": alpha, "batch_size": batch_size, "eval_sequences": eval_sequences}
     given = {name: value for name, value in fields.items() if value is not None}
     run = import_authors(file, root, n_head, p, seed=seed, **given)
     print(f"imported: {run.path}")

@@ -1,33 +1,241 @@
-"""The paper's claims 1 to 4, each judged from runs by a rule that is stated beside the numbers."""
+"""Judging: when a model solves a set, its phase, when it should have stopped, and what runs say of the six claims."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.evaluate import PHASES, early_stop, map_accuracy, phases, solves
+from modgrok import interpret
+from modgrok.config import SETS, Config
+from modgrok.data import Data, grid
+from modgrok.evaluate import KINDS, mean_interval
 from modgrok.runs import Run
+
+Runs = Sequence[Run] | NDArray[np.object_]
+
+REPEAT, MULTIPLE, COMBINATION, _ = range(len(KINDS))
+
+# --- what a model can do ----------------------------------------------------------------------------------
+
+SOLVED = 0.5
+"""The least skill at the last shot of a model that solves a set."""
+
+PHASES = (
+    "not learned",
+    "i.d. memorisation",
+    "i.d. generalisation",
+    "o.o.d. memorisation",
+    "o.o.d. generalisation",
+)
+"""What a run can have learned, from nothing to everything; the last four are the paper's phases (F1b)."""
+
+EASIER = {
+    "id_train": (),
+    "id_test": ("id_train",),
+    "ood_train": ("id_train",),
+    "ood_test": ("id_train", "id_test", "ood_train"),
+}
+"""The sets that whoever solves a set should solve as well."""
+
+
+def skill(right: ArrayLike, asked: ArrayLike, p: int) -> np.ndarray:
+    """How far from look-up to ratio matching a model comes, on the queries that are no repeat.
+
+    (accuracy - 1/p) / (expected accuracy of ratio matching - 1/p), both on the same queries: 0 is what look-up gives
+    there, 1 what ratio matching gives, and above 1 needs combinations. A model *solves* a set if its skill at the last
+    shot is at least SOLVED. Plain accuracy cannot carry that word: at p = 7 with 12 examples 25 to 69 % of the queries
+    repeat an earlier pair, so that copying alone scores 0.36 to 0.73 over all queries. Its skill is 0 by construction.
+
+    Args:
+        right: (…, 4, K) right answers by kind of query (`evaluate.KINDS`) and number of shots.
+        asked: (4, K) how many queries there were.
+        p: the modulus.
+
+    Returns:
+        (…, K), nan where no query is another multiple of an earlier pair.
+    """
+    right, asked = np.asarray(right, dtype=float), np.asarray(asked, dtype=float)
+    above_chance = right[..., MULTIPLE:, :].sum(-2) - asked[MULTIPLE:].sum(0) / p
+    multiples = np.where(asked[MULTIPLE] > 0, asked[MULTIPLE], np.nan)
+    return above_chance / (multiples * (1 - 1 / p))
+
+
+def skill_curve(run: Run, name: str) -> np.ndarray:
+    """Skill on a set at the last shot, at each evaluation: (E,)."""
+    return skill(run.right[name], run.asked[name], run.config.p)[:, -1]
+
+
+def skill_curves(runs: Iterable[Run]) -> dict[str, np.ndarray]:
+    """Set → (runs, evaluations) skill at the last shot of runs that were evaluated at the same steps."""
+    runs = list(runs)
+    return {name: np.stack([skill_curve(run, name) for run in runs]) for name in SETS}
+
+
+def map_novel(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
+    """Set → accuracy at the last shot, at the end, on the queries that are no repeat, in the shape of the runs."""
+    pick = np.vectorize(lambda run, name: run.metrics[f"{name}_novel"][-1], otypes=[float])
+    return {name: pick(runs, name) for name in SETS}
+
+
+def novel_curves(runs: Iterable[Run]) -> dict[str, np.ndarray]:
+    """Set → (runs, evaluations) accuracy at the last shot on the queries that are no repeat."""
+    runs = list(runs)
+    return {name: np.stack([run.metrics[f"{name}_novel"] for run in runs]) for name in SETS}
+
+
+def novel_by_shot(runs: Iterable[Run]) -> dict[str, np.ndarray]:
+    """Set → (runs, K) accuracy at the last evaluation on the queries that are no repeat, by number of shots."""
+    runs = list(runs)
+    return {name: np.stack([_novel_by_shot(run, name)[0] for run in runs]) for name in SETS}
+
+
+def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:
+    """Set → skill at the last shot of an array of runs, in its shape.
+
+    Args:
+        runs: array of runs.
+        evaluation: which of a run's evaluations, one for all or an array of one each.
+    """
+    pick = np.vectorize(lambda run, i, name: skill_curve(run, name)[i], otypes=[float])
+    return {name: pick(runs, evaluation, name) for name in SETS}
+
+
+def solves(run: Run, name: str) -> np.ndarray:
+    """Whether a run solves a set, at each evaluation: (E,) bool; never if the set is empty."""
+    return skill_curve(run, name) >= SOLVED
+
+
+def learned(run: Run) -> bool:
+    """Whether a run solved its training set at some time; of one that did not, nothing follows."""
+    return bool(solves(run, "id_train").any())
+
+
+def phases(runs: Run | NDArray[np.object_], evaluation: ArrayLike = -1) -> np.ndarray:
+    """Phases as indices of PHASES: each model named after the most demanding set, in the order of SETS, that it solves.
+
+    Args:
+        runs: a run or an array of runs, whose shape is that of the result.
+        evaluation: as in `map_skill`.
+    """
+    of = map_skill(runs, evaluation)
+    return np.max([(of[name] >= SOLVED) * (i + 1) for i, name in enumerate(SETS)], axis=0)
+
+
+def typical_points(skills: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:
+    """For each phase that all seeds of a point end in, the point that is best on the set that names the phase.
+
+    Args:
+        skills: set → (seeds, rows, columns), as `map_skill` returns.
+        reached: their `phases`.
+
+    Returns:
+        Index of PHASES → (row, column), without the phases that no point is in.
+    """
+    points = {}
+    for i, name in enumerate(("id_train", *SETS)):  # what is not learned is best where it nearly is
+        agreed = (np.asarray(reached) == i).all(axis=0)
+        if agreed.any():
+            mean = np.where(agreed, np.mean(skills[name], axis=0), -np.inf)
+            points[i] = tuple(map(int, np.unravel_index(mean.argmax(), mean.shape)))
+    return points
+
+
+LEAST_LOSS = 0.1
+"""The least loss of skill that is called a fall, however exactly it is known."""
+
+
+class EarlyStop(NamedTuple):
+    """Where to stop a run early.
+
+    Attributes:
+        index: the evaluation in the middle of the best window.
+        best, final: mean skill in the best window and in the last.
+        scatter: standard deviation of one evaluation around its neighbours.
+        width: evaluations in a window.
+    """
+
+    index: int
+    best: float
+    final: float
+    scatter: float
+    width: int
+
+    @property
+    def generalises(self) -> bool:
+        return self.best >= SOLVED
+
+    @property
+    def transient(self) -> bool:
+        """Whether it solved the set and then lost more of it than LEAST_LOSS and than noise explains (claim 4).
+
+        The best of many windows exceeds the last even on a plateau, so four standard errors of a difference are asked
+        for: of simulated plateaus with noise, fewer than 2 in 100 are then called transient.
+        """
+        noise = 4 * self.scatter * np.sqrt(2 / self.width)
+        return self.generalises and self.best - self.final > max(LEAST_LOSS, noise)
+
+
+def early_stop(curve: ArrayLike) -> EarlyStop:
+    """The best moment of a run, by means over a tenth of its evaluations, at least five, so that noise is no peak (F4).
+
+    Args:
+        curve: (evaluations,) skill during training, `skill_curve(run, "ood_train")` as a rule.
+    """
+    curve = np.asarray(curve, dtype=float)
+    width = min(len(curve), max(5, len(curve) // 10))
+    smooth = np.convolve(curve, np.full(width, 1 / width), mode="valid")
+    best = int(smooth.argmax())
+    risen = curve[
+        int((smooth >= smooth[best] / 2).argmax()) :
+    ]  # a model that knows nothing yet scatters less
+    # of neighbours, so that no slow change counts; by the median, so that no jump does
+    scatter = 1.4826 * np.median(abs(np.diff(risen))) / np.sqrt(2) if len(risen) > 1 else 0.0
+    return EarlyStop(best + (width - 1) // 2, float(smooth[best]), float(smooth[-1]), float(scatter), width)
+
+
+def ood_stop(run: Run) -> EarlyStop:
+    """Where a run's skill on o.o.d. tasks, training inputs, is best."""
+    return early_stop(skill_curve(run, "ood_train"))
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------
+
+MIN_SEEDS = 3
+"""With fewer, nothing is shown, nor its contrary."""
 
 
 class Claim(NamedTuple):
-    """A claim of the paper and what runs say of it; minutes are core-minutes of training."""
+    """A claim of the paper and what runs say of it.
+
+    Attributes:
+        claim: in a sentence.
+        agrees, contradicts: what one unit must do to count for the claim, or against it.
+        setting: of the runs.
+        units: how many there are, of what: seeds, as a rule.
+        measured: numbers with 95 % intervals over these units.
+        verdict: "shown", "not shown" or "contrary".
+        minutes: core-minutes of training.
+    """
 
     claim: str
-    rule: str
+    agrees: str
+    contradicts: str
     setting: str
-    seeds: int
+    units: str
     measured: str
     verdict: str
     minutes: float
 
 
-def verdict(outcomes: ArrayLike) -> str:
+def verdict(outcomes: ArrayLike, min_seeds: int = MIN_SEEDS) -> str:
     """What seeds say together: each 1 if it agrees with the claim, -1 if it contradicts it, 0 if it does not tell."""
     outcomes = np.asarray(outcomes)
-    if (outcomes == 1).all():
+    if len(outcomes) >= min_seeds and (outcomes == 1).all():
         return "shown"
-    return "contrary" if (outcomes == -1).all() else "not shown"
+    return "contrary" if len(outcomes) >= min_seeds and (outcomes == -1).all() else "not shown"
 
 
 def more_tasks(runs: NDArray[np.object_]) -> Claim:
@@ -36,18 +244,19 @@ def more_tasks(runs: NDArray[np.object_]) -> Claim:
     Args:
         runs: (seeds, alphas, n_tasks).
     """
-    accuracy = map_accuracy(runs)["ood_train"]
-    few, many = accuracy[:, :, 0].max(1), accuracy[:, :, -1].max(1)  # at the best α of each seed
-    p, numbers = runs[0, 0, 0].config.p, [run.config.n_tasks for run in runs[0, 0]]
-    passed = np.stack([solves(few, p), solves(many, p)]).astype(int)
-    return Claim(
-        "1. With more pre-training tasks a model goes from in-distribution to out-of-distribution generalisation",
-        f"with {numbers[0]} tasks no α solves the o.o.d. tasks on training inputs, with {numbers[-1]} some α does",
-        _setting(runs),
-        len(runs),
-        f"at the best α, {numbers[0]} tasks: {spread(few)}; {numbers[-1]} tasks: {spread(many)}",
-        verdict(passed[1] - passed[0]),
-        core_minutes(runs),
+    skills, numbers = map_skill(runs)["ood_train"], [run.config.n_tasks for run in runs[0, 0]]
+    solved = (skills >= SOLVED).mean(1)  # (seeds, n_tasks), over all α
+    rise = solved[:, -1] - solved[:, 0]
+    correlation = np.array([_rank_correlation(np.broadcast_to(numbers, of.shape), of) for of in skills])
+    return _seed_by_seed(
+        "1a. With more pre-training tasks a model goes from in-distribution to out-of-distribution generalisation",
+        f"from {numbers[0]} to {numbers[-1]} tasks the share of all α at which o.o.d. tasks are solved (training "
+        "inputs) rises by half or more, and over the whole map skill grows with the number of tasks (rank correlation)",
+        "the share falls by half or more, and skill shrinks with the number of tasks",
+        runs,
+        np.where(correlation > 0, rise >= 0.5, 0) - np.where(correlation < 0, rise <= -0.5, 0),
+        f"share of α solved with {numbers[0]} tasks: {interval(solved[:, 0])}; with {numbers[-1]}: "
+        f"{interval(solved[:, -1])}; rank correlation: {interval(correlation)}",
     )
 
 
@@ -57,17 +266,20 @@ def four_phases(runs: NDArray[np.object_]) -> Claim:
     Args:
         runs: (seeds, alphas, n_tasks).
     """
-    reached = phases(map_accuracy(runs), runs[0, 0, 0].config.p)
+    reached, skills = phases(runs), map_skill(runs)
+    solved = {name: values >= SOLVED for name, values in skills.items()}
+    disorder = np.any([solved[name] & ~solved[less] for name in SETS for less in EASIER[name]], axis=0)
+    able = (reached > 0).reshape(len(runs), -1).sum(1)
     found = np.array([[(of_seed == i).any() for i in range(1, len(PHASES))] for of_seed in reached])
-    counts = [f"{name} {(reached == i).sum()}" for i, name in enumerate(PHASES)]
-    return Claim(
-        "1. There are four phases in the plane of tasks and inputs",
-        "each of the four phases is reached by some model of each seed",
-        _setting(runs),
-        len(runs),
-        f"models at the end: {', '.join(counts)}",
-        verdict(found.all(1)),
-        core_minutes(runs),
+    counts = ", ".join(f"{name} {(reached == i).sum()}" for i, name in enumerate(PHASES))
+    mostly = 2 * disorder.reshape(len(runs), -1).sum(1) > able
+    return _seed_by_seed(
+        "1b. There are four phases in the plane of tasks and inputs",
+        "each of the four phases is reached by some model",
+        "of the models that solve any set, most solve one without the easier ones, so that phases make no sense",
+        runs,
+        np.where(mostly, -1, found.all(1)),
+        f"models at the end: {counts}; {disorder.sum()} of {able.sum()} solve a set without the easier ones",
     )
 
 
@@ -77,18 +289,20 @@ def in_context(runs: Sequence[Run]) -> Claim:
     Args:
         runs: differing in their seed.
     """
-    curves = np.stack([run.shots["ood_train"][-1] for run in runs])
-    p, last = runs[0].config.p, curves.shape[1] - 1
+    curves, errors = np.stack([_novel_by_shot(run, "ood_train") for run in runs], axis=1)  # (seeds, K) each
+    solved = np.array([solves(run, "ood_train")[-1] for run in runs])
+    rises = curves[:, -1] - curves[:, 0] > 1.96 * np.hypot(errors[:, -1], errors[:, 0])
+    last = curves.shape[1] - 1
     shown = sorted({min(shot, last) for shot in (0, 1, 2, last // 2, last)})
-    rises = solves(curves[:, -1], p) & ~solves(curves[:, 0], p)
-    return Claim(
+    by_shot = "; ".join(f"{shot} shots: {interval(curves[:, shot])}" for shot in shown)
+    return _seed_by_seed(
         "2. Out-of-distribution generalisation is in-context learning: accuracy rises with shots",
-        f"o.o.d. tasks on training inputs are solved with {last} shots and not with none",
-        _setting(runs),
-        len(runs),
-        "; ".join(f"{shot} shots: {spread(curves[:, shot])}" for shot in shown),
-        verdict(rises.astype(int) - (curves[:, -1] <= curves[:, 0])),
-        core_minutes(runs),
+        "the model solves o.o.d. tasks on training inputs, and there its accuracy on queries that are no repeat rises "
+        f"from 0 to {last} shots by more than its error",
+        "it solves them, and its accuracy does not rise",
+        runs,
+        np.where(solved, np.where(rises, 1, -1), 0),
+        f"chance {1 / runs[0].config.p:.2f}; {by_shot}; {_count(solved, 'solve them')}",
     )
 
 
@@ -98,79 +312,290 @@ def two_blocks(one: Sequence[Run], two: Sequence[Run]) -> Claim:
     Args:
         one, two: runs of one and of two blocks, seed by seed.
     """
-    p = one[0].config.p
-    stops = [[early_stop(run.metrics["ood_train_acc"]) for run in group] for group in (one, two)]
-    solved = np.array([[stop.generalises(p) for stop in group] for group in stops], dtype=int)
-    best = [spread([stop.best for stop in group]) for group in stops]
-    return Claim(
+    best = np.array([[ood_stop(run).best for run in group] for group in (one, two)])
+    known = np.array([[learned(run) for run in group] for group in (one, two)])
+    solved = (best >= SOLVED) & known
+    words = [
+        f"{name} {interval(of)} ({_count(knows, 'learned their training set')})"
+        for name, of, knows in zip(("one block", "two blocks"), best, known, strict=True)
+    ]
+    return _seed_by_seed(
         "3. Two blocks are the least that generalise out of distribution",
-        "stopped early, two blocks solve o.o.d. tasks on training inputs and one block does not",
-        _setting([*one, *two]),
-        len(one),
-        f"one block: {best[0]}; two blocks: {best[1]}",
-        verdict(solved[1] - solved[0]),
-        core_minutes([*one, *two]),
+        "both learned their training set, and stopped early two blocks solve o.o.d. tasks on training inputs and one "
+        "block does not",
+        "one block solves them",
+        [*one, *two],
+        np.where(solved[0], -1, solved[1] & known.all(0)),
+        f"skill, stopped early: {'; '.join(words)}",
     )
 
 
-def transience(runs: Sequence[Run]) -> Claim:
-    """Claim 4: a deep model's generalisation rises and falls.
+def transience(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
+    """Claim 4: a deep model's generalisation rises and falls, a shallow one's lasts.
 
     Args:
-        runs: of one depth, differing in their seed. One that does not fall tells nothing: it may fall later.
+        shallow, deep: runs of two depths in one setting, seed by seed. A model that never solved the o.o.d. tasks, or
+            did not learn its training set, has nothing to keep, and tells nothing.
+    """
+    stops = [[ood_stop(run) for run in group] for group in (shallow, deep)]
+    fell = np.array([[stop.transient for stop in group] for group in stops])
+    able = np.array([[stop.generalises for stop in group] for group in stops])
+    able &= [[learned(run) for run in group] for group in (shallow, deep)]
+    depths = [group[0].config.depth for group in (shallow, deep)]
+    words = [
+        f"{depth} blocks {interval([stop.best for stop in group])} stopped early, "
+        f"{interval([stop.final for stop in group])} at the end ({_count(of, 'fell')})"
+        for depth, group, of in zip(depths, stops, fell, strict=True)
+    ]
+    return _seed_by_seed(
+        f"4. In deeper models o.o.d. generalisation is transient ({depths[1]} blocks against {depths[0]})",
+        f"both solve o.o.d. tasks on training inputs at some time; then {depths[1]} blocks lose skill, more than "
+        f"{LEAST_LOSS} and than noise explains, and {depths[0]} do not",
+        f"{depths[0]} blocks lose it and {depths[1]} do not",
+        [*shallow, *deep],
+        np.where(able.all(0), fell[1].astype(int) - fell[0], 0),
+        f"skill: {'; '.join(words)}",
+    )
+
+
+def parity(runs: Sequence[Run]) -> Claim:
+    """Claim 5, in the embedding: odd and even logarithms lie apart (F1e).
+
+    Args:
+        runs: of one p; see `distinct`.
     """
     p = runs[0].config.p
-    stops = [early_stop(run.metrics["ood_train_acc"]) for run in runs]
+    ranks = [interpret.parity_rank(run.model().embed.weight.detach().numpy(), p) for run in runs]
+    splits = ranks[0][1]
+    return structured(
+        f"of {splits} ways to halve the numbers 1 … {p - 1}, odd and even discrete logarithms differ most in the "
+        "embedding",
+        runs,
+        [rank == 1 for rank, _ in ranks],
+        1 / splits,
+    )
+
+
+def waves(runs: Sequence[Run]) -> Claim:
+    """Claim 5, in a head of the first block: numbers in the order of their logarithm (F1d).
+
+    Args:
+        runs: see `distinct`.
+    """
+    return structured(
+        "at y some head of block 0 writes x in waves of its discrete logarithm, more than if the numbers had other "
+        f"names (mean over {CONTEXTS} contexts, P < {CHANCE}, all heads counted)",
+        runs,
+        [wave_probability(run) < CHANCE for run in runs],
+        CHANCE,
+    )
+
+
+CONTEXTS = 20
+"""Contexts that a measure of structure is the mean of."""
+
+CHANCE = 0.05
+"""What chance passes of the runs' tests for a wave, at most."""
+
+
+def wave_probability(run: Run, shots: int = 4) -> float:
+    """How probable, if numbers had random names, so large a log wave of x in some head of block 0 would be (F1d).
+
+    Args:
+        run: its last checkpoint is judged.
+        shots: examples in front of the pair that is looked at.
+    """
+    model, p = run.model(), run.config.p
+    drawn = zip(*interpret.draw_contexts(Data(run.config), CONTEXTS), strict=True)
+    at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
+    log = interpret.discrete_log(p)[grid(p)[:, 0]] - 1
+    means = [[interpret.class_means(head[log >= 0], log[log >= 0]) for head in heads] for heads in at_y]
+    spectra = np.array([[interpret.log_spectrum(of) for of in heads] for heads in means])
+    best = min(interpret.best_of(spectra[:, head])[0].p_value for head in range(run.config.n_head))
+    return min(1.0, run.config.n_head * best)
+
+
+def distinct(runs: Runs) -> list[Run]:
+    """Of runs that differ in how long they were trained, and else in nothing, the longest; they are no replicates."""
+    longest: dict[Config, Run] = {}
+    for run in sorted(_flat(runs), key=lambda run: run.config.steps):
+        same = replace(run.config, steps=1, warmup_steps=0, eval_every=1, n_checkpoints=1)
+        longest[same] = run
+    return list(longest.values())
+
+
+def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) -> Claim:
+    """Claim 5: models that generalise have a structure that others, and chance, do not have.
+
+    Here the unit is the run, and all of them are judged together: by chance some would have the structure, too.
+
+    Args:
+        what: the structure, in a sentence.
+        runs: those that were looked at, of whatever setting.
+        found: (runs,) whether each has it.
+        chance: probability that a model without structure passes.
+    """
+    found, able = np.asarray(found, dtype=bool), np.array([solves(run, "ood_train")[-1] for run in runs])
+    hits, others, seeds = found[able].sum(), found[~able].sum(), {run.config.seed for run in runs}
+    by_chance = _upper_tail(int(hits), int(able.sum()), chance)
+    # exact: how probable it is that so many of those found, or more, fall among the able, or among the others
+    more, fewer = (_shared(int(n), int(of.sum()), found) for n, of in ((hits, able), (others, ~able)))
+    decided = "shown" if by_chance < 0.01 and more < 0.05 else "contrary" if fewer < 0.05 else "not shown"
     return Claim(
-        f"4. In deeper models o.o.d. generalisation is transient ({runs[0].config.depth} blocks)",
-        "o.o.d. tasks on training inputs are solved at the early-stopping point, and more than 0.05 is lost by the end",
+        f"5. Representations are structured: {what}",
+        "it is found in more of the runs that solve o.o.d. tasks (training inputs) at the end than chance (P < 0.01) "
+        "and than the runs that do not solve them (P < 0.05) explain",
+        "it is found in fewer of them than of the others (P < 0.05)",
         _setting(runs),
-        len(runs),
-        f"early-stopped: {spread([stop.best for stop in stops])}; at the end: {spread([stop.final for stop in stops])}",
-        verdict([stop.transient(p) for stop in stops]),
+        f"{len(runs)} runs of {_words(len(seeds), 'seed')}",
+        f"of runs that solve: {hits} of {able.sum()}; of the others: {others} of {(~able).sum()}; by chance "
+        f"{chance:.2g} of them (P = {by_chance:.1g}; against the others P = {more:.1g})"
+        + _too_few(len(seeds)),
+        decided if len(seeds) >= MIN_SEEDS else "not shown",
         core_minutes(runs),
     )
 
 
+def algorithms(two: Sequence[Run], four: Sequence[Run]) -> Claim:
+    """Claim 6: two blocks match ratios, four also combine examples.
+
+    Args:
+        two, four: runs of two and of four blocks, seed by seed.
+    """
+    p = four[0].config.p
+    shots = four[0].asked["ood_train"].shape[1]
+    early, late = slice(0, shots // 2), slice(shots // 2, shots)
+    (a, error_a), (b, error_b) = (_pooled(group, COMBINATION) for group in (two, four))
+    multiples = [_pooled(group, MULTIPLE)[0] for group in (two, four)]
+    shift = _pooled(four, COMBINATION, late)[0] - _pooled(four, COMBINATION, early)[0]
+    known = np.array([learned(x) and learned(y) for x, y in zip(two, four, strict=True)])
+    clear = 1.96 * np.hypot(error_a, error_b)
+    agrees = (b - 1 / p > 1.96 * error_b) & (b - a > np.maximum(0.1, clear))
+    return _seed_by_seed(
+        "6. Two blocks match ratios; four combine examples, the more the more shots there are",
+        "both learned their training set, and on o.o.d. queries (training inputs) that need a combination four blocks "
+        "are above chance, and above two blocks by 0.1, each by more than the error",
+        "two blocks are above four by 0.1 and more than the error",
+        [*two, *four],
+        np.where(known, agrees.astype(int) - (a - b > np.maximum(0.1, clear)), 0),
+        f"combinations: two blocks {interval(a)}, four {interval(b)}, chance {1 / p:.2f}; other multiples: two blocks "
+        f"{interval(multiples[0])}, four {interval(multiples[1])}; four on combinations, later half of the shots less "
+        f"the earlier: {interval(shift)}",
+    )
+
+
 def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:
-    """Markdown, a row a depth: how many of its runs generalise when stopped early, and how many are then transient."""
+    """Markdown, a row a depth: which of its runs learned, solved o.o.d. tasks when stopped early, and then fell."""
     rows = [
-        "| blocks | early-stopped | at the end | generalise | transient |",
-        "| --- | --- | --- | --- | --- |",
+        "| blocks | skill, stopped early | at the end | learned the training set | solve | transient |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for depth, runs in groups.items():
-        p, stops = runs[0].config.p, [early_stop(run.metrics["ood_train_acc"]) for run in runs]
-        able, fell = (sum(getattr(stop, name)(p) for stop in stops) for name in ("generalises", "transient"))
-        best, final = (spread([getattr(stop, name) for stop in stops]) for name in ("best", "final"))
-        rows.append(f"| {depth} | {best} | {final} | {able} of {len(stops)} | {fell} of {len(stops)} |")
+        stops = [ood_stop(run) for run in runs]
+        best, final = (interval([getattr(stop, name) for stop in stops]) for name in ("best", "final"))
+        counts = [
+            sum(of)
+            for of in (map(learned, runs), (s.generalises for s in stops), (s.transient for s in stops))
+        ]
+        rows.append(f"| {depth} | {best} | {final} | {' | '.join(f'{n} of {len(stops)}' for n in counts)} |")
     return "\n".join(rows)
 
 
 def table(claims: Sequence[Claim]) -> str:
     """Markdown, a row a claim."""
-    head = ("claim", "setting", "seeds", "measured", "verdict", "core-minutes")
+    head = ("claim", "setting", "units", "measured", "verdict", "core-minutes")
     lines = [head, ("---",) * len(head)]
     lines += [
-        (c.claim, c.setting, c.seeds, c.measured, f"**{c.verdict}**", f"{c.minutes:.0f}") for c in claims
+        (c.claim, c.setting, c.units, c.measured, f"**{c.verdict}**", f"{c.minutes:.0f}") for c in claims
     ]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def spread(values: ArrayLike) -> str:
-    """Mean, least and most."""
-    return f"{np.mean(values):.2f} ({np.min(values):.2f} to {np.max(values):.2f})"
+def rules(claims: Sequence[Claim]) -> str:
+    """Markdown, an item a claim: what counts for it, and what against."""
+    items = [f"- *{c.claim}.* Agrees: {c.agrees}. Contradicts: {c.contradicts}." for c in claims]
+    return "\n".join(dict.fromkeys(items))
 
 
-def core_minutes(runs: Sequence[Run] | NDArray[np.object_]) -> float:
+def interval(values: ArrayLike) -> str:
+    """Mean and 95 % interval over units (first axis); the mean alone of a single one."""
+    mean, low, high = mean_interval(values)
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(low) else f"{mean:.2f}"
+
+
+def core_minutes(runs: Runs) -> float:
     """Wall time of training times threads, in minutes, over all sessions at the size of the last."""
-    records = [run.provenance for run in np.ravel(np.array(runs, dtype=object))]
+    records = [run.provenance for run in _flat(runs)]
     return sum(r["seconds"] * r["threads"] * r["processes"][-1] for r in records) / 60
 
 
-def _setting(runs: Sequence[Run] | NDArray[np.object_]) -> str:
+def _seed_by_seed(
+    claim: str, agrees: str, contradicts: str, runs: Runs, outcomes: ArrayLike, measured: str
+) -> Claim:
+    """A claim that seeds decide, one by one."""
+    n = len(np.asarray(outcomes))
+    return Claim(
+        claim, agrees, contradicts, _setting(runs), _words(n, "seed"), measured + _too_few(n),
+        verdict(outcomes), core_minutes(runs),
+    )  # fmt: skip
+
+
+def _too_few(seeds: int) -> str:
+    return "" if seeds >= MIN_SEEDS else f"; {_words(seeds, 'seed')} only, a verdict takes {MIN_SEEDS}"
+
+
+def _words(n: int, unit: str) -> str:
+    return f"{('no', 'one', 'two')[n] if n < 3 else n} {unit}{'' if n == 1 else 's'}"
+
+
+def _count(of: ArrayLike, what: str) -> str:
+    return f"{np.sum(of)} of {len(np.asarray(of))} {what}"
+
+
+def _novel_by_shot(run: Run, name: str) -> np.ndarray:
+    """Accuracy at the last evaluation on queries that are no repeat, and its standard error: (2, K)."""
+    right, asked = (table[..., MULTIPLE:, :].sum(-2) for table in (run.right[name][-1], run.asked[name]))
+    share = right / np.maximum(asked, 1)
+    return np.stack([share, np.sqrt(share * (1 - share) / np.maximum(asked, 1))])
+
+
+def _pooled(runs: Sequence[Run], kind: int, shots: slice = slice(None)) -> np.ndarray:
+    """Accuracy of runs on a kind of o.o.d. query, all of these shots together, and its standard error: (2, runs).
+
+    Queries of one sequence are not independent: the error counts those at one number of shots only.
+    """
+    right = np.array([run.right["ood_train"][-1, kind, shots].sum() for run in runs])
+    asked = np.array([run.asked["ood_train"][kind, shots] for run in runs])  # (runs, shots)
+    share = right / np.maximum(asked.sum(1), 1)
+    return np.stack([share, np.sqrt(share * (1 - share) / np.maximum(asked.max(1), 1))])
+
+
+def _rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Spearman's, ties at their mean rank; 0 if either is constant."""
+    a, b = (np.ravel(of) for of in (a, b))
+    ranks = [((of[:, None] > of).sum(1) + (of[:, None] >= of).sum(1)) / 2 for of in (a, b)]
+    return float(np.corrcoef(ranks)[0, 1]) if all(np.ptp(rank) > 0 for rank in ranks) else 0.0
+
+
+def _upper_tail(hits: int, n: int, chance: float) -> float:
+    """Probability of so many hits, or more, in n trials."""
+    return sum(comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(hits, n + 1))
+
+
+def _shared(hits: int, n: int, found: NDArray[np.bool_]) -> float:
+    """Probability that, of n runs drawn at random, so many or more are among those found (hypergeometric)."""
+    total, marked = len(found), int(found.sum())
+    ways = sum(comb(marked, k) * comb(total - marked, n - k) for k in range(hits, min(marked, n) + 1))
+    return ways / comb(total, n)
+
+
+def _flat(runs: Runs) -> list[Run]:
+    return list(np.ravel(np.array(runs, dtype=object)))
+
+
+def _setting(runs: Runs) -> str:
     """The fields that describe runs, with the values that they take."""
-    configs = [run.config for run in np.ravel(np.array(runs, dtype=object))]
-    words = []
+    configs, words = [run.config for run in _flat(runs)], []
     for field, word in (("p", "p"), ("n_tasks", "n"), ("alpha", "α"), ("depth", "d"), ("steps", "steps")):
         values = sorted({getattr(config, field) for config in configs})
         words.append(f"{word} = {', '.join(f'{value:g}' for value in values)}")

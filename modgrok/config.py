@@ -31,7 +31,9 @@ class Config:
     n_embd: int = 512  # width of the residual stream
     n_head: int = 4  # attention heads per block
     rope_base: float = 10000.0  # base of the rotary position frequencies
-    init_std: float = 0.02  # standard deviation of the initial matrices
+    init_std: float = (
+        0.02  # standard deviation of the initial matrices; five times it shortens the first plateau
+    )
 
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: Muon on block matrices, AdamW on the rest
     lr: float = 1.5e-4  # AdamW's peak learning rate
@@ -42,11 +44,16 @@ class Config:
     lr_schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up: cosine to 10 % at the end, or flat
     steps: int = 200_000  # optimizer steps
     batch_size: int = 1024  # sequences a step over all processes, the same number from each task
-    mixed_precision: Literal["no", "bf16"] = "bf16"  # bf16: autocast matrix products
+    mixed_precision: Literal["auto", "no", "bf16"] = (
+        "bf16"  # bf16: autocast; auto: what is fast on this machine
+    )
+    shared_pairs: bool = (
+        True  # all tasks of a batch see the same pairs, as in the paper; else each sequence its own
+    )
 
     seed: int = 0  # determines tasks, input split, initial weights and every batch
     eval_every: int = 1000  # steps between evaluations on the four sets
-    eval_batches: int = 16  # evaluation sequences of each set, in units of batch_size
+    eval_sequences: int = 4096  # independent sequences of each of the four evaluation sets
     n_checkpoints: int = 12  # weights kept along the way, log-spaced in steps, the last one included
     checkpoint_every: int = field(default=1000, metadata={"result": False})  # steps between resume points
 
@@ -104,7 +111,7 @@ class Config:
         _require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "must be ≥ 0", 0.0)
         for beta in self.betas:
             _require(0 <= beta < 1, "betas", self.betas, "must lie in [0, 1)", (0.9, 0.98))
-        for name in ("steps", "eval_every", "eval_batches", "n_checkpoints", "checkpoint_every"):
+        for name in ("steps", "eval_every", "eval_sequences", "n_checkpoints", "checkpoint_every"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "must be at least 1", 1)
         allowed = f"must lie between 0 and steps = {self.steps}"
@@ -154,22 +161,29 @@ class Config:
 
 LAPTOP = dict(
     p=7, n_tasks=40, alpha=0.8, n_examples=12, batch_size=160, depth=2, n_embd=64, n_head=2,
-    rope_base=100.0, optimizer="muon", lr=1e-3, muon_lr=0.01, weight_decay=0.9, warmup_steps=200,
-    lr_schedule="constant", steps=6000, mixed_precision="no", eval_every=100, eval_batches=8, n_checkpoints=24,
-    checkpoint_every=500,
+    rope_base=100.0, init_std=0.1, shared_pairs=False, optimizer="muon", lr=1e-3, muon_lr=0.01,
+    weight_decay=0.9, warmup_steps=200, lr_schedule="constant", steps=4000, mixed_precision="auto",
+    eval_every=200, eval_sequences=2048, n_checkpoints=24, checkpoint_every=500,
+)  # fmt: skip
+
+DESK = LAPTOP | dict(
+    p=11, n_tasks=96, n_examples=16, batch_size=192, depth=4, steps=6000, eval_every=250,
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": LAPTOP | dict(
         p=5, n_tasks=16, n_examples=8, batch_size=48, n_embd=16, steps=40, warmup_steps=4, optimizer="adamw",
-        eval_every=10, eval_batches=2, n_checkpoints=4, checkpoint_every=20,
+        mixed_precision="no", eval_every=10, n_checkpoints=4, checkpoint_every=20,
     ),
     "laptop": LAPTOP,
-    "laptop-long": LAPTOP | dict(steps=12_000, n_checkpoints=32),
+    "desk": DESK,
+    "night": DESK | dict(
+        p=13, n_tasks=132, batch_size=264, n_embd=128, n_head=4, steps=20_000, eval_every=500,
+    ),
     "paper": {},
 }  # fmt: skip
-"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `laptop-long` twice that, for models to look into, and
-`paper` hours on a GPU."""
+"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `desk` a quarter of an hour or more at p = 11, `night`
+hours at p = 13, and `paper` hours on a GPU."""
 
 
 def preset(name: str, **overrides: Any) -> Config:
@@ -235,6 +249,8 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     elif get_origin(kind) is tuple:
         if not (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))):
             raise ValueError(f"{name}={value!r} must be two numbers, such as (0.9, 0.98).")
+    elif kind is bool and not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} must be True or False.")
     elif kind is int and not (isinstance(value, int) and not isinstance(value, bool)):
         raise ValueError(f"{name}={value!r} must be a whole number.")
     elif kind is float and not _is_number(value):

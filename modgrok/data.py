@@ -96,11 +96,14 @@ def sequences(tasks: Tensor, pairs: Tensor, p: int) -> Tensor:
     Returns:
         (n·s, 3·k) tokens, the s rows of the first task first.
     """
-    z = (
-        torch.einsum("nc,skc->nsk", tasks.double(), pairs.double()).long() % p
-    )  # double: exact, fast everywhere
-    xy = pairs.expand(len(tasks), *pairs.shape)
-    return torch.cat([xy, z[..., None]], dim=-1).flatten(0, 1).flatten(1)
+    n, s = len(tasks), len(pairs)
+    return paired_sequences(tasks.repeat_interleave(s, 0), pairs.repeat(n, 1, 1), p)
+
+
+def paired_sequences(tasks: Tensor, pairs: Tensor, p: int) -> Tensor:
+    """Token sequences (n, 3·k) of tasks (n, 2), each on its own row of pairs (n, k, 2)."""
+    z = (tasks[:, None] * pairs).sum(-1, keepdim=True) % p
+    return torch.cat([pairs, z], dim=-1).flatten(1)
 
 
 class Data:
@@ -119,29 +122,39 @@ class Data:
         self.pairs = {"train": self._tensor(train), "test": self._tensor(test)}
 
     def batch(self, step: int) -> Tensor:
-        """The training batch of a step, (batch_size, 3·n_examples), whatever the number of processes."""
-        rows = self.config.batch_size // self.config.n_tasks
-        return self._draw("id", "train", rows, "batch", step)
+        """The training batch of a step, (batch_size, 3·n_examples), whatever the number of processes.
 
-    def evaluation_set(self, name: str) -> Tensor:
-        """The fixed sequences of one of the four sets, (≈ eval_batches·batch_size, 3·n_examples).
+        Every task has the same number of sequences, one after another; with `shared_pairs` on the same pairs for
+        every task, else each sequence on pairs of its own.
+        """
+        tasks, c = self.tasks["id"], self.config
+        rows = c.batch_size // c.n_tasks
+        if c.shared_pairs:
+            return sequences(tasks, self._pairs("train", rows, "batch", step), c.p)
+        pairs = self._pairs("train", c.batch_size, "batch", step)
+        return paired_sequences(tasks.repeat_interleave(rows, 0), pairs, c.p)
 
-        Every task of the set has the same number of sequences; without o.o.d. tasks the set is empty.
+    def evaluation_set(self, name: str, n: int | None = None) -> Tensor:
+        """The first n sequences of one of the four sets, (n, 3·n_examples), by default eval_sequences of them.
+
+        They are independent: each has input pairs of its own, and the tasks take turns. The same at every
+        evaluation, a function of (seed, name). Without o.o.d. tasks the set is empty.
         """
         which, inputs = name.split("_")
-        n = len(self.tasks[which])
-        rows = max(1, self.config.eval_batches * self.config.batch_size // max(n, 1))
-        return self._draw(which, inputs, rows, name)
+        tasks, n = self.tasks[which], self.config.eval_sequences if n is None else n
+        n = n if len(tasks) else 0
+        turn = torch.arange(n, device=self.device) % max(len(tasks), 1)
+        return paired_sequences(tasks[turn], self._pairs(inputs, n, name), self.config.p)
 
     def evaluation_sets(self) -> dict[str, Tensor]:
         """All four evaluation sets by name."""
         return {name: self.evaluation_set(name) for name in SETS}
 
-    def _draw(self, which: str, inputs: str, rows: int, purpose: str, step: int = 0) -> Tensor:
+    def _pairs(self, inputs: str, rows: int, purpose: str, step: int = 0) -> Tensor:
+        """Rows of pairs (rows, n_examples, 2), drawn independently; fewer rows are a prefix of more."""
         pairs = self.pairs[inputs]
         rng = generator(self.config.seed, purpose, step)
-        index = self._tensor(rng.integers(len(pairs), size=(rows, self.config.n_examples)))
-        return sequences(self.tasks[which], pairs[index], self.config.p)
+        return pairs[self._tensor(rng.integers(len(pairs), size=(rows, self.config.n_examples)))]
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)

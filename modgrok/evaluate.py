@@ -1,19 +1,18 @@
 """What a predictor gets right, and which algorithm its answers look like: numbers with intervals."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from modgrok.algorithms import expected_accuracy
-from modgrok.config import SETS, as_list
+from modgrok.algorithms import expected_accuracy, predictors
+from modgrok.config import as_list
 from modgrok.data import Data, generator, sequences
 from modgrok.model import Transformer
-from modgrok.runs import Run
 
 Predictor = Callable[[Tensor], Tensor]
 """Anything that maps tokens (B, 3·K) to logits or log-probabilities (B, K, p): the model, or an algorithm."""
@@ -24,20 +23,82 @@ def targets(tokens: Tensor) -> Tensor:
     return tokens[:, 2::3]
 
 
+KINDS = ("repeat", "multiple", "combination", "open")
+"""What it takes to answer a query: a repeat of an earlier pair needs memory, another multiple of one ratio matching,
+any other pair that the examples determine a combination of several; an open one is not determined yet."""
+
+REFERENCES = ("look-up", "ratio matching", "regression", "Bayes, pre-training tasks")
+"""The exact predictors that a model is compared with while it trains, as `algorithms.predictors` names them. Where no
+label is wrong, regression is Bayes over all tasks."""
+
+
+class Questions(NamedTuple):
+    """Sequences with all that scoring a model on them needs, known before there is a model.
+
+    Attributes:
+        tokens: (B, 3·K).
+        kinds: (B, K) index into `KINDS` of each query.
+        references: (R, B, K, p) log-probabilities of `REFERENCES`.
+    """
+
+    tokens: Tensor
+    kinds: Tensor
+    references: Tensor
+
+
+class Scores(NamedTuple):
+    """Sums over sequences, float64, of which means and shares are made.
+
+    Attributes:
+        loss: (K,) cross-entropy of z in nats.
+        right: (kinds, K) right answers.
+        divergence: (R, K) KL(reference ‖ model) in nats.
+    """
+
+    loss: Tensor
+    right: Tensor
+    divergence: Tensor
+
+
+def questions(tokens: Tensor, p: int, pretraining_tasks: Tensor) -> Questions:
+    """Sequences (B, 3·K), their queries sorted by kind and answered by every exact predictor."""
+    exact = predictors(p, pretraining_tasks)
+    references = torch.stack([log_probabilities(exact[name], tokens) for name in REFERENCES])
+    return Questions(tokens, query_kinds(list(references[:3])), references)
+
+
+def kinds(tokens: Tensor, p: int) -> Tensor:
+    """What each query of tokens (B, 3·K) takes, (B, K): an index into `KINDS`."""
+    exact = predictors(p)
+    return query_kinds([log_probabilities(exact[name], tokens) for name in REFERENCES[:3]])
+
+
+def count_kinds(kinds: Tensor, of: Tensor | None = None) -> Tensor:
+    """How many queries (B, K) there are of each kind, or how many of those where `of` (B, K) holds: (kinds, K)."""
+    cases = torch.stack([kinds == i for i in range(len(KINDS))])
+    return (cases if of is None else cases & of).sum(1)
+
+
 @torch.no_grad()
-def score_sums(predict: Predictor, tokens: Tensor, batch_size: int = 1024) -> Tensor:
-    """Sums over sequences that means are made of: (2, K) float64, cross-entropy (nats) and correct answers."""
-    total = torch.zeros(2, tokens.shape[1] // 3, dtype=torch.float64, device=tokens.device)
-    for part in tokens.split(batch_size):
-        logits, z = predict(part).float(), targets(part)
-        total[0] += F.cross_entropy(logits.mT, z, reduction="none").double().sum(0)
-        total[1] += (logits.argmax(-1) == z).double().sum(0)
+def score(predict: Predictor, asked: Questions, batch_size: int = 1024) -> Scores:
+    """Sums over the questions: loss, right answers by kind, divergence from the references, each by shot."""
+    K, device = asked.kinds.shape[1], asked.tokens.device
+    sizes = ((K,), (len(KINDS), K), (len(REFERENCES), K))
+    total = Scores(*(torch.zeros(size, dtype=torch.float64, device=device) for size in sizes))
+    parts = (asked.tokens.split(batch_size), asked.kinds.split(batch_size))
+    for tokens, kinds, reference in zip(*parts, asked.references.split(batch_size, dim=1), strict=True):
+        log_p, z = predict(tokens).float().log_softmax(-1), targets(tokens)
+        total.loss.sub_(log_p.gather(-1, z[..., None])[..., 0].double().sum(0))
+        total.right.add_(count_kinds(kinds, log_p.argmax(-1) == z))
+        total.divergence.add_(divergence(reference, log_p).double().sum(1))
     return total
 
 
+@torch.no_grad()
 def accuracy_by_shot(predict: Predictor, tokens: Tensor, batch_size: int = 1024) -> Tensor:
     """Share of correct answers after 0 … K-1 shots, (K,), on tokens (B, 3·K) (F1c)."""
-    return score_sums(predict, tokens, batch_size)[1] / len(tokens)
+    right = torch.cat([predict(part).argmax(-1) == targets(part) for part in tokens.split(batch_size)])
+    return right.double().mean(0)
 
 
 def query_grid(
@@ -76,39 +137,6 @@ def query_grid(
         for context in contexts
     ]
     return torch.cat(answers).cpu().numpy()
-
-
-def best_step(run: Run) -> int:
-    """The kept checkpoint nearest to the best recorded accuracy on o.o.d. tasks, training inputs."""
-    metrics = run.metrics
-    recorded = np.interp(run.steps, metrics["step"], metrics["ood_train_acc"])
-    return run.steps[int(recorded.argmax())]
-
-
-def independent_sequences(data: Data, name: str, n: int) -> Tensor:
-    """Fresh sequences of one of the four sets, every one with input pairs of its own (F1c, F5).
-
-    `Data.evaluation_set` shows all tasks the same few rows of pairs, so that its sequences agree on which
-    queries are easy. These are independent draws, their tasks taking turns, which makes curves smooth and
-    intervals simple.
-
-    Args:
-        data: the tasks and inputs.
-        name: one of the four sets.
-        n: how many.
-
-    Returns:
-        (n, 3·n_examples) tokens; (0, 3·n_examples) if the set has no tasks.
-    """
-    which, inputs = name.split("_")
-    tasks, pairs = data.tasks[which], data.pairs[inputs]
-    n = n if len(tasks) else 0
-    rng = generator(data.config.seed, f"independent {name}")
-    index = rng.integers(len(pairs), size=(n, data.config.n_examples))
-    xy = pairs[torch.from_numpy(index).to(pairs.device)]  # (n, K, 2)
-    turn = torch.arange(n, device=tasks.device) % max(len(tasks), 1)
-    z = (tasks[turn, None] * xy).sum(-1, keepdim=True) % data.config.p
-    return torch.cat([xy, z], dim=-1).flatten(1)
 
 
 def with_wrong_labels(tokens: Tensor, wrong: Tensor, p: int, rng: np.random.Generator) -> Tensor:
@@ -233,101 +261,31 @@ def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -
     return np.stack([share, middle - half, middle + half])
 
 
-def clustered_mean(values: Tensor) -> np.ndarray:
-    """A mean over sequences (first axis) with its 95 % interval: (3, …), the mean, low, high."""
-    values = values.double().cpu().numpy()
-    mean, half = values.mean(0), 1.96 * values.std(0, ddof=1) / np.sqrt(len(values))
+def mean_interval(values: ArrayLike | Tensor) -> np.ndarray:
+    """A mean over independent values with its 95 % interval: (n, …) → (3, …), the mean, low, high.
+
+    By Student's t, so that it holds for three seeds as for a thousand sequences. NaN values are left out; of
+    fewer than two there is no interval, and low and high are NaN.
+    """
+    values = np.asarray(values, dtype=float)
+    n = (~np.isnan(values)).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.nansum(values, 0) / n
+        error = np.sqrt(np.nansum((values - mean) ** 2, 0) / (n - 1) / n)
+    half = students_t(n - 1) * error
     return np.stack([mean, mean - half, mean + half])
 
 
-PHASES = (
-    "not learned",
-    "i.d. memorisation",
-    "i.d. generalisation",
-    "o.o.d. memorisation",
-    "o.o.d. generalisation",
-)
-"""What a run can have learned, from nothing to everything; the last four are the paper's phases (F1b)."""
-
-
-def solves(accuracy: ArrayLike, p: int) -> np.ndarray:
-    """Whether accuracies are at least a third of the way from chance, 1/p, to certainty."""
-    return np.asarray(accuracy) >= 1 / p + (1 - 1 / p) / 3
-
-
-def phases(accuracy: dict[str, ArrayLike], p: int) -> np.ndarray:
-    """Phases of models, as indices of `PHASES`: each named after the most demanding set that it solves.
-
-    Args:
-        accuracy: set → last-shot accuracies, all of one shape, which is that of the result. The sets count in the
-            order id_train, id_test, ood_train, ood_test, from the least demanding.
-        p: the modulus.
-    """
-    solved = [solves(accuracy[name], p) * (i + 1) for i, name in enumerate(SETS)]
-    return np.max(solved, axis=0)
-
-
-def typical_points(accuracy: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:
-    """For each phase that all seeds of a point end in, the point that is best on the set that names the phase.
-
-    Args:
-        accuracy: set → (seeds, rows, columns) last-shot accuracies.
-        reached: their `phases`.
-
-    Returns:
-        Index of `PHASES` → (row, column), without the phases that no point is in.
-    """
-    points = {}
-    for i, name in enumerate(("id_train", *SETS)):  # what is not learned is best where it nearly is
-        agreed = (np.asarray(reached) == i).all(axis=0)
-        if agreed.any():
-            mean = np.where(agreed, np.mean(accuracy[name], axis=0), -1)
-            points[i] = np.unravel_index(mean.argmax(), mean.shape)
-    return points
-
-
-def map_accuracy(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:
-    """Last-shot accuracy on the four sets of an array of runs, each in its shape.
-
-    Args:
-        runs: array of runs.
-        evaluation: which of a run's evaluations, one for all or an array of one each.
-    """
-    pick = np.vectorize(lambda run, i, name: run.metrics[f"{name}_acc"][i], otypes=[float])
-    return {name: pick(runs, evaluation, name) for name in SETS}
-
-
-def accuracy_curves(runs: Iterable[Run]) -> dict[str, np.ndarray]:
-    """Set → (runs, evaluations) last-shot accuracies of runs that were evaluated at the same steps."""
-    return {name: np.stack([run.metrics[f"{name}_acc"] for run in runs]) for name in SETS}
-
-
-class EarlyStop(NamedTuple):
-    """Where to stop a run early: index of the evaluation, smoothed accuracy there and at the end."""
-
-    index: int
-    best: float
-    final: float
-
-    def generalises(self, p: int) -> bool:
-        return bool(solves(self.best, p))
-
-    def transient(self, p: int) -> bool:
-        """Whether it generalises and then loses more than 0.05 until the end (claim 4)."""
-        return self.generalises(p) and self.best - self.final > 0.05
-
-
-def early_stop(accuracy: ArrayLike) -> EarlyStop:
-    """The best moment of a run, by the mean over a tenth of its evaluations, so that noise makes no peak (F4).
-
-    Args:
-        accuracy: (evaluations,) accuracies during training.
-    """
-    accuracy = np.asarray(accuracy)
-    width = max(1, len(accuracy) // 10)
-    smooth = np.convolve(accuracy, np.full(width, 1 / width), mode="valid")
-    best = int(smooth.argmax())
-    return EarlyStop(best + (width - 1) // 2, float(smooth[best]), float(smooth[-1]))
+def students_t(freedom: ArrayLike) -> np.ndarray:
+    """The 97.5 % quantile of Student's t: exact for 1 and 2 degrees of freedom, else within 0.5 % (Fisher's series)."""
+    nu, z = np.maximum(np.asarray(freedom, dtype=float), 1), 1.959964
+    series = (
+        z
+        + (z**3 + z) / (4 * nu)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * nu**3)
+    )
+    return np.select([nu == 1, nu == 2], [12.7062, 4.30265], series)
 
 
 def query_setting(

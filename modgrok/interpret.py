@@ -8,7 +8,7 @@ Activations are taken by forward hooks on the plain path, `model.logits_everywhe
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from modgrok.algorithms import modular_inverse
-from modgrok.data import grid, sequences
-from modgrok.evaluate import Predictor
+from modgrok.data import Data, generator, grid, sequences
+from modgrok.evaluate import Predictor, mean_interval
 from modgrok.model import Transformer
 
 # --- activations ------------------------------------------------------------------------------------------
@@ -144,6 +144,27 @@ def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> d
     return stages
 
 
+def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Contexts to measure in: of training inputs, each answered by a held-out task, tasks taking turns.
+
+    Only tasks whose a and b are both not 0 are used: with another, the answer depends on one number alone. Where none
+    is held out, pre-training tasks stand in.
+
+    Args:
+        sample: a run's tasks and inputs.
+        n: how many contexts; fewer are the first of more.
+        task: (2,) one task (a, b) for all of them instead.
+
+    Returns:
+        (n, n_examples, 2) pairs, of which the first are the examples, and (n, 2) tasks.
+    """
+    config, pairs = sample.config, sample.pairs["train"].cpu().numpy()
+    draws = generator(config.seed, "contexts").integers(len(pairs), size=(n, config.n_examples))
+    tasks = [tasks[(tasks != 0).all(1)] for tasks in (sample.tasks[w].cpu().numpy() for w in ("ood", "id"))]
+    usable = np.asarray(task)[None] if task is not None else tasks[0] if len(tasks[0]) else tasks[1]
+    return pairs[draws], usable[np.arange(n) % len(usable)]
+
+
 def _at_pair(model: Transformer, context: ArrayLike, task: ArrayLike, names: list[str]) -> list[Tensor]:
     """Named activations at the last pair's x, y and z: (p², 3, …) each."""
     shots, most = len(context), model.config.n_examples - 2
@@ -221,19 +242,6 @@ def layer_readout(model: Transformer, tokens: Tensor) -> Tensor:
 # --- attention --------------------------------------------------------------------------------------------
 
 
-def one_task_a_row(tokens: Tensor, n_tasks: int, most: int = 128) -> Tensor:
-    """Of sequences in which all tasks share rows of pairs, one of each row, tasks in turn: independent draws.
-
-    Args:
-        tokens: (n_tasks·rows, 3·K), the rows of the first task first, as `Data.evaluation_set`.
-        n_tasks: how many tasks there are.
-        most: rows at most.
-    """
-    by_task = tokens.unflatten(0, (n_tasks, -1))[:, :most]
-    rows = torch.arange(by_task.shape[1])
-    return by_task[rows % n_tasks, rows]
-
-
 def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
     """Mean attention paid to the token so many places back.
 
@@ -270,6 +278,8 @@ def matching_examples(tokens: Tensor, p: int) -> Tensor:
 def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
     """Attention from a query's y to an earlier example that matches its ratio, and to one that does not.
 
+    Repeats of the query count for neither: a head that likes the same token would pay them more.
+
     Args:
         patterns: (B, H, T, T), T = 3·K - 1.
         tokens: (B, 3·K) the sequences.
@@ -280,19 +290,13 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
         over the queries of a sequence that have both; nan where none has.
     """
     K = tokens.shape[1] // 3
-    match = matching_examples(tokens, p)
-    other = torch.ones_like(match).tril(-1) & ~match
+    same_ratio, pair = matching_examples(tokens, p), (tokens[:, 0::3] * p + tokens[:, 1::3]).cpu()
+    repeat = pair[:, :, None] == pair[:, None, :]
+    match, other = same_ratio & ~repeat, (~(same_ratio | repeat)).tril(-1)
     both = match.any(-1) & other.any(-1)  # (B, query)
     paid = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (K, 3)).sum(-1)  # (B, H, query, example)
     each = [(paid * of[:, None]).sum(-1) / of.sum(-1).clamp(min=1)[:, None] for of in (match, other)]
     return torch.stack(each, -1).masked_fill(~both[:, None, :, None], torch.nan).nanmean(2).numpy()
-
-
-def mean_and_error(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the first axis, nan left out, and half the width of its 95 % interval."""
-    values = np.asarray(values)
-    count = (~np.isnan(values)).sum(0)
-    return np.nanmean(values, 0), 1.96 * np.nanstd(values, 0) / np.sqrt(np.maximum(count, 1))
 
 
 # --- numbers modulo p -------------------------------------------------------------------------------------
@@ -407,6 +411,7 @@ class Score(NamedTuple):
         baseline: its mean over random relabellings.
         low, high: the middle 95 % of these.
         p_value: share of the relabellings, the true labels among them, that score at least as much.
+        interval: low and high of the 95 % interval of a mean over contexts; nan where there is one context.
     """
 
     value: float
@@ -414,14 +419,27 @@ class Score(NamedTuple):
     low: float
     high: float
     p_value: float
+    interval: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def significant(self) -> bool:
+        """Whether the structure is there: above the chance band, and positive, whatever side of 0 the band lies on."""
+        return self.value > max(self.high, 0.0)
 
 
 def compare(scores: ArrayLike) -> Score:
-    """The first of the scores, which has the true labels, beside the others, which have random ones."""
-    value, null = scores[0], np.asarray(scores)
-    low, high = np.quantile(null[1:], (0.025, 0.975))
+    """The score of the true labels beside those of random ones; means over contexts, if there are several.
+
+    Args:
+        scores: (relabellings,) or (contexts, relabellings), the true labels first. A relabelling must be the same in
+            every context, so that what contexts share stays shared under chance.
+    """
+    each = np.atleast_2d(scores)
+    null = each.mean(0)
+    value, low, high = null[0], *np.quantile(null[1:], (0.025, 0.975))
     p_value = (null >= value - 1e-9).mean()  # relabellings that amount to the same count in spite of rounding
-    return Score(float(value), float(null[1:].mean()), float(low), float(high), float(p_value))
+    interval = tuple(mean_interval(each[:, 0])[1:].tolist())
+    return Score(float(value), float(null[1:].mean()), float(low), float(high), float(p_value), interval)
 
 
 def relabellings(n: int, most: int = 1000, seed: int = 0) -> np.ndarray:
@@ -449,21 +467,30 @@ def log_order(points: ArrayLike, most: int = 1000) -> tuple[Score, int]:
     the length of the mean of the differences as unit vectors, 1 for perfect order, and the best stride s ≤ n/2 counts.
 
     Args:
-        points: (n, 2), n = p - 1, the points of logarithm 1 … p - 1.
+        points: (n, 2), n = p - 1, the points of logarithm 1 … p - 1; or (contexts, n, 2), and the stride that is best
+            on the mean over contexts counts.
         most: relabellings, which put the points in another order.
 
     Returns:
         the score and the stride.
     """
-    points = np.asarray(points, dtype=float)
-    z = (points - points.mean(0)) @ (1, 1j)
+    points = np.asarray(points, dtype=float).reshape(-1, *np.shape(points)[-2:])
+    z = (points - points.mean(1, keepdims=True)) @ (1, 1j)  # (contexts, n)
     unit = z / np.where(abs(z) > 0, abs(z), 1)
-    waves = abs(np.fft.fft(unit[relabellings(len(z), most)])) / len(
-        z
-    )  # (shuffles, n): strides and, mirrored, -strides
-    half = len(z) // 2
-    strides = np.maximum(waves[:, 1 : half + 1], waves[:, -1 : -half - 1 : -1])
-    return compare(strides.max(1)), int(strides[0].argmax()) + 1
+    n = z.shape[1]
+    waves = abs(np.fft.fft(unit[:, relabellings(n, most)])) / n  # strides and, mirrored, -strides
+    half = n // 2
+    return best_of(np.maximum(waves[..., 1 : half + 1], waves[..., -1 : -half - 1 : -1]))
+
+
+def best_of(waves: np.ndarray) -> tuple[Score, int]:
+    """The score of the best wave, chosen anew for every relabelling, and which it is for the true labels.
+
+    Args:
+        waves: (contexts, shuffles, waves); the wave with the largest mean over contexts is the best.
+    """
+    best = waves.mean(0).argmax(-1)  # (shuffles,)
+    return compare(np.take_along_axis(waves, best[None, :, None], -1)[..., 0]), int(best[0]) + 1
 
 
 def log_spectrum(means: ArrayLike, most: int = 1000) -> np.ndarray:
@@ -487,6 +514,37 @@ def log_spectrum(means: ArrayLike, most: int = 1000) -> np.ndarray:
     share[:, : n - 1 - half] += power[:, :half:-1]  # s and -s are one wave
     total = share.sum(1, keepdims=True)
     return share / np.where(total > 0, total, 1)
+
+
+def parity_rank(features: ArrayLike, p: int, most: int = 10_000) -> tuple[int, int]:
+    """How well odd and even logarithms are told apart, among all ways to halve the numbers 1 … p - 1 (F1e).
+
+    A split scores the share of the variance between the numbers that lies between its halves; for odd against even
+    logarithms that is the last wave of `log_spectrum`. Even logarithms are squares, so the primitive root does not
+    matter. The expected rank of a split that means nothing is (splits + 1)/2.
+
+    Args:
+        features: (p, C) one row a number, such as the embedding; that of 0 is left out.
+        p: the modulus.
+        most: where there are more splits (p > 17), so many random ones stand for them.
+
+    Returns:
+        rank, from 1 (no other split scores as much), and the number of splits: 10 at p = 7, 126 at p = 11.
+    """
+    n = p - 1
+    points = np.asarray(features, dtype=float)[1:]
+    points = points - points.mean(0)
+    odd = np.where(discrete_log(p)[1:] % 2 == 1, 1.0, -1.0)
+    if math.comb(n, n // 2) // 2 <= most:
+        halves = np.full((math.comb(n - 1, n // 2 - 1), n), -1.0)
+        for signs, half in zip(halves, combinations(range(1, n), n // 2 - 1), strict=True):
+            signs[[0, *half]] = 1  # the number 1 is always in the first half: each split once
+    else:
+        rng = np.random.default_rng(0)
+        halves = np.stack([odd, *(rng.permutation(odd) for _ in range(most - 1))])
+    scores = ((halves @ points) ** 2).sum(1)  # times the same total for all splits
+    own = ((odd @ points) ** 2).sum()
+    return int((scores >= own * (1 - 1e-9)).sum()), len(halves)  # itself among them; a tie counts against it
 
 
 def log_plane(features: ArrayLike, numbers: ArrayLike) -> tuple[np.ndarray, float]:
@@ -513,8 +571,10 @@ class Structure(NamedTuple):
         circle: circularity of its class means in that plane; baseline: pairs in random classes.
         order: log order of these means; baseline: numbers in another order.
         stride: of the best log order.
-        wave: largest share in the log spectrum, in all dimensions; baseline: numbers in another order.
+        spectrum: (contexts, shuffles, waves) log spectra, in all dimensions; baseline: numbers in another order.
+        wave: its largest share.
         turns: which wave that is.
+        parity: its last, which tells odd from even logarithms.
     """
 
     carried: float
@@ -522,24 +582,46 @@ class Structure(NamedTuple):
     circle: Score
     order: Score
     stride: int
+    spectrum: np.ndarray
     wave: Score
     turns: int
+    parity: Score
 
 
 def structure(features: ArrayLike, numbers: ArrayLike, log: ArrayLike, shuffles: int = 200) -> Structure:
-    """The structure of features (N, C) of pairs whose number is given (N,), with the log table (p,)."""
+    """The structure of the features of pairs, a mean over contexts where there are several.
+
+    Args:
+        features: (N, C), or (contexts, N, C) of the same pairs in every context.
+        numbers: (N,) the number of each pair.
+        log: (p,) the log table.
+        shuffles: random classes for the circle's baseline.
+    """
     labels = np.asarray(log)[np.asarray(numbers)] - 1  # 0 … p - 2
-    found, labels = pca(np.asarray(features)[labels >= 0]), labels[labels >= 0]
-    plane, means = found.coordinates[:, :2], class_means(found.coordinates, labels)
-    total = (found.coordinates**2).sum()
-    carried = (means[labels] ** 2).sum() / total if total > 0 else 0.0
-    circles = [circularity(class_means(plane[order], labels)) for order in relabellings(len(plane), shuffles)]
-    order, stride = log_order(means[:, :2])
-    waves = log_spectrum(means)
-    wave = compare(waves.max(1))
-    turns = int(waves[0].argmax()) + 1
+    rows, labels = labels >= 0, labels[labels >= 0]
+    random_classes = relabellings(len(labels), shuffles)
+    all_means, carried, shares, circles = [], [], [], []
+    for each in np.reshape(features, (-1, *np.shape(features)[-2:])):
+        found = pca(each[rows])
+        means, total = class_means(found.coordinates, labels), (found.coordinates**2).sum()
+        all_means.append(means)
+        carried.append((means[labels] ** 2).sum() / total if total > 0 else 0.0)
+        shares.append(found.share[:2].sum())
+        plane = found.coordinates[:, :2]
+        circles.append([circularity(class_means(plane[order], labels)) for order in random_classes])
+    order, stride = log_order(np.stack(all_means)[..., :2])
+    spectrum = np.stack([log_spectrum(means) for means in all_means])
+    wave, turns = best_of(spectrum)
     return Structure(
-        float(carried), float(found.share[:2].sum()), compare(circles), order, stride, wave, turns
+        float(np.mean(carried)),
+        float(np.mean(shares)),
+        compare(circles),
+        order,
+        stride,
+        spectrum,
+        wave,
+        turns,
+        compare(spectrum[..., -1]),
     )
 
 
@@ -563,26 +645,74 @@ def parity_view(features: ArrayLike, numbers: ArrayLike, log: ArrayLike) -> np.n
     return np.column_stack([(across - flat.mean) @ flat.components[:2].T, height])
 
 
-def group_contrast(similarity: ArrayLike, groupings: ArrayLike) -> Score:
+def contrast(similarity: ArrayLike, groupings: ArrayLike) -> np.ndarray:
     """Mean similarity within groups less that between groups (F7).
 
     Args:
-        similarity: (N, N).
-        groupings: (shuffles, N) group 0, 1, … of each row, the true ones first, the others for the baseline; rows of
-            group -1 are left out.
+        similarity: (…, N, N).
+        groupings: (shuffles, N) group 0, 1, … of each row; rows of group -1 are left out.
+
+    Returns:
+        (…, shuffles)
     """
-    similarity, groupings = np.asarray(similarity), np.asarray(groupings)
-    return compare([contrast(similarity, groups) for groups in groupings])
+    similarity, groupings = np.asarray(similarity, dtype=float), np.asarray(groupings)
+    n = groupings.shape[1]
+    found = []
+    for part in np.array_split(groupings, math.ceil(len(groupings) * n**2 / 4e6)):  # bounds memory: 32 MB
+        valid = ((part[:, :, None] >= 0) & (part[:, None, :] >= 0)) & ~np.eye(
+            n, dtype=bool
+        )  # no row with itself
+        within = valid & (part[:, :, None] == part[:, None, :])
+        weights = [
+            of / np.maximum(of.sum((1, 2), keepdims=True), 1) for of in (within, valid & ~within)
+        ]  # (part, N, N) each
+        flat = (weights[0] - weights[1]).reshape(len(part), n * n)
+        found.append(similarity.reshape(*similarity.shape[:-2], n * n) @ flat.T)
+    return np.concatenate(found, -1)
 
 
-def contrast(similarity: np.ndarray, groups: np.ndarray) -> float:
-    """Mean of a similarity (N, N) within groups (N,) less that between them; group -1 is left out."""
-    member = (groups == np.arange(groups.max() + 1)[:, None]).astype(float)  # (groups, N)
-    sums, sizes = member @ similarity @ member.T, member.sum(1)
-    own = (member @ similarity.diagonal()).sum()  # a row is always similar to itself: that does not count
-    within, n_within = np.trace(sums) - own, (sizes * (sizes - 1)).sum()
-    between, n_between = sums.sum() - np.trace(sums), sizes.sum() ** 2 - (sizes**2).sum()
-    return within / max(n_within, 1) - between / max(n_between, 1)
+def contrast_over_contexts(
+    model: Transformer,
+    contexts: ArrayLike,
+    tasks: ArrayLike,
+    groupings: dict[str, np.ndarray],
+    center: bool = True,
+) -> dict[str, np.ndarray]:
+    """How much more alike the pairs of one group are, in each of several contexts (F7).
+
+    Args:
+        model: the transformer.
+        contexts: (n, shots, 2) pairs in front of the pair that is looked at.
+        tasks: (n, 2) the task that answers each.
+        groupings: name → (n or 1, shuffles, p²), as `all_groupings`.
+        center: compare vectors without what the vectors of all pairs have in common.
+
+    Returns:
+        name → (n, 3, stages, shuffles): context; position x, y or z; stage in the order of `stage_features`; grouping,
+        the true one first. `compare` judges (n, shuffles) of these.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [] for name in groupings}
+    for i, (context, task) in enumerate(zip(contexts, tasks, strict=True)):
+        stages = stage_features(model, context, task).values()
+        alike = np.stack([[cosine_similarity(at, center) for at in stage] for stage in stages], 1)
+        for name, of in groupings.items():
+            found[name].append(contrast(alike, of[i if len(of) > 1 else 0]))
+    return {name: np.stack(each) for name, each in found.items()}
+
+
+def all_groupings(tasks: ArrayLike, p: int, shuffles: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
+    """The pairs grouped by ratio, by x, by y and by the answers z to tasks (n, 2), each with its chance groupings.
+
+    Returns:
+        name → (1, shuffles, p²), or (n, shuffles, p²) for z.
+    """
+    x, y = grid(p).T
+    return {
+        "same ratio x/y": ratio_groupings(p, shuffles, seed)[None],
+        "same x": number_groupings(x, shuffles, seed)[None],
+        "same y": number_groupings(y, shuffles, seed)[None],
+        "same z": np.stack([answer_groupings(task, p, shuffles, seed) for task in np.asarray(tasks)]),
+    }
 
 
 def ratio_groupings(p: int, shuffles: int = 200, seed: int = 0) -> np.ndarray:
@@ -599,6 +729,34 @@ def ratio_groupings(p: int, shuffles: int = 200, seed: int = 0) -> np.ndarray:
     return np.stack([classes[a[x], b[y]] for a, b in zip(renamed[::2], renamed[1::2], strict=True)])
 
 
+def answer_groupings(task: ArrayLike, p: int, shuffles: int = 200, seed: int = 0) -> np.ndarray:
+    """The pairs grouped by z = a·x + b·y mod p, and the same after numbers are renamed, (shuffles, p²).
+
+    Two pairs of one z share neither x nor y. The baseline keeps that: it groups by a·π(x) + b·σ(y) with the numbers x
+    renamed by π and the y by σ (a Latin square). What a model knows of x and of y, each alone, then scores under the
+    true grouping as it does under the others; only what it knows of their sum stands out.
+
+    Raises:
+        ValueError: a task with a or b = 0, for which z is just the other number, renamed.
+    """
+    a, b = (int(number) % p for number in task)
+    if a * b == 0:
+        raise ValueError(
+            f"task={[a, b]} has an answer that depends on one number at most; to group by z choose a task with a and b "
+            f"from 1 to {p - 1}, such as [1, 2]."
+        )
+    rng, (x, y) = np.random.default_rng(seed), grid(p).T
+    names = rng.permuted(np.broadcast_to(np.arange(p), (shuffles, 2, p)), axis=-1)
+    names[0] = np.arange(p)
+    return (a * names[:, 0, x] + b * names[:, 1, y]) % p
+
+
+def number_groupings(numbers: ArrayLike, shuffles: int = 200, seed: int = 0) -> np.ndarray:
+    """The pairs grouped by their x or y (p²,), and by renamed sums as in `answer_groupings`, (shuffles, p²)."""
+    numbers = np.asarray(numbers)
+    return np.concatenate([numbers[None], answer_groupings((1, 1), numbers.max() + 1, shuffles, seed)[1:]])
+
+
 def ratio_order(p: int, log: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The pairs without a zero, sorted by x/y and within it by the logarithm of x: indices and ratios (F7)."""
     ratio, x = ratio_classes(p), grid(p)[:, 0]
@@ -612,9 +770,3 @@ def value_order(values: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, np.ndarr
     values = np.asarray(values)
     order = np.argsort(np.asarray(log)[values], kind="stable")
     return order, values[order]
-
-
-def value_groupings(values: ArrayLike, shuffles: int = 200, seed: int = 0) -> np.ndarray:
-    """Rows grouped by a value (N,), and the same values dealt out at random, (shuffles, N)."""
-    values, rng = np.asarray(values), np.random.default_rng(seed)
-    return np.stack([values, *(rng.permutation(values) for _ in range(shuffles - 1))])

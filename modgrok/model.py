@@ -76,6 +76,7 @@ class Transformer(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
+        self.explicit = False  # attention written out while training, see `engine`
         self.embed = nn.Embedding(config.p, config.n_embd)  # also the output head
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.ln_f = nn.LayerNorm(config.n_embd)
@@ -84,6 +85,7 @@ class Transformer(nn.Module):
         # keys a z-predicting query may see: the query of example k stands at position 3k + 1
         k, t = torch.arange(config.n_examples), torch.arange(3 * config.n_examples)
         self.register_buffer("seen", t <= 3 * k[:, None] + 1, persistent=False)  # (K, T)
+        self.register_buffer("causal", t <= t[:, None], persistent=False)  # (T, T)
 
     def init_weights(self, generator: torch.Generator) -> "Transformer":
         """Draw the paper's initial weights: N(0, init_std²), MLP outputs narrower by sqrt(2·depth)."""
@@ -105,9 +107,13 @@ class Transformer(nn.Module):
             )
             if last:
                 x, q = x[:, targets], q if i else q[:, :, targets]
-                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.seen[:K, :T])
+                mask = self.seen[:K, :T]
             else:
-                mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                mask = None
+            if self.explicit and self.training:
+                mixed = explicit_attention(q, k, v, self.causal[:T, :T] if mask is None else mask)
+            else:
+                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
             x = block.update(x, mixed.transpose(1, 2).flatten(-2))
         return F.linear(self.ln_f(x), self.embed.weight)  # (B, K, p)
 
@@ -333,6 +339,12 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     cos, sin = rope
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(x)
+
+
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention of q (B, H, N, D) to k, v (B, H, T, D) where mask (N, T) allows."""
+    scores = (q @ k.mT) / math.sqrt(q.shape[-1])
+    return scores.masked_fill(~mask, -torch.inf).softmax(-1).type_as(v) @ v
 
 
 def attend(

@@ -4,10 +4,11 @@ Colours mean the same everywhere: blue for pre-training tasks, orange for held-o
 training inputs, light and dashed for test inputs (Okabe and Ito's palette, safe for colour-blind readers).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 
 import numpy as np
-from matplotlib import rcParams
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
@@ -33,25 +34,43 @@ ATTENTION = LinearSegmentedColormap.from_list(
     "attention", ["#FFFFFF", "#FBDCC4", "#F2937C", "#C04A7E", "#642A80", "#1B1044"]
 )
 
-rcParams.update(
-    {
-        "font.size": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": GREY,
-        "axes.titlesize": 12,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "svg.fonttype": "path",
-    }
-)
+STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 12,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "path",
+}
+"""matplotlib's settings in these figures, and in no others."""
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """A figure function that draws in STYLE and leaves matplotlib's settings as they were."""
+
+    @wraps(draw)
+    def drawn(*args, **kwargs) -> Figure:
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+class _Figure(Figure):
+    """Keeps to STYLE when it is saved, however late: matplotlib makes some parts, such as ticks, only then."""
+
+    def draw(self, renderer) -> None:
+        with rc_context(STYLE):
+            super().draw(renderer)
 
 
 def figure(width: float, height: float) -> Figure:
     """An empty figure, inches."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return _Figure(figsize=(width, height), layout="constrained")
 
 
 def blocks(depth: int) -> str:
@@ -59,6 +78,7 @@ def blocks(depth: int) -> str:
     return f"{depth} block{'s' if depth > 1 else ''}"
 
 
+@styled
 def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
     """The value tables of some tasks, held-out inputs blacked out (F1a, top).
 
@@ -84,6 +104,7 @@ def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
     return fig
 
 
+@styled
 def sequence_strips(tokens: ArrayLike, labels: list[str], shown: int = 4) -> Figure:
     """Token sequences as strips of boxes: x and y blue, z orange, the last z asked for (F1a, bottom).
 
@@ -107,6 +128,7 @@ def sequence_strips(tokens: ArrayLike, labels: list[str], shown: int = 4) -> Fig
     return fig
 
 
+@styled
 def four_sets(
     id_tasks: ArrayLike, train_pairs: ArrayLike, p: int, rectangle: ArrayLike | None = None
 ) -> Figure:
@@ -148,6 +170,7 @@ def four_sets(
     return fig
 
 
+@styled
 def consistent_tasks(tokens: ArrayLike, shots: int, p: int, task: ArrayLike) -> Figure:
     """A sequence up to its query, and the tasks that could have produced it.
 
@@ -182,8 +205,11 @@ def consistent_tasks(tokens: ArrayLike, shots: int, p: int, task: ArrayLike) -> 
     return fig
 
 
+@styled
 def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | None = None) -> Figure:
     """Loss and last-shot accuracy on the four sets against training step (F3).
+
+    Repeated pairs can be copied, so the accuracy that counts is that on queries that are no repeat.
 
     Args:
         metrics: name → values at each evaluation, as `Run.metrics`.
@@ -195,7 +221,8 @@ def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | No
     for name in COLORS:
         style = {"color": COLORS[name], "ls": DASHES[name], "lw": 1.8, "label": LABELS[name]}
         loss.plot(metrics["step"], metrics[f"{name}_loss"], **style)
-        accuracy.plot(metrics["step"], metrics[f"{name}_acc"], **style)
+        accuracy.plot(metrics["step"], metrics[f"{name}_acc"], **style | {"lw": 1, "alpha": 0.4})
+        accuracy.plot(metrics["step"], metrics[f"{name}_novel"], **style)
     _chance(accuracy, chance)
     loss.axhline(-np.log(chance), color=GREY, lw=1, ls=":")
     loss.set(xlabel="training step", ylabel="loss (nats per z)")
@@ -203,14 +230,20 @@ def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | No
     if mark is not None:
         for ax in (loss, accuracy):
             ax.axvline(mark, color=INK, lw=1)
-    fig.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    handles = [
+        *loss.get_legend_handles_labels()[0],
+        Line2D([], [], color=INK, lw=1.8, label="accuracy on queries that are no repeat"),
+        Line2D([], [], color=INK, lw=1, alpha=0.4, label="accuracy on all queries"),
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return fig
 
 
 PHASE_COLORS = ("#E6E8EB", "#E3A18C", "#BFDDF0", "#6FA8D6", "#1F4E86")
-"""Of `evaluate.PHASES`, in its order."""
+"""Of `claims.PHASES`, in its order."""
 
 
+@styled
 def phase_diagram(
     panels: dict[str, ArrayLike], columns: ArrayLike, rows: ArrayLike, names: tuple[str, ...], across: int = 2
 ) -> Figure:
@@ -243,25 +276,35 @@ def phase_diagram(
     return fig
 
 
-def accuracy_maps(accuracy: dict[str, ArrayLike], columns: ArrayLike, rows: ArrayLike) -> Figure:
-    """Last-shot accuracy on the four sets over numbers of tasks and fractions of inputs (F3).
+@styled
+def accuracy_maps(
+    values: dict[str, ArrayLike],
+    columns: ArrayLike,
+    rows: ArrayLike,
+    label: str = "accuracy, last shot",
+    most: float = 1.0,
+) -> Figure:
+    """Accuracy, or skill, on the four sets over numbers of tasks and fractions of inputs (F3).
 
     Args:
-        accuracy: set → (rows, columns) accuracies.
+        values: set → (rows, columns); nothing is drawn where there is none (nan).
         columns: numbers of pre-training tasks.
         rows: fractions α.
+        label: what the values are.
+        most: end of the colour scale, which starts at 0.
     """
     fig = figure(8.4, 6.6)
     axes = fig.subplots(2, 2, sharex=True, sharey=True)
-    for ax, (name, values) in zip(axes.flat, accuracy.items(), strict=True):
-        image = ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap="cividis", aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            ink = "white" if value < 0.6 else "black"
+    for ax, (name, of_set) in zip(axes.flat, values.items(), strict=True):
+        image = ax.imshow(of_set, origin="lower", vmin=0, vmax=most, cmap="cividis", aspect="auto")
+        for row, column in np.argwhere(np.isfinite(of_set)):
+            value = np.asarray(of_set)[row, column]
+            ink = "white" if value < 0.6 * most else "black"
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=10)
         _map_axes(ax, columns, rows)
         ax.set_title(LABELS[name])
         ax.label_outer()
-    fig.colorbar(image, ax=axes, label="accuracy, last shot", shrink=0.7)
+    fig.colorbar(image, ax=axes, label=label, shrink=0.7)
     return fig
 
 
@@ -274,6 +317,7 @@ def _map_axes(ax: Axes, columns: ArrayLike, rows: ArrayLike) -> None:
     ax.spines[:].set_visible(False)
 
 
+@styled
 def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     """Last-shot accuracy on o.o.d. tasks against training step, one line a run.
 
@@ -296,6 +340,7 @@ def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     return fig
 
 
+@styled
 def with_spread(
     panels: dict[str, dict[str, ArrayLike]], places: ArrayLike, xlabel: str, chance: float, mark: bool = False
 ) -> Figure:
@@ -328,6 +373,7 @@ def with_spread(
     return fig
 
 
+@styled
 def steps_and_minutes(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Figure:
     """One accuracy of several models against training step and against time: means over seeds.
 
@@ -348,6 +394,7 @@ def steps_and_minutes(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]])
     return fig
 
 
+@styled
 def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "") -> Figure:
     """Accuracy against the number of shots on the four sets (F1c).
 
@@ -409,6 +456,7 @@ ALGORITHM_COLORS = {
     "regression": "#009E73",
     "Bayes, pre-training tasks": INK,
 }
+"""Of `evaluate.REFERENCES`, in its order."""
 ALGORITHM_DASHES = {"look-up": "-.", "Bayes, pre-training tasks": (0, (1.2, 1.2))}  # others solid
 KINDS = {
     "repeated pair (look-up)": ALGORITHM_COLORS["look-up"],
@@ -416,9 +464,10 @@ KINDS = {
     "combination of earlier pairs (regression)": ALGORITHM_COLORS["regression"],
     "not determined by the examples": "#D9DDE2",
 }
-"""Kinds of queries by the weakest algorithm that knows the answer, as `evaluate.query_kinds` numbers them."""
+"""What `evaluate.KINDS` are called, in its order, each in the colour of the weakest algorithm that answers it."""
 
 
+@styled
 def against_predictors(
     curves: dict[str, ArrayLike],
     references: dict[str, dict[str, ArrayLike]],
@@ -455,6 +504,7 @@ def against_predictors(
     return fig
 
 
+@styled
 def nearest_predictor(
     divergences: dict[str, ArrayLike], agreements: dict[str, ArrayLike], title: str = ""
 ) -> Figure:
@@ -483,6 +533,32 @@ def nearest_predictor(
     return fig
 
 
+@styled
+def which_algorithm(steps: ArrayLike, divergence: Iterable[ArrayLike], titles: list[str]) -> Figure:
+    """How far the model's answers are from those of each exact predictor, along training, a panel a set or a depth.
+
+    Args:
+        steps: (E,) training steps.
+        divergence: for each panel (E, 4), mean relative entropy in nats from `evaluate.REFERENCES`, or (3, E, 4)
+            with its interval.
+        titles: one each.
+    """
+    columns = len(titles) if len(titles) < 4 else 2
+    rows = -(-len(titles) // columns)
+    fig = figure((6.4, 7.8, 9.6)[columns - 1], 2.6 * rows + 0.9)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, panel, title in zip(axes.flat, divergence, titles, strict=True):
+        for i, who in enumerate(ALGORITHM_COLORS):
+            _banded(ax, np.asarray(steps), np.asarray(panel)[..., i], **_algorithm(who))
+        ax.set_title(title, loc="left", fontsize=11)
+        ax.set(xlabel="training step", ylabel="relative entropy (nats):\nlower is nearer")
+        ax.label_outer()
+    axes[0, 0].set_ylim(0, None)  # of all panels, whose lines are drawn
+    _algorithm_legend(fig, ALGORITHM_COLORS)
+    return fig
+
+
+@styled
 def query_grids(
     correct: dict[str, ArrayLike], matched: ArrayLike, tokens: ArrayLike, shots: list[int]
 ) -> Figure:
@@ -515,6 +591,7 @@ def query_grids(
     return fig
 
 
+@styled
 def query_answers(
     answers: dict[str, ArrayLike], task: ArrayLike, matched: ArrayLike, pairs: ArrayLike
 ) -> Figure:
@@ -554,6 +631,7 @@ def query_answers(
     return fig
 
 
+@styled
 def explained(known: dict[str, ArrayLike], agreeing: dict[str, ArrayLike]) -> Figure:
     """On how many queries an exact predictor is sure, and how often the model then gives its answer.
 
@@ -581,6 +659,7 @@ def explained(known: dict[str, ArrayLike], agreeing: dict[str, ArrayLike]) -> Fi
     return fig
 
 
+@styled
 def kinds_by_shot(
     composition: ArrayLike, right: dict[str, ArrayLike], chance: float, title: str = ""
 ) -> Figure:
@@ -612,6 +691,7 @@ def kinds_by_shot(
     return fig
 
 
+@styled
 def kinds_by_step(steps: ArrayLike, panels: dict[str, ArrayLike], chance: float) -> Figure:
     """Accuracy on each kind of query, all shots together, along training (F5).
 
@@ -706,6 +786,7 @@ def _banded(ax: Axes, places: NDArray, curve: ArrayLike, **style) -> None:
         ax.fill_between(places, curve[1], curve[2], color=style["color"], alpha=0.2, lw=0)
 
 
+@styled
 def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> Figure:
     """The attention of every head on one sequence, a row a block (F6, A3).
 
@@ -752,6 +833,7 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
     return fig
 
 
+@styled
 def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) -> Figure:
     """What each head attends to: how far back, and whether an example matches the query's ratio (F6).
 
@@ -787,6 +869,7 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
     return fig
 
 
+@styled
 def circle_of_circles(
     points: ArrayLike, first: ArrayLike, second: ArrayLike, log: ArrayLike, zoom: int, names: str = "xy"
 ) -> Figure:
@@ -827,6 +910,7 @@ def circle_of_circles(
     return fig
 
 
+@styled
 def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: list[str]) -> Figure:
     """All pairs in several planes, each coloured by the logarithm of one of their numbers (F6).
 
@@ -848,6 +932,32 @@ def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: li
     return fig
 
 
+@styled
+def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
+    """The numbers 0 … p - 1 in a plane, coloured by their logarithm, and a line through them in its order (F1d).
+
+    Args:
+        points: (p, 2) coordinates.
+        log: (p,) the log table, 0 for the number 0.
+    """
+    points, log = np.asarray(points), np.asarray(log)
+    fig = figure(4.6, 3.8)
+    ax = fig.subplots()
+    colors, ring = _log_colors(len(log)), np.argsort(log)[1:]
+    ax.plot(*points[[*ring, ring[0]]].T, color="#D5D9DE", lw=1.4, zorder=1)
+    for number, place in enumerate(points):
+        ax.text(
+            *place, number, color=colors[log[number]], weight="bold", ha="center", va="center", fontsize=15,
+            path_effects=[withStroke(linewidth=5, foreground="white")],
+        )  # fmt: skip
+    ax.scatter(*points.T, s=0)  # texts alone do not set the limits
+    ax.set(aspect="equal", adjustable="datalim", xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
+    ax.margins(0.12)
+    ax.spines[:].set_visible(False)
+    return fig
+
+
+@styled
 def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figure:
     """How the variance between numbers divides among waves in their logarithm, beside relabelled numbers (F1d, F1e).
 
@@ -877,6 +987,7 @@ def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figur
     return fig
 
 
+@styled
 def parity_planes(view: ArrayLike) -> Figure:
     """Numbers by the parity of their logarithm: one plane through the odd, one through the even (F1e).
 
@@ -906,6 +1017,7 @@ def parity_planes(view: ArrayLike) -> Figure:
     return fig
 
 
+@styled
 def shot_maps(maps: dict[str, ArrayLike], xlabel: str, ylabel: str, change: bool = False) -> Figure:
     """Accuracies on the four sets by two numbers of examples (A5); nothing is drawn where there is none (nan).
 
@@ -931,6 +1043,7 @@ def shot_maps(maps: dict[str, ArrayLike], xlabel: str, ylabel: str, change: bool
     return fig
 
 
+@styled
 def what_remains(accuracy: dict[str, dict[str, float]], whole: dict[str, float], chance: float) -> Figure:
     """Accuracy on the four sets of a model without one of its parts, a row a part (A7).
 
@@ -963,6 +1076,7 @@ def what_remains(accuracy: dict[str, dict[str, float]], whole: dict[str, float],
     return fig
 
 
+@styled
 def similarity_matrices(
     matrices: list[ArrayLike], groups: list[ArrayLike], titles: list[str], columns: int = 3
 ) -> Figure:
@@ -1005,11 +1119,13 @@ def similarity_matrices(
     return fig
 
 
+@styled
 def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
-    """Similarity within less between groups at every stage of the model, beside random groups (F7).
+    """Similarity within less between groups at every stage of the model, beside chance groups (F7).
 
     Args:
-        scores: name of a grouping → a score (value, low, high) for each stage.
+        scores: name of a grouping → a score (`interpret.Score`) for each stage; a line is its interval, if it has one,
+            and a dot is filled where the score is significant.
         stages: their names.
     """
     down = -(-len(scores) // 2)
@@ -1022,10 +1138,9 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         ax.axvline(0, color=GREY, lw=0.8)
         ax.hlines(rows, [s.low for s in column], [s.high for s in column], color="#B9BFC7", lw=7)
         values = [s.value for s in column]
-        outside = [s.value > s.high or s.value < s.low for s in column]
-        ax.scatter(
-            values, rows, s=46, zorder=3, color=MATCH, facecolors=[MATCH if o else "white" for o in outside]
-        )
+        ax.hlines(rows, *zip(*(s.interval for s in column), strict=True), color=MATCH, lw=1.6)
+        faces = [MATCH if s.significant else "white" for s in column]
+        ax.scatter(values, rows, s=46, zorder=3, color=MATCH, facecolors=faces)
         ax.set(title=name, yticks=rows, yticklabels=stages)
         ax.grid(axis="y", color="#E3E6EA")
         ax.tick_params(length=0, axis="y")

@@ -2,7 +2,7 @@
 
 root/NAME/config.json                what was trained
           metrics.csv                a row an evaluation
-          shots.safetensors          accuracy by shot at each evaluation
+          scores.safetensors         right answers by kind of query and shot, divergences, at each evaluation
           checkpoints/step-*.safetensors   weights along the way
           resume.safetensors         everything needed to go on; gone once the run is finished
           provenance.json            versions, device, time; written last, so its presence means finished
@@ -68,9 +68,11 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
-        """Name → values at each evaluation: step, lr, train_loss, and {set}_loss, {set}_acc of the four sets.
+        """Name → values at each evaluation: step, lr, train_loss, and for each of the four sets {set}_loss,
+        {set}_acc and {set}_novel.
 
-        Losses are cross-entropies in nats over all z; accuracies are those of the last z.
+        Losses are cross-entropies in nats over all z; accuracies are those of the last z, novel those of the last z
+        where the query repeats no example; nan where there is none.
 
         Raises:
             ValueError: the table is missing or damaged.
@@ -86,10 +88,35 @@ class Run:
             raise ValueError(f"{file} is damaged ({error}); restore it or train the run again.") from None
 
     @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        """What `scores.safetensors` holds; see `right`, `asked` and `divergence`.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        tensors = load_tensors(self.path / "scores.safetensors", self.name)
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    @property
+    def right(self) -> dict[str, np.ndarray]:
+        """Set → right answers, (evaluations, kinds, n_examples) integers: by `evaluate.KINDS` and shots."""
+        return {name: self.scores[f"{name}.right"] for name in SETS}
+
+    @property
+    def asked(self) -> dict[str, np.ndarray]:
+        """Set → number of queries, (kinds, n_examples) integers; the same sequences at every evaluation."""
+        return {name: self.scores[f"{name}.asked"] for name in SETS}
+
+    @property
+    def divergence(self) -> dict[str, np.ndarray]:
+        """Set → mean KL(reference ‖ model) in nats, (evaluations, references, n_examples), of `REFERENCES`."""
+        return {name: self.scores[f"{name}.divergence"] for name in SETS}
+
+    @property
     def shots(self) -> dict[str, np.ndarray]:
         """Set → accuracy by shot, (evaluations, n_examples), rows as in `metrics`."""
-        tensors = load_tensors(self.path / "shots.safetensors", self.name)
-        return {name: tensors[name].numpy() for name in SETS}
+        with np.errstate(invalid="ignore"):  # a set without tasks
+            return {name: self.right[name].sum(1) / self.asked[name].sum(0) for name in SETS}
 
     @property
     def steps(self) -> list[int]:
@@ -130,7 +157,7 @@ class Run:
         if not self.finished:
             raise ValueError(f"{self.name} is not finished; train it to its end before exporting it.")
         copy = Path(root) / self.name
-        for name in ("config.json", "metrics.csv", "shots.safetensors"):
+        for name in ("config.json", "metrics.csv", "scores.safetensors"):
             write_atomically(copy / name, (self.path / name).read_bytes())
         for step in self.steps if steps is None else steps:
             tensors = load_tensors(self.checkpoint_file(step), self.name)
@@ -236,6 +263,6 @@ def checksum(tensors: dict[str, Tensor], notes: dict) -> str:
     for name in sorted(notes):
         digest.update(f"{name}={notes[name]}".encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

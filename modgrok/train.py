@@ -26,10 +26,10 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from modgrok import runs
+from modgrok import engine, runs
 from modgrok.config import SETS, Config, nearest_multiple, preset
 from modgrok.data import Data
-from modgrok.evaluate import score_sums, targets
+from modgrok.evaluate import count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
 from modgrok.runs import Run
 
@@ -54,12 +54,13 @@ def train(config: Config, root: str | Path = "runs", accumulate: int = 1, log_wi
     """
     path = Path(root) / config.name
     accelerator = make_accelerator(config, path, accumulate, log_with)
+    threads = engine.one_thread() if accelerator.device.type == "cpu" else contextlib.nullcontext()
     try:
         check_divides(config, accelerator.num_processes, accumulate)
         done = torch.tensor([is_finished(path)], dtype=torch.int, device=accelerator.device)
         if accelerator.gather(done).all():  # all, lest one process goes ahead while another one waits for it
             return finished_run(path)  # before any lock is touched: a shipped root may be read-only
-        with held(path, accelerator):
+        with held(path, accelerator), threads:
             return finished_run(path) if is_finished(path) else Training(config, path, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
@@ -106,13 +107,14 @@ def make_accelerator(
     config: Config, path: Path, accumulate: int = 1, log_with: str | None = None
 ) -> Accelerator:
     AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
+    arithmetic = engine.arithmetic(config)
     return Accelerator(
         cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
-        mixed_precision=config.mixed_precision,
+        mixed_precision="bf16" if arithmetic.bf16 else "no",
         gradient_accumulation_steps=accumulate,
         log_with=log_with,
         project_dir=path,
-        dynamo_backend="inductor" if torch.cuda.is_available() else "no",  # measured slower on a CPU
+        dynamo_backend="inductor" if arithmetic.compiled else "no",
     )
 
 
@@ -173,13 +175,18 @@ class Training:
         self.config, self.path, self.accelerator = config, path, accelerator
         self.data = Data(config, accelerator.device)
         model = Transformer(config).init_weights(torch.Generator().manual_seed(config.seed))
+        self.arithmetic = engine.arithmetic(config)
+        model.explicit = self.arithmetic.explicit
         self.model, *self.optimizers = accelerator.prepare(model, *make_optimizers(config, model))
         self.weights = accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        whole = self.data.evaluation_sets()
-        self.sizes = {name: len(tokens) for name, tokens in whole.items()}
-        self.sets = {
-            name: tokens[accelerator.process_index :: accelerator.num_processes]
-            for name, tokens in whole.items()
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        self.questions = {
+            name: questions(tokens[rank::processes], config.p, self.data.tasks["id"])
+            for name, tokens in self.data.evaluation_sets().items()
+        }
+        self.asked = {
+            name: accelerator.reduce(count_kinds(own.kinds), "sum").cpu()
+            for name, own in self.questions.items()
         }
         self.step = 0
         self.loss_sum = torch.zeros(
@@ -189,9 +196,14 @@ class Training:
             (), math.inf, device=accelerator.device
         )  # the first with a loss not finite
         self.rows: list[dict[str, float]] = []
-        self.shots: dict[str, list[Tensor]] = {name: [] for name in SETS}
+        # by set: right answers (kinds, K) and mean divergences (references, K) of each evaluation
+        self.right: dict[str, list[Tensor]] = {name: [] for name in SETS}
+        self.divergence: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.seconds = 0.0
         self.sessions: list[int] = []  # number of processes of each session
+        self.arithmetics: list[
+            str
+        ] = []  # how the steps were computed, and on what; one a session unless the same
         self.origin: dict[str, str] = {}  # of weights that were not trained here
         self.environment = environment()  # now, since the source tree may change while we train
 
@@ -274,25 +286,38 @@ class Training:
         total = float(self.accelerator.reduce(self.loss_sum, "sum"))
         row["train_loss"] = total / since if since else math.nan
         self.loss_sum.zero_()
-        for name, tokens in self.sets.items():
-            with self.accelerator.autocast():
-                sums = score_sums(self.weights, tokens, self.config.batch_size)
-            loss, accuracy = self.accelerator.reduce(sums, "sum").cpu() / self.sizes[name]
-            row |= {f"{name}_loss": float(loss.mean()), f"{name}_acc": float(accuracy[-1])}
-            self.shots[name].append(accuracy)
+        self.weights.eval()
+        for name, own in self.questions.items():
+            sums = score(self.predict, own, self.config.batch_size)
+            loss, right, divergence = (self.accelerator.reduce(each, "sum").cpu() for each in sums)
+            asked = self.asked[name]
+            n = asked[:, -1].sum()
+            row |= {
+                f"{name}_loss": float(loss.mean() / n),
+                f"{name}_acc": float(right[:, -1].sum() / n),
+                f"{name}_novel": float(right[1:, -1].sum() / asked[1:, -1].sum()),
+            }
+            self.right[name].append(right.int())
+            self.divergence[name].append((divergence / n).float())
+        self.weights.train()
         self.rows.append(row)
         self.accelerator.log(row, step=self.step)
         if self.accelerator.is_main_process:
-            shots = {name: torch.stack(curves) for name, curves in self.shots.items()}
-            runs.save_tensors(self.path / "shots.safetensors", shots, self.config.name)
+            scores = {f"{name}.asked": asked.int() for name, asked in self.asked.items()}
+            scores |= {f"{name}.right": torch.stack(each) for name, each in self.right.items()}
+            scores |= {f"{name}.divergence": torch.stack(each) for name, each in self.divergence.items()}
+            runs.save_tensors(self.path / "scores.safetensors", scores, self.config.name)
             runs.write_csv(self.path / "metrics.csv", self.rows)
+
+    def predict(self, tokens: Tensor) -> Tensor:
+        """The model's logits in float32, whatever the arithmetic of training: what analyses will see."""
+        return Transformer.forward(self.weights, tokens)
 
     def check_finite(self) -> None:
         """Stop if a loss so far was not finite, or the next will not be: such weights are not worth keeping."""
-        share = self.share()
-        with self.accelerator.autocast():
-            micro = len(share) // self.accelerator.gradient_accumulation_steps
-            ahead = score_sums(self.weights, share, micro)
+        with torch.no_grad():
+            parts = self.share().chunk(self.accelerator.gradient_accumulation_steps)
+            ahead = torch.stack([self.predict(part).sum() for part in parts])
         bad_step = torch.where(ahead.isfinite().all() | (self.bad_step < math.inf), self.bad_step, self.step)
         first = float(self.accelerator.gather(bad_step.reshape(1)).min())
         if first < math.inf:
@@ -314,6 +339,16 @@ class Training:
         if (self.path / "resume.safetensors").exists():
             self.load()
         self.sessions.append(self.accelerator.num_processes)
+        here = str(self.arithmetic)
+        if self.accelerator.device.type == "cpu":
+            here += f" on {engine.processor()}"
+        if self.arithmetics and self.arithmetics[-1] != here:
+            self.accelerator.print(
+                f"{self.config.name} was computed in {self.arithmetics[-1]} so far and continues in {here}: "
+                "the same training, but not bit for bit."
+            )
+        if self.arithmetics[-1:] != [here]:
+            self.arithmetics.append(here)
         self.accelerator.init_trackers("modgrok", config={k: str(v) for k, v in asdict(self.config).items()})
         self.accelerator.print(
             f"{'importing' if self.origin else 'training'} {self.config.name} "
@@ -333,6 +368,7 @@ class Training:
                 tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in state.items()}
         tensors["loss_sum"] = loss_sum
         notes = {"step": self.step, "seconds": self.seconds, "sessions": self.sessions}
+        notes["arithmetic"] = self.arithmetics
         runs.save_tensors(self.path / "resume.safetensors", tensors, self.config.name, notes)
 
     def load(self) -> None:
@@ -355,9 +391,10 @@ class Training:
         if self.accelerator.is_main_process:  # sums of all processes are added at the next evaluation
             self.loss_sum += tensors["loss_sum"].to(self.loss_sum.device)
         self.step, self.seconds, self.sessions = notes["step"], notes["seconds"], notes["sessions"]
+        self.arithmetics = notes["arithmetic"]
         run, n = Run(self.path), self.step // self.config.eval_every + 1  # evaluations up to here
         expected = np.arange(n) * self.config.eval_every
-        if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.shots.values())) < n:
+        if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.right.values())) < n:
             raise ValueError(
                 f"{self.path} was edited: its metrics do not reach step {self.step}, where its resume point "
                 "stands; restore them, or remove resume.safetensors to start over."
@@ -365,7 +402,8 @@ class Training:
         for i in range(n):
             self.rows.append({name: values[i].item() for name, values in run.metrics.items()})
             for name in SETS:
-                self.shots[name].append(torch.from_numpy(run.shots[name][i]))
+                self.right[name].append(torch.from_numpy(run.right[name][i]))
+                self.divergence[name].append(torch.from_numpy(run.divergence[name][i]))
 
     def agree(self, received: list[int]) -> int:
         """The signal that any process was sent, or 0; asked of the others only now and then."""
@@ -383,11 +421,13 @@ class Training:
         peak = peak_flops()
         use = {"MFU": f"{speed * flops_per_step(self.config) / peak:.0%}"} if speed and peak else {}
         return (
-            use | {"loss": f"{row['train_loss']:.3f}"} | {name: f"{row[f'{name}_acc']:.2f}" for name in SETS}
+            use
+            | {"loss": f"{row['train_loss']:.3f}"}
+            | {name: f"{row[f'{name}_novel']:.2f}" for name in SETS}
         )
 
     def provenance(self) -> dict:
-        own = {"seconds": round(self.seconds, 1), "processes": self.sessions}
+        own = {"seconds": round(self.seconds, 1), "processes": self.sessions, "arithmetic": self.arithmetics}
         return own | self.environment | self.origin
 
 
@@ -426,7 +466,8 @@ def make_optimizers(config: Config, model: Transformer) -> list[torch.optim.Opti
     ]
     if config.optimizer == "muon":
         decay = config.weight_decay * config.lr / config.muon_lr  # the same lr · weight_decay as AdamW's
-        optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=decay))
+        kind = torch.optim.Muon if torch.cuda.is_available() else engine.Muon
+        optimizers.append(kind(matrices, lr=config.muon_lr, weight_decay=decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

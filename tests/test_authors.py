@@ -14,7 +14,7 @@ from modgrok.runs import Run
 from modgrok.train import import_authors, train
 
 P, ROWS, WIDTH, HEADS = 29, 47, 32, 4
-SMALL = dict(n_tasks=16, batch_size=16, eval_batches=1)  # the evaluation of an imported run, kept short
+SMALL = dict(n_tasks=16, batch_size=16, eval_sequences=48)  # the evaluation of an imported run, kept short
 
 
 def authors_state(depth: int = 2, seed: int = 0, base: float = 10000.0) -> dict[str, torch.Tensor]:

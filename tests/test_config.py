@@ -47,7 +47,7 @@ def configs(draw):
         mixed_precision=draw(st.sampled_from(["no", "bf16"])),
         seed=draw(st.integers(0, 2**63 - 1)),
         eval_every=draw(st.integers(1, 3)),
-        eval_batches=1,
+        eval_sequences=48,
         n_checkpoints=draw(st.integers(1, 3)),
         checkpoint_every=draw(st.integers(1, 3)),
     )
@@ -94,7 +94,7 @@ INVALID = {
     "batch_size": not_positive | st.integers(1, 10**30).filter(lambda n: n % 4),
     "seed": st.integers(-(10**6), -1) | st.integers(2**63, 2**70),
     "eval_every": not_positive,
-    "eval_batches": not_positive,
+    "eval_sequences": not_positive,
     "n_checkpoints": not_positive,
     "checkpoint_every": not_positive,
 }
@@ -178,7 +178,7 @@ def test_nearest_prime():
 CHANGED = dict(
     p=5, n_tasks=6, task_rule="rectangle", alpha=0.5, n_examples=4, depth=1, n_embd=16, n_head=1, rope_base=50.0,
     init_std=0.1, optimizer="muon", lr=1e-3, muon_lr=0.02, weight_decay=0.0, betas=(0.8, 0.98), warmup_steps=3,
-    lr_schedule="constant", steps=13, batch_size=24, mixed_precision="bf16", seed=1, eval_every=4, eval_batches=2,
+    lr_schedule="constant", steps=13, batch_size=24, mixed_precision="bf16", seed=1, eval_every=4, eval_sequences=96,
     n_checkpoints=2,
 )  # fmt: skip
 
@@ -215,7 +215,7 @@ def test_paper_preset_is_the_papers():
     expected = dict(
         p=29, n_examples=32, task_rule="rectangle", n_embd=512, n_head=4, rope_base=10000, init_std=0.02,
         optimizer="adamw", lr=1.5e-4, betas=(0.9, 0.98), weight_decay=2.0, warmup_steps=10_000,
-        lr_schedule="cosine", steps=200_000, mixed_precision="bf16", eval_every=1000, eval_batches=16,
+        lr_schedule="cosine", steps=200_000, mixed_precision="bf16", eval_every=1000, eval_sequences=486,
         depth=2, n_tasks=512, alpha=0.6, batch_size=1024,
     )  # fmt: skip
     assert {name: getattr(config, name) for name in expected} == expected

@@ -131,7 +131,7 @@ def test_the_random_rule_draws_every_task_alike():
 
 
 def test_at_most_256_held_out_tasks_are_evaluated():
-    data = Data(preset("paper", n_tasks=256, eval_batches=1))
+    data = Data(preset("paper", n_tasks=256, eval_sequences=48))
     assert len(data.tasks["ood"]) == 256
     assert len(data.evaluation_set("ood_test")) == 1024
     assert len(ood_tasks(data.config)) == 29**2 - 256

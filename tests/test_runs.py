@@ -50,7 +50,7 @@ def test_a_run_has_metrics_shots_and_weights(kept):
 def test_a_finished_run_keeps_no_resume_point(kept):
     files = {str(file.relative_to(kept.path)) for file in kept.path.rglob("*") if file.is_file()}
     checkpoints = {f"checkpoints/step-{step:07d}.safetensors" for step in kept.steps}
-    expected = {"config.json", "metrics.csv", "shots.safetensors", "provenance.json"} | checkpoints
+    expected = {"config.json", "metrics.csv", "scores.safetensors", "provenance.json"} | checkpoints
     assert files - {"lock"} == expected
 
 
@@ -189,7 +189,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(how, run, other):
 
 
 def test_missing_tensors_are_named(run):
-    (run.path / "shots.safetensors").unlink()
+    (run.path / "scores.safetensors").unlink()
     with pytest.raises(ValueError, match=r"shots\.safetensors is missing; restore it"):
         _ = run.shots
 

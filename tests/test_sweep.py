@@ -293,8 +293,3 @@ def test_without_submitit_the_library_imports_and_a_sweep_says_what_to_install(t
     done = subprocess.run([sys.executable, "-c", hide, *arguments], capture_output=True, text=True)
     assert done.returncode == 1 and 'pip install "modgrok[sweep]"' in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_sweep_of_nothing_is_nothing(tmp_path):
-    assert sweep([], tmp_path) == []
-    assert not list(tmp_path.iterdir())

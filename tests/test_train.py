@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -254,13 +253,6 @@ def test_notebooks_find_shipped_runs_and_train_others(tmp_path, alone):
         obtain("shipped", "smoke", tmp_path, **fields)
     assert not list(tmp_path.iterdir())
     assert_identical(obtain("train", "smoke", tmp_path, **fields), alone)
-
-
-def test_notebooks_do_not_train_what_a_subfolder_holds(tmp_path, alone):
-    shutil.copytree(alone.path, tmp_path / "learning" / alone.name)
-    found = obtain("train", "smoke", tmp_path, **CONFIG.to_dict())
-    assert found.path == tmp_path / "learning" / alone.name
-    assert not (tmp_path / alone.name).exists()
 
 
 @pytest.mark.parametrize("threads", ["1", "4", ""])

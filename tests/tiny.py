@@ -24,7 +24,7 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 FIELDS = dict(
     p=3, n_tasks=4, task_rule="random", alpha=0.7, n_examples=3, depth=2, n_embd=8, n_head=2, rope_base=100.0,
     lr=3e-3, weight_decay=0.3, warmup_steps=2, steps=12, batch_size=12, mixed_precision="no", eval_every=5,
-    eval_batches=1, n_checkpoints=3, checkpoint_every=3,
+    eval_sequences=48, n_checkpoints=3, checkpoint_every=3,
 )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def assert_identical(run: Run, reference: Run) -> None:
     assert run.finished and reference.finished
     assert (run.path / "metrics.csv").read_bytes() == (reference.path / "metrics.csv").read_bytes()
     assert run.steps == reference.steps
-    files = ["shots.safetensors", *(run.checkpoint_file(step).relative_to(run.path) for step in run.steps)]
+    files = ["scores.safetensors", *(run.checkpoint_file(step).relative_to(run.path) for step in run.steps)]
     for file in files:
         ours, theirs = (load_tensors(folder / file, run.name) for folder in (run.path, reference.path))
         assert ours.keys() == theirs.keys()
