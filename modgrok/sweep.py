@@ -25,7 +25,8 @@ from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config, preset
 from modgrok.runs import Run, find_run
-from modgrok.train import is_finished, signals, train
+from modgrok.session import is_finished, signals
+from modgrok.train import train
 
 
 class Sweep(NamedTuple):
