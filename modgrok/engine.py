@@ -49,7 +49,7 @@ def arithmetic(config: Config) -> Arithmetic:
     """The fastest arithmetic that this machine has for a config."""
     if torch.cuda.is_available():
         return Arithmetic(config.mixed_precision != "no", explicit=False, compiled=True)
-    compiled = config.steps * flops_per_step(config) > WORTH_COMPILING and has_compiler()
+    compiled = worth_compiling(config) and has_compiler()
     fast = {"auto": compiled and bf16_hardware(), "bf16": True, "no": False}[config.mixed_precision]
     return Arithmetic(fast, explicit=fast and compiled, compiled=compiled)
 
@@ -61,17 +61,20 @@ def reason(config: Config) -> str:
         return "a GPU multiplies fastest in bf16 and pays for compiling at once"
     if config.mixed_precision != "auto":
         return f"mixed_precision={config.mixed_precision!r} asks for it"
-    if not has_compiler():
-        return (
-            "torch.compile finds no C++ compiler here; with one (g++, or the variable CXX) steps are shorter"
-        )
-    if not chosen.compiled:
+    if not worth_compiling(config):
         return "the run is too short for compiling, which takes half a minute, to pay"
+    if not chosen.compiled:
+        return "torch.compile finds no C++ compiler; with one (g++, or the variable CXX) steps are shorter"
     if not chosen.bf16:
         return (
             "this CPU has no bf16 instructions, so that bf16 would be many times slower, Muon's own included"
         )
     return "this CPU has bf16 instructions, which pay with attention written out and compiled"
+
+
+def worth_compiling(config: Config) -> bool:
+    """Whether a run is long enough for compiling, which takes half a minute, to pay."""
+    return config.steps * flops_per_step(config) > WORTH_COMPILING
 
 
 def bf16_hardware() -> bool:

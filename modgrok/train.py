@@ -22,7 +22,7 @@ from accelerate.utils import is_cuda_available
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from modgrok import engine, runs
+from modgrok import engine, progress, runs
 from modgrok.config import SETS, Config, nearest_multiple, preset
 from modgrok.data import Data
 from modgrok.evaluate import count_kinds, questions, score, targets
@@ -119,6 +119,8 @@ class Training:
         # by set: right answers (kinds, K) and mean divergences (references, K) of each evaluation
         self.right: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.divergence: dict[str, list[Tensor]] = {name: [] for name in SETS}
+        self.clock: list[float] = []  # when the first steps of this session ended
+        self.told_at = 100  # the step at which a plateau was last spoken of
         self.seconds = 0.0
         self.sessions: list[int] = []  # number of processes of each session
         self.arithmetics: list[str] = []  # how the steps were computed, and on what, whenever that changed
@@ -131,12 +133,13 @@ class Training:
         """Step after step, from wherever the folder stands to the end."""
         self.begin()
         self.started = time.monotonic() - self.seconds
-        with signals() as received, self.progress() as bar:
+        with signals() as received, self.progress_bar() as bar:
             self.observe(bar)
             while self.step < self.config.steps:
                 self.heed(received)
                 self.update()
                 bar.update()
+                self.tell_cost()
                 self.observe(bar)
         return self.finish()
 
@@ -177,10 +180,23 @@ class Training:
             self.check_finite()
             self.evaluate()
             bar.set_postfix(self.summary(bar.format_dict["rate"]))
+            if self.step >= 2 * self.told_at and (said := progress.standing(self.config, self.rows[-1])):
+                self.accelerator.print(said)
+                self.told_at = self.step
         self.seconds = time.monotonic() - self.started
         if self.step in self.kept and self.accelerator.is_main_process:
             file = Run(self.path).checkpoint_file(self.step)
             runs.save_tensors(file, self.weights.state_dict(), self.config.name)
+
+    def tell_cost(self) -> None:
+        """Once, from ten steps of this session after those that compile: what the rest will take, if it is long."""
+        if len(self.clock) == 13:
+            return
+        self.clock.append(time.monotonic())
+        if len(self.clock) == 13:
+            step_seconds = (self.clock[12] - self.clock[2]) / 10
+            if (self.config.steps - self.step) * step_seconds > 10:
+                self.accelerator.print(progress.cost(self.config, self.step, step_seconds))
 
     def heed(self, received: list[int]) -> None:
         """Save a resume point, and stop, if a signal asks for it; or only save, if one is due."""
@@ -253,7 +269,7 @@ class Training:
         """The model's logits in float32, whatever the arithmetic of training: what analyses will see."""
         return Transformer.forward(self.weights, tokens)
 
-    def progress(self) -> tqdm:
+    def progress_bar(self) -> tqdm:
         """A line a step, on one process."""
         c, quiet = self.config, not self.accelerator.is_main_process
         return tqdm(total=c.steps, initial=self.step, desc=c.name, unit="step", disable=quiet, mininterval=1)
@@ -298,6 +314,8 @@ class Training:
             f"{'importing' if self.origin else 'training'} {self.config.name} "
             f"on {self.accelerator.num_processes} process(es), {self.accelerator.device.type}, from step {self.step}",
         )
+        if engine.worth_compiling(self.config) and not self.arithmetic.compiled:
+            self.accelerator.print(f"{engine.reason(self.config)}.")
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:

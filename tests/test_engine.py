@@ -96,6 +96,7 @@ def test_attention_written_out_sees_what_the_mask_allows():
         ({}, {}, "no bf16 instructions"),
         ({"bf16": True}, {}, "has bf16 instructions"),
         ({"compiler": False}, {}, "no C++ compiler"),
+        ({"compiler": False}, {"steps": 200}, "too short"),
         ({}, {"steps": 200}, "too short"),
         ({}, {"mixed_precision": "no"}, "asks for it"),
         ({"gpu": True}, {}, "GPU"),

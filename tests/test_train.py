@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -197,6 +198,16 @@ def test_checkpoints_are_log_spaced():
     assert len(kept) >= 10 and kept[0] == 1000 and kept[-1] == 200_000
     ratios = [b / a for a, b in itertools.pairwise(kept)]
     assert max(ratios) < 2.1 and kept[1] - kept[0] < (kept[-1] - kept[-2]) / 10
+
+
+def test_says_what_it_will_cost_and_that_it_still_guesses(tmp_path, capsys, monkeypatch):
+    """By a clock that moves a second at each look; a step looks twice."""
+    clock = SimpleNamespace(monotonic=map(float, itertools.count()).__next__)
+    monkeypatch.setattr("modgrok.train.time", clock)
+    train(tiny(steps=300, eval_every=200, warmup_steps=0, lr=1e-9), tmp_path)
+    printed = capsys.readouterr().out
+    assert "287 steps of 2000 ms: about 10 minutes on this machine." in printed
+    assert printed.count("still on the first plateau") == 1 and "step 200: " in printed
 
 
 def test_learning_rate_of_the_paper():
