@@ -11,11 +11,13 @@ The algorithms are those of claim 6 (figure F5), with look-up and Bayes as the b
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import isqrt
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from modgrok.config import is_prime
+from modgrok.data import grid
 
 
 def look_up(tokens: Tensor, p: int) -> Tensor:
@@ -168,6 +170,16 @@ def modular_inverse(p: int) -> Tensor:
     return (numbers[:, None] * numbers % p == 1).long().argmax(1)
 
 
+def ratio_classes(p: int) -> np.ndarray:
+    """The class x/y of each pair in the order of `data.grid`, (p²,): 0 … p - 1, p for y = 0, and -1 for (0, 0).
+
+    Two pairs share a class exactly when one is a multiple c·(x, y), c ≠ 0, of the other.
+    """
+    x, y = grid(p).T
+    inverse = modular_inverse(p).numpy()
+    return np.where(y > 0, x * inverse[y] % p, np.where(x > 0, p, -1))
+
+
 def _ratios(x: Tensor, y: Tensor, x_i: Tensor, y_i: Tensor, p: int) -> tuple[Tensor, Tensor]:
     """Whether (x, y) is a multiple c of (x_i, y_i), and c (0 for the pair (0, 0)); all shapes broadcast."""
     inverse = modular_inverse(p).to(x.device)
@@ -222,5 +234,5 @@ def _checked_numbers(numbers: Tensor, p: int, name: str) -> Tensor:
 
 
 def _check_prime(p: int) -> None:
-    if not isinstance(p, int | np.integer) or p < 2 or any(p % d == 0 for d in range(2, isqrt(p) + 1)):
+    if not (isinstance(p, int | np.integer) and is_prime(p)):
         raise ValueError(f"p must be a prime number, got {p}.")

@@ -54,11 +54,6 @@ class SequenceDataset(Dataset):
         return torch.tensor([n for x, y in chosen for n in (x, y, (a * x + b * y) % self.config.p)])
 
 
-def plain_logits(model: Transformer, tokens: Tensor) -> Tensor:
-    """Logits at every position, of which those in front of a z are kept."""
-    return model.logits_everywhere(tokens)[:, 1::3]
-
-
 def plain_grid(model: Transformer, task: list[int], pairs: Tensor, shots: list[int]) -> Tensor:
     """Every query as a sequence of its own."""
     p = model.config.p
@@ -67,7 +62,7 @@ def plain_grid(model: Transformer, task: list[int], pairs: Tensor, shots: list[i
     with torch.no_grad():
         return torch.stack(
             [
-                plain_logits(model, torch.cat([context[:, : 3 * k].expand(p * p, -1), queries], dim=1))[:, -1]
+                model.plain_logits(torch.cat([context[:, : 3 * k].expand(p * p, -1), queries], dim=1))[:, -1]
                 .argmax(-1)
                 .view(p, p)
                 for k in shots
@@ -107,7 +102,7 @@ def compare(repetitions: int) -> dict[str, dict[str, float]]:
         model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
         tokens = Data(config).batch(0)
         rows[f"training step, {name}"] = alternate(
-            lambda model=model, tokens=tokens: training_step(plain_logits, model, tokens),
+            lambda model=model, tokens=tokens: training_step(Transformer.plain_logits, model, tokens),
             lambda model=model, tokens=tokens: training_step(Transformer.__call__, model, tokens),
             repetitions,
         )

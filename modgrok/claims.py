@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok import interpret
+from modgrok import interpret, structure
 from modgrok.config import SETS, Config
 from modgrok.data import Data, grid
 from modgrok.evaluate import KINDS, mean_interval
@@ -365,7 +365,7 @@ def parity(runs: Sequence[Run]) -> Claim:
         runs: of one p; see `distinct`.
     """
     p = runs[0].config.p
-    ranks = [interpret.parity_rank(run.model().embed.weight.detach().numpy(), p) for run in runs]
+    ranks = [structure.parity_rank(run.model().embed.weight.detach().numpy(), p) for run in runs]
     splits = ranks[0][1]
     return structured(
         f"of {splits} ways to halve the numbers 1 … {p - 1}, odd and even discrete logarithms differ most in the "
@@ -408,10 +408,10 @@ def wave_probability(run: Run, shots: int = 4) -> float:
     model, p = run.model(), run.config.p
     drawn = zip(*interpret.draw_contexts(Data(run.config), CONTEXTS), strict=True)
     at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
-    log = interpret.discrete_log(p)[grid(p)[:, 0]] - 1
-    means = [[interpret.class_means(head[log >= 0], log[log >= 0]) for head in heads] for heads in at_y]
-    spectra = np.array([[interpret.log_spectrum(of) for of in heads] for heads in means])
-    best = min(interpret.best_of(spectra[:, head])[0].p_value for head in range(run.config.n_head))
+    log = structure.discrete_log(p)[grid(p)[:, 0]] - 1
+    means = [[structure.class_means(head[log >= 0], log[log >= 0]) for head in heads] for heads in at_y]
+    spectra = np.array([[structure.log_spectrum(of) for of in heads] for heads in means])
+    best = min(structure.best_of(spectra[:, head])[0].p_value for head in range(run.config.n_head))
     return min(1.0, run.config.n_head * best)
 
 

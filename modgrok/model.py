@@ -143,6 +143,10 @@ class Transformer(nn.Module):
             x = block(x, self.rope[:, : tokens.shape[1]])
         return F.linear(self.ln_f(x), self.embed.weight)
 
+    def plain_logits(self, tokens: Tensor) -> Tensor:
+        """The logits that `forward` gives, (B, K, p), by the plain computation, on which hooks act."""
+        return self.logits_everywhere(tokens)[:, 1::3]
+
     @torch.no_grad()
     def query_logits(self, context: Tensor, shots: list[int]) -> Tensor:
         """Answers to all p² queries after the first 0 … K examples of shared contexts (F5).

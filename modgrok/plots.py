@@ -1124,7 +1124,7 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
     """Similarity within less between groups at every stage of the model, beside chance groups (F7).
 
     Args:
-        scores: name of a grouping → a score (`interpret.Score`) for each stage; a line is its interval, if it has one,
+        scores: name of a grouping → a score (`structure.Score`) for each stage; a line is its interval, if it has one,
             and a dot is filled where the score is significant.
         stages: their names.
     """

@@ -17,9 +17,11 @@ from modgrok.algorithms import (
     modular_inverse,
     modular_regression,
     predictors,
+    ratio_classes,
     ratio_matches,
     ratio_matching,
 )
+from modgrok.data import grid
 
 PRIMES = [3, 5, 7, 11, 29]
 PREDICTORS = [look_up, ratio_matching, modular_regression, bayes]
@@ -395,3 +397,12 @@ def test_bad_tasks_pairs_and_shots():
     for k in (-1, 2):
         with pytest.raises(ValueError, match=f"shots must be in 0 … 1, the number of context pairs, got {k}"):
             ratio_matches(torch.tensor([[1, 0]]), [k], 7)
+
+
+@each_p
+def test_ratio_classes_are_the_lines_through_the_origin(p):
+    classes = ratio_classes(p)
+    assert (np.bincount(classes[1:]) == p - 1).all() and classes[0] == -1
+    (x1, y1), (x2, y2) = grid(p).T[:, :, None], grid(p).T[:, None, :]
+    parallel = ((x1 * y2 - x2 * y1) % p == 0)[1:, 1:]
+    assert (parallel == (classes[1:, None] == classes[1:])).all()

@@ -11,8 +11,8 @@ from modgrok.algorithms import predictors
 from modgrok.config import SETS, preset
 from modgrok.data import Data, grid
 from modgrok.evaluate import KINDS, kinds, targets
-from modgrok.interpret import discrete_log
 from modgrok.model import Transformer
+from modgrok.structure import discrete_log
 
 P, K = 7, 12
 ASKED = np.full((4, K), 1000)
