@@ -27,6 +27,8 @@ KINDS = ("repeat", "multiple", "combination", "open")
 """What it takes to answer a query: a repeat of an earlier pair needs memory, another multiple of one ratio matching,
 any other pair that the examples determine a combination of several; an open one is not determined yet."""
 
+REPEAT, MULTIPLE, COMBINATION, OPEN = range(len(KINDS))
+
 REFERENCES = ("look-up", "ratio matching", "regression", "Bayes, pre-training tasks")
 """The exact predictors that a model is compared with while it trains, as `algorithms.predictors` names them. Where no
 label is wrong, regression is Bayes over all tasks."""

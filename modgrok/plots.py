@@ -240,7 +240,7 @@ def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | No
 
 
 PHASE_COLORS = ("#E6E8EB", "#E3A18C", "#BFDDF0", "#6FA8D6", "#1F4E86")
-"""Of `claims.PHASES`, in its order."""
+"""Of `skill.PHASES`, in its order."""
 
 
 @styled

@@ -132,9 +132,9 @@ def test_a_figure_looks_the_same_wherever_it_is_made_and_saved():
 
 
 def test_the_tables_of_colours_follow_the_lists_that_they_colour():
-    from modgrok import claims, evaluate
+    from modgrok import evaluate, skill
 
-    assert len(plots.PHASE_COLORS) == len(claims.PHASES)
+    assert len(plots.PHASE_COLORS) == len(skill.PHASES)
     assert PREDICTORS == evaluate.REFERENCES
     for kind, meaning in zip(evaluate.KINDS, plots.KINDS, strict=True):
         assert kind == "open" or kind in meaning
