@@ -107,6 +107,19 @@ def bayes(tokens: Tensor, p: int, tasks: Tensor | np.ndarray | None = None) -> T
     return _log_probabilities(torch.stack(mass, 1))
 
 
+def consistent(tokens: Tensor | np.ndarray, shots: int, p: int) -> tuple[np.ndarray, list[int]]:
+    """The tasks that fit the first examples of a sequence, and what they answer to the next query.
+
+    tokens: (3·K,) one sequence; shots: 0 … K − 1 → (p, p) bool, indexed [a, b], the support of the posterior over all
+    tasks; and the answers z that any of them gives, ascending. Raises ValueError as `look_up` does.
+    """
+    x, y, z = (numbers[0] for numbers in _examples(torch.as_tensor(tokens)[None], p))
+    a, b = torch.arange(p)[:, None, None], torch.arange(p)[:, None]
+    given = (a * x + b * y) % p  # (p, p, K)
+    fits = (given[..., :shots] == z[:shots]).all(-1)
+    return fits.numpy(), given[..., shots][fits].unique().tolist()
+
+
 def predictors(
     p: int, pretraining_tasks: Tensor | np.ndarray | None = None
 ) -> dict[str, Callable[[Tensor], Tensor]]:
