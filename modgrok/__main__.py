@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from modgrok import bench, runs
+from modgrok.authors import import_authors
 from modgrok.config import PRESETS, SETS, preset
 from modgrok.sweep import SWEEPS, Sweep, grid, parse_values, sweep
-from modgrok.train import environment, import_authors, train
+from modgrok.train import environment, train
 
 try:
     import tyro

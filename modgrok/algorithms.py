@@ -11,11 +11,13 @@ The algorithms are those of claim 6 (figure F5), with look-up and Bayes as the b
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import isqrt
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from modgrok.config import is_prime
+from modgrok.data import grid
 
 
 def look_up(tokens: Tensor, p: int) -> Tensor:
@@ -105,6 +107,19 @@ def bayes(tokens: Tensor, p: int, tasks: Tensor | np.ndarray | None = None) -> T
     return _log_probabilities(torch.stack(mass, 1))
 
 
+def consistent(tokens: Tensor | np.ndarray, shots: int, p: int) -> tuple[np.ndarray, list[int]]:
+    """The tasks that fit the first examples of a sequence, and what they answer to the next query.
+
+    tokens: (3·K,) one sequence; shots: 0 … K − 1 → (p, p) bool, indexed [a, b], the support of the posterior over all
+    tasks; and the answers z that any of them gives, ascending. Raises ValueError as `look_up` does.
+    """
+    x, y, z = (numbers[0] for numbers in _examples(torch.as_tensor(tokens)[None], p))
+    a, b = torch.arange(p)[:, None, None], torch.arange(p)[:, None]
+    given = (a * x + b * y) % p  # (p, p, K)
+    fits = (given[..., :shots] == z[:shots]).all(-1)
+    return fits.numpy(), given[..., shots][fits].unique().tolist()
+
+
 def predictors(
     p: int, pretraining_tasks: Tensor | np.ndarray | None = None
 ) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -168,6 +183,16 @@ def modular_inverse(p: int) -> Tensor:
     return (numbers[:, None] * numbers % p == 1).long().argmax(1)
 
 
+def ratio_classes(p: int) -> np.ndarray:
+    """The class x/y of each pair in the order of `data.grid`, (p²,): 0 … p - 1, p for y = 0, and -1 for (0, 0).
+
+    Two pairs share a class exactly when one is a multiple c·(x, y), c ≠ 0, of the other.
+    """
+    x, y = grid(p).T
+    inverse = modular_inverse(p).numpy()
+    return np.where(y > 0, x * inverse[y] % p, np.where(x > 0, p, -1))
+
+
 def _ratios(x: Tensor, y: Tensor, x_i: Tensor, y_i: Tensor, p: int) -> tuple[Tensor, Tensor]:
     """Whether (x, y) is a multiple c of (x_i, y_i), and c (0 for the pair (0, 0)); all shapes broadcast."""
     inverse = modular_inverse(p).to(x.device)
@@ -222,5 +247,5 @@ def _checked_numbers(numbers: Tensor, p: int, name: str) -> Tensor:
 
 
 def _check_prime(p: int) -> None:
-    if not isinstance(p, int | np.integer) or p < 2 or any(p % d == 0 for d in range(2, isqrt(p) + 1)):
+    if not (isinstance(p, int | np.integer) and is_prime(p)):
         raise ValueError(f"p must be a prime number, got {p}.")

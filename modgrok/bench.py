@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from modgrok import engine
 from modgrok.config import Config, preset
 from modgrok.data import Data, sequences
 from modgrok.evaluate import query_grid, targets
@@ -53,11 +54,6 @@ class SequenceDataset(Dataset):
         return torch.tensor([n for x, y in chosen for n in (x, y, (a * x + b * y) % self.config.p)])
 
 
-def plain_logits(model: Transformer, tokens: Tensor) -> Tensor:
-    """Logits at every position, of which those in front of a z are kept."""
-    return model.logits_everywhere(tokens)[:, 1::3]
-
-
 def plain_grid(model: Transformer, task: list[int], pairs: Tensor, shots: list[int]) -> Tensor:
     """Every query as a sequence of its own."""
     p = model.config.p
@@ -66,7 +62,7 @@ def plain_grid(model: Transformer, task: list[int], pairs: Tensor, shots: list[i
     with torch.no_grad():
         return torch.stack(
             [
-                plain_logits(model, torch.cat([context[:, : 3 * k].expand(p * p, -1), queries], dim=1))[:, -1]
+                model.plain_logits(torch.cat([context[:, : 3 * k].expand(p * p, -1), queries], dim=1))[:, -1]
                 .argmax(-1)
                 .view(p, p)
                 for k in shots
@@ -106,7 +102,7 @@ def compare(repetitions: int) -> dict[str, dict[str, float]]:
         model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
         tokens = Data(config).batch(0)
         rows[f"training step, {name}"] = alternate(
-            lambda model=model, tokens=tokens: training_step(plain_logits, model, tokens),
+            lambda model=model, tokens=tokens: training_step(Transformer.plain_logits, model, tokens),
             lambda model=model, tokens=tokens: training_step(Transformer.__call__, model, tokens),
             repetitions,
         )
@@ -124,12 +120,20 @@ def compare(repetitions: int) -> dict[str, dict[str, float]]:
     return rows
 
 
-def steps_per_second(config: Config, processes: int, steps: int = 20) -> float:
-    """Speed of the real training loop in so many processes of one thread each, or GPUs."""
+def steps_per_second(
+    config: Config,
+    processes: int = 1,
+    steps: int = 20,
+    arithmetic: engine.Arithmetic | None = None,
+    torch_muon: bool = False,
+    threads: int = 1,
+) -> float:
+    """Speed of the real training loop in so many processes or GPUs, computed as training would or as given."""
     with tempfile.TemporaryDirectory() as folder:
-        job = json.dumps({"config": config.to_dict(), "steps": steps, "root": folder})
+        job = {"config": config.to_dict(), "steps": steps, "root": folder}
+        job |= {"arithmetic": arithmetic, "torch_muon": torch_muon}
         command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MODGROK_BENCH": job}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MODGROK_BENCH": json.dumps(job)}
         result = subprocess.run(
             [sys.executable, *command, "-m", "modgrok.bench"], env=environment, capture_output=True, text=True
         )
@@ -142,14 +146,40 @@ def worker() -> None:
     """One process of `steps_per_second`."""
     job = json.loads(os.environ["MODGROK_BENCH"])
     config = Config.from_dict(job["config"])
+    if job["arithmetic"]:
+        engine.arithmetic = lambda config: engine.Arithmetic(*job["arithmetic"])
+    if job["torch_muon"]:
+        engine.Muon = torch.optim.Muon
     accelerator = make_accelerator(config, Path(job["root"]))
     training = Training(config, Path(job["root"]), accelerator)
-    for _ in range(3):
+    for _ in range(3):  # compiles, if need be
         training.update()
     accelerator.wait_for_everyone()
     elapsed = seconds(lambda: [training.update() for _ in range(job["steps"])])
     accelerator.print(job["steps"] / elapsed)
     accelerator.end_training()
+
+
+def candidates(name: str) -> dict[str, dict[str, float]]:
+    """Milliseconds of a whole step of a CPU preset, by everything that may compute it; the one that training takes
+    is marked (see `engine`)."""
+    config = preset(name)
+    used = engine.arithmetic(config)
+    float32 = engine.Arithmetic(bf16=False, explicit=False, compiled=False)
+    ways: dict[str, dict] = {
+        "float32, torch's own Muon, in bf16": {"arithmetic": float32, "torch_muon": True},
+        str(float32): {"arithmetic": float32},
+    }
+    if engine.has_compiler():
+        made = [float32._replace(compiled=True), float32._replace(compiled=True, explicit=True)]
+        made += [engine.Arithmetic(True, True, True)] * engine.bf16_hardware()
+        ways |= {str(arithmetic): {"arithmetic": arithmetic} for arithmetic in made}
+    ways[f"{used}, two threads"] = {"arithmetic": used, "threads": 2}
+    rows = {}
+    for way, options in ways.items():
+        marked = f"{name}: {way}" + " (used)" * (way == str(used))
+        rows[marked] = {"step_ms": 1000 / steps_per_second(config, steps=10, **options)}
+    return rows
 
 
 def bench(repetitions: int = 7) -> dict[str, dict[str, float]]:
@@ -164,6 +194,12 @@ def bench(repetitions: int = 7) -> dict[str, dict[str, float]]:
     }
     batch, step = rows["making a batch"]["fast_s"], rows["training step, d 2, width 64"]["fast_s"]
     rows["batch making, share of a step"] = {"share": batch / step}
+    if not torch.cuda.is_available():
+        for name in ("laptop", "desk"):
+            print(
+                f"{name}: {engine.arithmetic(preset(name))}, for {engine.reason(preset(name))}.", flush=True
+            )
+            rows |= candidates(name)
     if torch.cuda.is_available():
         for name, config in PAPER_SHAPES.items():
             rate = steps_per_second(config, 1, steps=100)
@@ -178,7 +214,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     lines = []
     for name, row in rows.items():
         figures = "  ".join(f"{figure} {value:.4g}" for figure, value in row.items())
-        lines.append(f"{name:36} {figures}")
+        lines.append(f"{name:66} {figures}")
     return "\n".join(lines)
 
 

@@ -173,8 +173,8 @@ def dependencies(notebook: Path, root: Path, declared: dict, chosen: dict) -> di
     the runs that it names.
     """
     found = {notebook.name: _hash_file(notebook), "its parameters": _hash(json.dumps(chosen, sort_keys=True))}
-    for module in sorted((root / "modgrok").glob("*.py")):
-        found[f"modgrok/{module.name}"] = _hash_file(module)
+    for module in sorted((root / "modgrok").rglob("*.py")):
+        found[module.relative_to(root).as_posix()] = _hash_file(module)
     for value in (declared | chosen).values():
         folder = (root / value).resolve() if isinstance(value, str) and value else root
         if folder.is_dir() and folder != root and folder not in root.parents:

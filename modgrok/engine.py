@@ -55,6 +55,26 @@ def arithmetic(config: Config) -> Arithmetic:
     return Arithmetic(fast, explicit=fast and compiled, compiled=compiled)
 
 
+def reason(config: Config) -> str:
+    """Why `arithmetic` chooses what it does here, in a sentence."""
+    chosen = arithmetic(config)
+    if torch.cuda.is_available():
+        return "a GPU multiplies fastest in bf16 and pays for compiling at once"
+    if config.mixed_precision != "auto":
+        return f"mixed_precision={config.mixed_precision!r} asks for it"
+    if not has_compiler():
+        return (
+            "torch.compile finds no C++ compiler here; with one (g++, or the variable CXX) steps are shorter"
+        )
+    if not chosen.compiled:
+        return "the run is too short for compiling, which takes half a minute, to pay"
+    if not chosen.bf16:
+        return (
+            "this CPU has no bf16 instructions, so that bf16 would be many times slower, Muon's own included"
+        )
+    return "this CPU has bf16 instructions, which pay with attention written out and compiled"
+
+
 def bf16_hardware() -> bool:
     """Whether this CPU has instructions for bf16 products."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

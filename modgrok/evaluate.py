@@ -26,6 +26,8 @@ KINDS = ("repeat", "multiple", "combination", "open")
 """What it takes to answer a query: a repeat of an earlier pair needs memory, another multiple of one ratio matching,
 any other pair that the examples determine a combination of several; an open one is not determined yet."""
 
+REPEAT, MULTIPLE, COMBINATION, OPEN = range(len(KINDS))
+
 REFERENCES = ("look-up", "ratio matching", "regression", "Bayes, pre-training tasks")
 """The exact predictors that a model is compared with while it trains, as `algorithms.predictors` names them. Where no
 label is wrong, regression is Bayes over all tasks."""
@@ -264,7 +266,8 @@ def mean_interval(values: ArrayLike | Tensor) -> np.ndarray:
     """A mean over independent values with its 95 % interval: (n, …) → (3, …), the mean, low, high.
 
     By Student's t, so that it holds for three seeds as for a thousand sequences. NaN values are left out; of
-    fewer than two there is no interval, and low and high are NaN.
+    fewer than two there is no interval, and low and high are NaN. For a share of cases that come in clusters of
+    different size take `clustered_share`: its ends stay within 0 and 1, and it has a width where all cases agree.
     """
     values = np.asarray(values, dtype=float)
     n = (~np.isnan(values)).sum(0)

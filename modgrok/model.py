@@ -11,15 +11,12 @@ Shape letters: B sequences, T positions, K examples, H heads, C = n_embd, D = C 
 """
 
 import math
-import re
-from dataclasses import replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modgrok.config import Config, is_prime
+from modgrok.config import Config
 
 
 class Attention(nn.Module):
@@ -146,6 +143,10 @@ class Transformer(nn.Module):
             x = block(x, self.rope[:, : tokens.shape[1]])
         return F.linear(self.ln_f(x), self.embed.weight)
 
+    def plain_logits(self, tokens: Tensor) -> Tensor:
+        """The logits that `forward` gives, (B, K, p), by the plain computation, on which hooks act."""
+        return self.logits_everywhere(tokens)[:, 1::3]
+
     @torch.no_grad()
     def query_logits(self, context: Tensor, shots: list[int]) -> Tensor:
         """Answers to all p² queries after the first 0 … K examples of shared contexts (F5).
@@ -197,124 +198,6 @@ class Transformer(nn.Module):
                 "or, without its last z, 3·K - 1."
             )
         return tokens[:, :-1] if length % 3 == 0 else tokens
-
-    @classmethod
-    def from_authors(
-        cls, source: str | Path | dict[str, Tensor], n_head: int = 4, p: int | None = None, **fields
-    ) -> "Transformer":
-        """A model with the weights of one of the authors' public checkpoints.
-
-        Depth, width and the rotary base are read off the file. Its vocabulary is the p numbers followed by 18
-        tokens that never occur, so p is the number of rows less 18; the surplus rows are cut off, and with them
-        the answers that are no number. Other fields, such as n_tasks, are those of the public checkpoint of that
-        depth, else the defaults.
-
-        Args:
-            source: a `.pth` file (opened with `weights_only=True`) or its dictionary; the parameters lie bare or
-                under "model", "state_dict" or "model_state_dict", with or without prefixes of DDP and torch.compile.
-            n_head: attention heads, checked against the width of the rotary frequencies.
-            p: the modulus, for a vocabulary with another number of surplus tokens.
-            fields: fields of the config that the file does not tell.
-
-        Raises:
-            ValueError: a parameter that is missing, unknown or of the wrong shape, by name.
-        """
-        state = _authors_state(source)
-        rows, width = state["transformer.wte.weight"].shape
-        p = rows - AUTHORS_SURPLUS if p is None else p
-        if not (is_prime(p) and p <= rows):
-            raise ValueError(
-                f"p={p} does not fit transformer.wte.weight, whose {rows} rows are p numbers, p a prime, "
-                f"and surplus tokens ({AUTHORS_SURPLUS} unless p is given)."
-            )
-        depth = len({name.split(".")[2] for name in state if name.startswith("transformer.h.")})
-        fields = AUTHORS_FIELDS.get(depth, {}) | fields
-        config = Config.from_dict(fields | {"p": p, "depth": depth, "n_embd": width, "n_head": n_head})
-
-        names = {name: _authors_name(name) for name in cls(config).state_dict()}  # ours → theirs
-        shapes = {names[name]: tuple(tensor.shape) for name, tensor in cls(config).state_dict().items()}
-        rotary = {f"transformer.h.{i}.attn.rotary_emb.freqs": (width // n_head // 2,) for i in range(depth)}
-        head = {name: (rows, width) for name in ("transformer.wte.weight", "lm_head.weight")}
-        _check_shapes(state, shapes | rotary | head, f"p={p}, depth={depth}, n_embd={width}, n_head={n_head}")
-        if not torch.equal(state["lm_head.weight"], state["transformer.wte.weight"]):
-            raise ValueError(
-                "lm_head.weight differs from transformer.wte.weight; only a tied head can be read."
-            )
-        base = _rope_base({name: state[name] for name in rotary})
-
-        model = cls(replace(config, rope_base=base))
-        state["transformer.wte.weight"] = state["transformer.wte.weight"][:p]
-        model.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
-        return model
-
-
-AUTHORS_SURPLUS = 18
-"""Tokens of the authors' vocabulary that are no numbers below p: their 47 rows are for p = 29."""
-
-AUTHORS_FIELDS = {
-    2: {"n_tasks": 512, "alpha": 0.6, "batch_size": 1024},
-    4: {"n_tasks": 384, "alpha": 0.8, "batch_size": 1536},
-}
-"""Depth of a public checkpoint → how it was trained."""
-
-
-def _authors_state(source: str | Path | dict[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters in a file or dictionary by their bare names, the tied head included."""
-    if not isinstance(source, dict):
-        try:
-            source = torch.load(source, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise ValueError(f"{source} does not exist.") from None
-        except Exception as error:  # torch raises whatever the bytes lead to
-            raise ValueError(f"{source} is damaged, or holds more than tensors, which is refused.") from error
-    for key in ("model", "state_dict", "model_state_dict"):
-        if isinstance(source, dict) and isinstance(source.get(key), dict):
-            source = source[key]
-    if not isinstance(source, dict) or not all(isinstance(tensor, Tensor) for tensor in source.values()):
-        raise ValueError(
-            'the checkpoint holds no dictionary of tensors, bare or under "model" or "state_dict".'
-        )
-    state = {re.sub(r"^((module|_orig_mod)\.)+", "", name): tensor for name, tensor in source.items()}
-    embedding = state.get("transformer.wte.weight")
-    if embedding is None or embedding.ndim != 2:
-        raise ValueError(
-            "transformer.wte.weight, a matrix, is missing; this is not one of the authors' checkpoints."
-        )
-    return {"lm_head.weight": embedding} | state
-
-
-def _authors_name(name: str) -> str:
-    """What the authors call a parameter of ours."""
-    renamed = {"embed.": "wte.", "blocks.": "h.", ".qkv.": ".to_qkv.", ".out.": ".o."}
-    for ours, theirs in (renamed | {"mlp.0.": "mlp.c_fc.", "mlp.2.": "mlp.c_proj."}).items():
-        name = name.replace(ours, theirs)
-    return f"transformer.{name}"
-
-
-def _check_shapes(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], of: str) -> None:
-    for name in [*expected, *state]:
-        if name not in state:
-            raise ValueError(f"{name} is missing from the checkpoint (a model of {of}).")
-        if name not in expected:
-            raise ValueError(f"{name} is no parameter of a model of {of}.")
-        if tuple(state[name].shape) != expected[name]:
-            raise ValueError(
-                f"{name} has shape {tuple(state[name].shape)}; a model of {of} has {expected[name]}."
-            )
-
-
-def _rope_base(frequencies: dict[str, Tensor]) -> float:
-    """The base θ of rotary frequencies θ^(-2i/D), i < D/2, that all of them must follow."""
-    base = 10000.0
-    for i, (name, tensor) in enumerate(frequencies.items()):
-        freqs, half = tensor.double().cpu(), len(tensor)
-        if i == 0 and half > 1:
-            base = float(freqs[-1] ** (-half / (half - 1)))
-            base = float(f"{base:.5g}")  # all that frequencies in single precision tell
-        formula = base ** (-torch.arange(half).double() / half)
-        if not (base < math.inf and torch.allclose(freqs, formula, rtol=1e-4, atol=0)):
-            raise ValueError(f"{name} does not follow θ^(-2i/{2 * half}), i = 0 … {half - 1}, at θ={base:g}.")
-    return base
 
 
 def flops_per_step(config: Config) -> float:

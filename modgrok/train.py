@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -63,43 +62,6 @@ def train(config: Config, root: str | Path = "runs", accumulate: int = 1, log_wi
             return finished_run(path) if is_finished(path) else Training(config, path, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
-
-
-def import_authors(
-    file: str | Path, root: str | Path = "runs", n_head: int = 4, p: int | None = None, **fields
-) -> Run:
-    """Make a finished run of one of the authors' checkpoints: its weights, scored on our four sets.
-
-    Which tasks and inputs the authors trained on is not in the file. The run draws its own, so what its
-    metrics call id and ood, training and test, is our split; its provenance says so.
-
-    Args:
-        file: the `.pth` file.
-        root: folder that will hold the run; it takes the place of a training run of the same config.
-        n_head, p, **fields: see `Transformer.from_authors`.
-
-    Raises:
-        ValueError: the file does not fit, or the folder holds a run that is not of this file.
-    """
-    model = Transformer.from_authors(file, n_head, p, **fields)
-    config, path = model.config, Path(root) / model.config.name
-    digest = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
-    accelerator = make_accelerator(config, path)
-    with held(path, accelerator):
-        if is_finished(path) and Run(path).provenance.get("file") == digest:
-            return Run(path)
-        if is_finished(path) or any(path.glob("*.safetensors")):
-            raise ValueError(f"{path} holds a run that is not of {file}; remove it or choose another root.")
-        training = Training(config, path, accelerator)
-        training.weights.load_state_dict(model.state_dict())
-        training.step = config.steps  # nothing left but to evaluate and to keep
-        training.origin = {
-            "source": "authors' checkpoint",
-            "file": digest,
-            "note": "the split into tasks and inputs behind the metrics is ours, not the authors'; "
-            "seconds are those of the evaluation",
-        }
-        return training.run()
 
 
 def make_accelerator(

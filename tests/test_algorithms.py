@@ -12,14 +12,17 @@ from torch.testing import assert_close as same
 
 from modgrok.algorithms import (
     bayes,
+    consistent,
     expected_accuracy,
     look_up,
     modular_inverse,
     modular_regression,
     predictors,
+    ratio_classes,
     ratio_matches,
     ratio_matching,
 )
+from modgrok.data import grid
 
 PRIMES = [3, 5, 7, 11, 29]
 PREDICTORS = [look_up, ratio_matching, modular_regression, bayes]
@@ -395,3 +398,25 @@ def test_bad_tasks_pairs_and_shots():
     for k in (-1, 2):
         with pytest.raises(ValueError, match=f"shots must be in 0 … 1, the number of context pairs, got {k}"):
             ratio_matches(torch.tensor([[1, 0]]), [k], 7)
+
+
+@each_p
+def test_ratio_classes_are_the_lines_through_the_origin(p):
+    classes = ratio_classes(p)
+    assert (np.bincount(classes[1:]) == p - 1).all() and classes[0] == -1
+    (x1, y1), (x2, y2) = grid(p).T[:, :, None], grid(p).T[:, None, :]
+    parallel = ((x1 * y2 - x2 * y1) % p == 0)[1:, 1:]
+    assert (parallel == (classes[1:, None] == classes[1:])).all()
+
+
+@given(sequences(), st.data())
+def test_consistent_tasks_are_the_support_of_the_posterior(case, data):
+    p, task, examples = case
+    tokens = torch.tensor(examples).flatten()
+    shots = data.draw(st.integers(0, len(examples) - 1))
+    fits, answers = consistent(tokens, shots, p)
+    for a, b in itertools.product(range(p), repeat=2):
+        assert fits[a, b] == all((a * x + b * y - z) % p == 0 for x, y, z in examples[:shots])
+    assert fits[task]
+    possible = bayes(tokens[None], p)[0, shots] > -torch.inf
+    assert answers == possible.nonzero().flatten().tolist()

@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 
+from modgrok.authors import import_authors, load_authors
 from modgrok.config import Config
-from modgrok.model import Transformer
 from modgrok.runs import Run
-from modgrok.train import import_authors, train
+from modgrok.train import train
 
 P, ROWS, WIDTH, HEADS = 29, 47, 32, 4
 SMALL = dict(n_tasks=16, batch_size=16, eval_sequences=48)  # the evaluation of an imported run, kept short
@@ -79,7 +79,7 @@ def plain_forward(state: dict[str, torch.Tensor], depth: int, tokens: list[int])
 @pytest.mark.parametrize(("depth", "base"), [(2, 10000.0), (4, 100.0)])
 def test_same_logits_as_the_plain_forward(depth, base):
     state = authors_state(depth, base=base)
-    model = Transformer.from_authors(state, n_head=HEADS)
+    model = load_authors(state, n_head=HEADS)
     assert model.config.rope_base == base and model.config.p == P
     tokens = torch.randint(P, (2, 3 * 5), generator=torch.Generator().manual_seed(1))
     for row, logits in zip(tokens, model(tokens), strict=True):
@@ -90,12 +90,12 @@ def test_same_logits_as_the_plain_forward(depth, base):
 def test_fields_follow_the_depth_and_can_be_given():
     paper = {2: (512, 0.6, 1024), 4: (384, 0.8, 1536)}
     for depth, expected in paper.items():
-        config = Transformer.from_authors(authors_state(depth), HEADS).config
+        config = load_authors(authors_state(depth), HEADS).config
         assert (config.n_tasks, config.alpha, config.batch_size) == expected
         assert (config.depth, config.n_embd, config.n_examples) == (depth, WIDTH, 32)
-    config = Transformer.from_authors(authors_state(), HEADS, n_tasks=256, alpha=0.7).config
+    config = load_authors(authors_state(), HEADS, n_tasks=256, alpha=0.7).config
     assert (config.n_tasks, config.alpha) == (256, 0.7)
-    config = Transformer.from_authors(authors_state(), HEADS, p=31).config
+    config = load_authors(authors_state(), HEADS, p=31).config
     assert config.p == 31
 
 
@@ -104,7 +104,7 @@ def test_fields_follow_the_depth_and_can_be_given():
 def test_nesting_and_prefixes(key, prefix, tmp_path):
     state = {prefix + name: tensor for name, tensor in authors_state().items()}
     torch.save(state if key is None else {key: state, "step": 7}, tmp_path / "model.pth")
-    model = Transformer.from_authors(tmp_path / "model.pth", HEADS)
+    model = load_authors(tmp_path / "model.pth", HEADS)
     assert torch.equal(model.embed.weight, authors_state()["transformer.wte.weight"][:P])
 
 
@@ -143,15 +143,15 @@ def test_what_does_not_fit_is_named(damage, message):
     state = authors_state()
     damage(state)
     with pytest.raises(ValueError, match=message):
-        Transformer.from_authors(state, HEADS)
+        load_authors(state, HEADS)
 
 
 def test_other_heads_and_moduli_are_refused():
     with pytest.raises(ValueError, match=r"rotary_emb.freqs has shape \(4,\); .* has \(8,\)"):
-        Transformer.from_authors(authors_state(), n_head=2)
+        load_authors(authors_state(), n_head=2)
     for p in (28, 53):
         with pytest.raises(ValueError, match=f"p={p} does not fit transformer.wte.weight, whose 47 rows"):
-            Transformer.from_authors(authors_state(), HEADS, p=p)
+            load_authors(authors_state(), HEADS, p=p)
 
 
 class Intruder:
@@ -164,9 +164,9 @@ def test_files_that_hold_more_than_tensors_are_refused(tmp_path, capsys):
     (tmp_path / "noise.pth").write_bytes(b"noise" * 100)
     for name in ("intruder", "noise"):
         with pytest.raises(ValueError, match=rf"{name}.pth is damaged, or holds more than tensors"):
-            Transformer.from_authors(tmp_path / f"{name}.pth")
+            load_authors(tmp_path / f"{name}.pth")
     with pytest.raises(ValueError, match=r"absent.pth does not exist"):
-        Transformer.from_authors(tmp_path / "absent.pth")
+        load_authors(tmp_path / "absent.pth")
     assert "executed" not in capsys.readouterr().out
 
 
@@ -188,7 +188,7 @@ def test_the_command_makes_a_run_that_predicts_the_same(tmp_path):
     (path,) = (tmp_path / "runs").iterdir()
     assert str(path) in done.stdout
 
-    run, model = Run(path), Transformer.from_authors(file, HEADS, **SMALL)
+    run, model = Run(path), load_authors(file, HEADS, **SMALL)
     assert run.finished and run.config == model.config and run.steps == [run.config.steps]
     tokens = torch.randint(P, (3, 3 * 32), generator=torch.Generator().manual_seed(2))
     assert torch.equal(run.model()(tokens), model(tokens))
@@ -212,7 +212,7 @@ def test_the_command_makes_a_run_that_predicts_the_same(tmp_path):
 
 def test_an_import_never_overwrites_a_training_run(tmp_path):
     config = Config.from_dict(
-        Transformer.from_authors(authors_state(), HEADS, **SMALL, steps=1, warmup_steps=0).config.to_dict()
+        load_authors(authors_state(), HEADS, **SMALL, steps=1, warmup_steps=0).config.to_dict()
     )
     trained = train(config, tmp_path)
     before = trained.checkpoint_file(1).read_bytes()

@@ -1,5 +1,7 @@
 """Tasks, the split of inputs, the four sets and the batch, against what the paper says of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -74,22 +76,56 @@ def test_each_set_holds_its_tasks_and_only_its_inputs(config):
         assert torch.equal(tokens, data.evaluation_sets()[name])
         found = examples(config, tokens)
         assert rows(found[..., :2].reshape(-1, 2)) <= rows(train if name.endswith("train") else test)
-        count = len(found) // max(1, len(tasks))  # as many sequences of each task
-        per_task = found.reshape(len(tasks), count, config.n_examples, 3)
-        for (a, b), group in zip(tasks, per_task, strict=True):
+        assert len(found) == (config.eval_sequences if len(tasks) else 0)
+        for i, (a, b) in enumerate(tasks):  # tasks take turns
+            group = found[i :: len(tasks)]
             assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
+
+
+@few
+@given(settled(), st.integers(0, 100))
+def test_fewer_evaluation_sequences_are_the_first_of_more(config, n):
+    data = Data(config)
+    for name, tokens in data.evaluation_sets().items():
+        assert torch.equal(data.evaluation_set(name, n)[: len(tokens)], tokens[:n])
+
+
+def test_evaluation_sequences_are_independent():
+    """Each has pairs of its own, also those of one task, so that a standard error may count them."""
+    config = preset("smoke", eval_sequences=2000)
+    for name, tokens in Data(config).evaluation_sets().items():
+        pairs = examples(config, tokens)[..., :2].reshape(len(tokens), -1)
+        repeats = len(tokens) - len(np.unique(pairs, axis=0))
+        n_pairs = len(split_inputs(config)[not name.endswith("train")])
+        assert repeats <= 3 * len(tokens) ** 2 / n_pairs**config.n_examples + 3, name
 
 
 @few
 @given(settled(), st.integers(0, 10**6))
 def test_a_batch_is_balanced_and_its_pairs_are_shared_by_all_tasks(config, step):
-    batch = Data(config).batch(step)
+    batch = Data(dataclasses.replace(config, shared_pairs=True)).batch(step)
     assert batch.shape == (config.batch_size, 3 * config.n_examples) and batch.dtype == torch.int64
     found = examples(config, batch).reshape(config.n_tasks, -1, config.n_examples, 3)
     assert (found[..., :2] == found[:1, ..., :2]).all()
     assert rows(found[..., :2].reshape(-1, 2)) <= rows(split_inputs(config)[0])
     for (a, b), group in zip(pretraining_tasks(config), found, strict=True):
         assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
+
+
+@few
+@given(settled(), st.integers(0, 10**6))
+def test_a_batch_of_unshared_pairs_is_balanced_too(config, step):
+    config = dataclasses.replace(config, shared_pairs=False)
+    found = examples(config, Data(config).batch(step)).reshape(config.n_tasks, -1, config.n_examples, 3)
+    assert rows(found[..., :2].reshape(-1, 2)) <= rows(split_inputs(config)[0])
+    for (a, b), group in zip(pretraining_tasks(config), found, strict=True):
+        assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
+
+
+def test_unshared_pairs_differ_between_tasks():
+    config = preset("smoke", shared_pairs=False)
+    found = examples(config, Data(config).batch(0))[..., :2]
+    assert len(np.unique(found.reshape(len(found), -1), axis=0)) == len(found)
 
 
 @few
@@ -131,16 +167,15 @@ def test_the_random_rule_draws_every_task_alike():
 
 
 def test_at_most_256_held_out_tasks_are_evaluated():
-    data = Data(preset("paper", n_tasks=256, eval_sequences=48))
+    data = Data(preset("paper", n_tasks=256))
     assert len(data.tasks["ood"]) == 256
-    assert len(data.evaluation_set("ood_test")) == 1024
     assert len(ood_tasks(data.config)) == 29**2 - 256
 
 
 def test_no_held_out_tasks_leave_two_sets_empty():
     data = Data(tiny(n_tasks=9, batch_size=9))
     assert data.evaluation_set("ood_train").shape == (0, 9)
-    assert len(data.evaluation_set("id_test")) == 9
+    assert len(data.evaluation_set("id_test")) == data.config.eval_sequences
 
 
 @pytest.mark.parametrize("p, n_tasks", [(2, 4), (3, 4), (5, 20), (7, 40), (11, 108), (13, 156), (29, 804)])

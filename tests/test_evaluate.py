@@ -8,13 +8,17 @@ import torch
 import torch.nn.functional as F
 from tiny import one_thread, tiny  # noqa: F401 (a fixture)
 
+from modgrok.algorithms import predictors
 from modgrok.data import Data
 from modgrok.evaluate import (
+    REFERENCES,
     accuracy_by_shot,
     accuracy_with_one_wrong,
     accuracy_with_wrong_labels,
+    count_kinds,
     query_grid,
-    score_sums,
+    questions,
+    score,
     targets,
     with_wrong_labels,
 )
@@ -57,25 +61,47 @@ def test_accuracy_is_a_share_of_sequences():
     torch.testing.assert_close(accuracy_by_shot(predict, TOKENS), torch.full((4,), 4 / 13).double())
 
 
+TASKS = torch.tensor([[1, 2], [3, 0]])  # all that Bayes is told of, which is not what made TOKENS
+
+
 def test_loss_is_the_cross_entropy_in_nats():
-    uniform = score_sums(lambda tokens: torch.zeros(len(tokens), 4, P), TOKENS)
-    torch.testing.assert_close(uniform[0], torch.full((4,), 13 * math.log(P)).double())
-    sure, wrong = score_sums(knows(2), TOKENS)[0, [3, 0]].tolist()
+    asked = questions(TOKENS, P, TASKS)
+    uniform = score(lambda tokens: torch.zeros(len(tokens), 4, P), asked)
+    torch.testing.assert_close(uniform.loss, torch.full((4,), 13 * math.log(P)).double())
+    sure, wrong = score(knows(2), asked).loss[[3, 0]].tolist()
     norm = math.log(math.exp(10) + P - 1)
     assert sure == pytest.approx(13 * (norm - 10), rel=1e-3) and wrong == pytest.approx(13 * norm, rel=1e-5)
 
 
+def test_right_answers_are_counted_by_kind():
+    asked = questions(TOKENS, P, TASKS)
+    right = score(knows(2), asked).right
+    assert torch.equal(right[:, 2:], count_kinds(asked.kinds)[:, 2:].double())
+    assert (right[:, :2] == 0).all() and count_kinds(asked.kinds).sum(0).tolist() == [13] * 4
+
+
+def test_divergence_is_zero_from_the_predictor_itself():
+    asked = questions(TOKENS, P, TASKS)
+    for i, name in enumerate(REFERENCES):
+        found = score(predictors(P, TASKS)[name], asked).divergence
+        assert found[i].abs().max() < 1e-4
+        assert found.shape == (4, 4) and (found.sum(1) > 1).sum() >= 2  # the others differ
+
+
 def test_no_sequences_sum_to_nothing():
-    model = Transformer(tiny())
-    assert score_sums(model, torch.zeros(0, 9, dtype=torch.long)).tolist() == [[0.0] * 3] * 2
+    config = tiny()
+    asked = questions(torch.zeros(0, 9, dtype=torch.long), config.p, Data(config).tasks["id"])
+    for sums in score(Transformer(config), asked):
+        assert sums.abs().sum() == 0
 
 
 def test_the_model_is_scored_like_any_predictor_whatever_the_batch():
     config = tiny()
-    model, tokens = Transformer(config), Data(config).evaluation_set("id_train")
-    sums = score_sums(model, tokens, 7)
-    assert not sums.requires_grad and sums.dtype == torch.float64
-    torch.testing.assert_close(sums, score_sums(model, tokens))
+    data = Data(config)
+    model, asked = Transformer(config), questions(data.evaluation_set("id_train"), config.p, data.tasks["id"])
+    for sums, whole in zip(score(model, asked, 7), score(model, asked), strict=True):
+        assert not sums.requires_grad and sums.dtype == torch.float64
+        torch.testing.assert_close(sums, whole)
 
 
 @pytest.mark.parametrize("chunk", [1, 60, 4096])

@@ -37,7 +37,7 @@ def run(kept, tmp_path) -> Run:
 
 def test_a_run_has_metrics_shots_and_weights(kept):
     assert kept.name == CONFIG.name == kept.path.name and kept.config == CONFIG and kept.finished
-    columns = [f"{name}_{what}" for name in SETS for what in ("loss", "acc")]
+    columns = [f"{name}_{what}" for name in SETS for what in ("loss", "acc", "novel")]
     assert list(kept.metrics) == ["step", "lr", "train_loss", *columns]
     assert kept.metrics["step"].tolist() == [0, 5, 10, 12] and kept.metrics["step"].dtype == int
     assert np.isnan(kept.metrics["train_loss"]).tolist() == [True, False, False, False]
@@ -190,7 +190,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(how, run, other):
 
 def test_missing_tensors_are_named(run):
     (run.path / "scores.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"shots\.safetensors is missing; restore it"):
+    with pytest.raises(ValueError, match=r"scores\.safetensors is missing; restore it"):
         _ = run.shots
 
 

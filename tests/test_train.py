@@ -233,7 +233,7 @@ def test_every_weight_has_one_optimizer_and_matrices_alone_decay(optimizer):
     "arguments, message",
     [
         (("download", "smoke"), 'source=\'download\' is not allowed; choose "shipped" or "train"'),
-        (("train", "tiny"), "preset='tiny' is not known; choose one of smoke, laptop, laptop-long, paper"),
+        (("train", "tiny"), "preset='tiny' is not known; choose one of smoke, laptop, desk, night, paper"),
         (("train", "smoke", "runs", 0), "num_processes=0 is not allowed"),
         (("train", "smoke", "runs", True), "num_processes=True is not allowed"),
         (("train", "smoke", "runs", "2"), "num_processes='2' is not allowed"),

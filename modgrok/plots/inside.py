@@ -1,0 +1,130 @@
+"""What heads attend to, and what is left of a model without one of its parts (F6, A3, A7)."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon, Rectangle
+from numpy.typing import ArrayLike
+
+from modgrok.plots.style import ATTENTION, COLORS, DASHES, GREY, INK, LABELS, MATCH, figure, styled
+
+
+@styled
+def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> Figure:
+    """The attention of every head on one sequence, a row a block (F6, A3).
+
+    Args:
+        patterns: (depth, H, T, T).
+        matches: (K, K) bool, the earlier examples that match a query's ratio; ringed at their z.
+        shown: tokens shown.
+    """
+    patterns = np.asarray(patterns)[:, :, :shown, :shown]
+    depth, heads, T, _ = patterns.shape
+    fig = figure(*_sheet(depth, heads, 0.05))
+    axes = fig.subplots(depth, heads, squeeze=False, sharex=True, sharey=True)
+    query, example = (np.argwhere(np.asarray(matches)) * 3 + (1, 2)).T
+    future = np.triu(np.ones((T, T), dtype=bool), 1)
+    for (layer, head), ax in np.ndenumerate(axes):
+        image = ax.imshow(
+            np.ma.array(patterns[layer, head], mask=future),
+            cmap=ATTENTION,
+            vmin=0,
+            vmax=1,
+            interpolation="none",
+            zorder=1,
+        )
+        inside = (query < T) & (example < T)
+        ring = {"s": 2400 / T, "facecolors": "none", "zorder": 3}
+        ax.scatter(example[inside], query[inside], edgecolors="white", linewidths=3, **ring)
+        ax.scatter(example[inside], query[inside], edgecolors=MATCH, linewidths=1.6, **ring)
+        for place in range(T):  # what stands at each position: x and y blue, z orange
+            color = COLORS["ood_test"] if place % 3 == 2 else COLORS["id_test"]
+            ax.add_patch(Rectangle((place - 0.5, T - 0.3), 1, T / 30, color=color, lw=0))
+            ax.add_patch(Rectangle((-0.7 - T / 30, place - 0.5), T / 30, 1, color=color, lw=0))
+        ax.set(xlim=(-0.7 - T / 30, T - 0.5), ylim=(T - 0.3 + T / 30, -0.5), aspect="equal")
+        ax.set(xticks=range(2, T, 6), yticks=range(2, T, 6), title=f"block {layer}, head {head}")
+        ax.set_xticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_xticks())])
+        ax.set_yticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_yticks())])
+        ax.add_patch(
+            Polygon([(-0.5, -0.5), (T - 0.5, -0.5), (T - 0.5, T - 0.5)], color="#EDEFF2", lw=0, zorder=0)
+        )
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+    fig.supxlabel("attended example", fontsize=11)
+    fig.supylabel("attending example", fontsize=11)
+    fig.colorbar(image, ax=axes, label="attention", shrink=0.5, aspect=30)
+    return fig
+
+
+@styled
+def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) -> Figure:
+    """What each head attends to: how far back, and whether an example matches the query's ratio (F6).
+
+    Args:
+        distances: (depth, H, reach + 1) mean attention to the token so many places back.
+        matching: (depth, H, 2) mean attention to a matching and to another example.
+        errors: (depth, H, 2) half-widths of their 95 % intervals.
+    """
+    depth, heads, reach = np.shape(distances)
+    names = [f"block {i}, head {h}" for i, h in np.ndindex(depth, heads)]
+    rows = np.arange(len(names))
+    fig = figure(5.8, 2.4 + 0.56 * len(names))
+    back, match = fig.subplots(2, 1)
+    table = np.reshape(distances, (-1, reach))
+    back.imshow(table, cmap=ATTENTION, vmin=0, vmax=1, aspect="auto")
+    for (row, distance), value in np.ndenumerate(table):
+        color = "white" if value > 0.5 else INK
+        back.text(distance, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=color)
+    back.set(xlabel="places back (0: itself)", xticks=range(reach), yticks=rows, yticklabels=names)
+    back.set_title("mean attention by distance")
+    for which, (color, label) in enumerate(((MATCH, "matches the query's ratio"), (GREY, "does not"))):
+        value, error = (np.reshape(a, (-1, 2))[:, which] for a in (matching, errors))
+        match.errorbar(value, rows, xerr=error, fmt="o", color=color, ms=7, capsize=3, label=label)
+    match.set(xlabel="attention from the query's y", yticks=rows, yticklabels=names)
+    match.set_title("mean attention to an example that …")
+    match.set_ylim(len(names) - 0.5, -0.5)
+    match.set_xlim(0, max(0.02, np.nanmax(np.asarray(matching) + errors)) * 1.1)
+    match.grid(axis="y", color="#E3E6EA")
+    fig.legend(*match.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    for ax in (back, match):
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    return fig
+
+
+@styled
+def what_remains(accuracy: dict[str, dict[str, float]], whole: dict[str, float], chance: float) -> Figure:
+    """Accuracy on the four sets of a model without one of its parts, a row a part (A7).
+
+    Args:
+        accuracy: part → set → last-shot accuracy without the part.
+        whole: set → that of the whole model, drawn as a line.
+        chance: accuracy of a blind guess, 1/p.
+    """
+    fig = figure(9.6, 1.3 + 0.3 * len(accuracy))
+    axes = fig.subplots(1, 2, sharey=True)
+    rows = np.arange(len(accuracy))
+    for ax, sets in zip(axes, (("id_train", "id_test"), ("ood_train", "ood_test")), strict=True):
+        for name in sets:
+            ax.axvline(whole[name], color=COLORS[name], ls=DASHES[name], lw=1.2)
+            face = COLORS[name] if DASHES[name] == "-" else "none"
+            left = [of_sets[name] for of_sets in accuracy.values()]
+            ax.plot(
+                left, rows, "o", color=COLORS[name], markerfacecolor=face, label=LABELS[name], clip_on=False
+            )
+        ax.axvline(chance, color=GREY, ls=":", lw=1)
+        ax.grid(axis="y", color="#E6E8EB", lw=0.8)
+        ax.set_axisbelow(True)
+        ax.set(xlim=(0, 1.02), xlabel="accuracy, last shot")
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_yticks(rows, list(accuracy))
+    axes[0].invert_yaxis()
+    handles = [handle for ax in axes for handle in ax.get_legend_handles_labels()[0]]
+    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
+def _sheet(rows: int, columns: int, extra: float) -> tuple[float, float]:
+    """Size of a sheet of square panels with titles."""
+    side = min(3.1, 10 / columns)
+    return side * columns + 0.9, (side + extra) * rows

@@ -1,0 +1,221 @@
+"""Loss and accuracy along training, over numbers of tasks and inputs, and by number of shots (F1b, F1c, F3, F4)."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, MaxNLocator
+from numpy.typing import ArrayLike
+
+from modgrok.plots.style import COLORS, DASHES, DEPTHS, GREY, INK, LABELS, chance_line, figure, styled
+
+
+@styled
+def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | None = None) -> Figure:
+    """Loss and last-shot accuracy on the four sets against training step (F3).
+
+    Repeated pairs can be copied, so the accuracy that counts is that on queries that are no repeat.
+
+    Args:
+        metrics: name → values at each evaluation, as `Run.metrics`.
+        chance: accuracy of a blind guess, 1/p.
+        mark: a step to point out.
+    """
+    fig = figure(9.6, 3.6)
+    loss, accuracy = fig.subplots(1, 2)
+    for name in COLORS:
+        style = {"color": COLORS[name], "ls": DASHES[name], "lw": 1.8, "label": LABELS[name]}
+        loss.plot(metrics["step"], metrics[f"{name}_loss"], **style)
+        accuracy.plot(metrics["step"], metrics[f"{name}_acc"], **style | {"lw": 1, "alpha": 0.4})
+        accuracy.plot(metrics["step"], metrics[f"{name}_novel"], **style)
+    chance_line(accuracy, chance)
+    loss.axhline(-np.log(chance), color=GREY, lw=1, ls=":")
+    loss.set(xlabel="training step", ylabel="loss (nats per z)")
+    accuracy.set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
+    if mark is not None:
+        for ax in (loss, accuracy):
+            ax.axvline(mark, color=INK, lw=1)
+    handles = [
+        *loss.get_legend_handles_labels()[0],
+        Line2D([], [], color=INK, lw=1.8, label="accuracy on queries that are no repeat"),
+        Line2D([], [], color=INK, lw=1, alpha=0.4, label="accuracy on all queries"),
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return fig
+
+
+PHASE_COLORS = ("#E6E8EB", "#E3A18C", "#BFDDF0", "#6FA8D6", "#1F4E86")
+"""Of `skill.PHASES`, in its order."""
+
+
+@styled
+def phase_diagram(
+    panels: dict[str, ArrayLike], columns: ArrayLike, rows: ArrayLike, names: tuple[str, ...], across: int = 2
+) -> Figure:
+    """The phase of every seed at every point, side by side in the point's cell (F1b, F4).
+
+    Args:
+        panels: title → (seeds, rows, columns) indices of `names`.
+        columns: numbers of pre-training tasks.
+        rows: fractions α.
+        names: of the phases.
+        across: panels side by side.
+    """
+    down = len(panels) // across
+    fig = figure(9.6, 0.8 + 3.6 * down)
+    axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for ax, (title, phases) in zip(axes.flat, panels.items(), strict=True):
+        phases = np.asarray(phases)
+        for seed, row, column in np.ndindex(phases.shape):
+            corner, width = (column - 0.5 + seed / len(phases), row - 0.5), 1 / len(phases)
+            color = PHASE_COLORS[phases[seed, row, column]]
+            ax.add_patch(Rectangle(corner, width, 1, facecolor=color, lw=0))
+        _map_axes(ax, columns, rows)
+        ax.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
+        ax.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
+        ax.grid(which="minor", color="white", lw=3)
+        ax.set_title(title)
+        ax.label_outer()
+    keys = [Rectangle((0, 0), 1, 1, facecolor=color) for color in PHASE_COLORS]
+    fig.legend(keys, names, loc="outside lower center", ncols=3, frameon=False)
+    return fig
+
+
+@styled
+def accuracy_maps(
+    values: dict[str, ArrayLike],
+    columns: ArrayLike,
+    rows: ArrayLike,
+    label: str = "accuracy, last shot",
+    most: float = 1.0,
+) -> Figure:
+    """Accuracy, or skill, on the four sets over numbers of tasks and fractions of inputs (F3).
+
+    Args:
+        values: set → (rows, columns); nothing is drawn where there is none (nan).
+        columns: numbers of pre-training tasks.
+        rows: fractions α.
+        label: what the values are.
+        most: end of the colour scale, which starts at 0.
+    """
+    fig = figure(8.4, 6.6)
+    axes = fig.subplots(2, 2, sharex=True, sharey=True)
+    for ax, (name, of_set) in zip(axes.flat, values.items(), strict=True):
+        image = ax.imshow(of_set, origin="lower", vmin=0, vmax=most, cmap="cividis", aspect="auto")
+        for row, column in np.argwhere(np.isfinite(of_set)):
+            value = np.asarray(of_set)[row, column]
+            ink = "white" if value < 0.6 * most else "black"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=10)
+        _map_axes(ax, columns, rows)
+        ax.set_title(LABELS[name])
+        ax.label_outer()
+    fig.colorbar(image, ax=axes, label=label, shrink=0.7)
+    return fig
+
+
+def _map_axes(ax: Axes, columns: ArrayLike, rows: ArrayLike) -> None:
+    ax.set_xticks(range(len(columns)), [str(n) for n in columns])
+    ax.set_yticks(range(len(rows)), [f"{alpha:g}" for alpha in rows])
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
+    ax.set(xlabel="pre-training tasks", ylabel="fraction α of inputs")
+    ax.tick_params(length=0, which="both")
+    ax.spines[:].set_visible(False)
+
+
+@styled
+def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
+    """Last-shot accuracy on o.o.d. tasks against training step, one line a run.
+
+    Args:
+        runs: label → metrics of a run, as `Run.metrics`.
+        chance: accuracy of a blind guess, 1/p.
+    """
+    fig = figure(9.6, 3.4)
+    axes = fig.subplots(1, 2, sharey=True)
+    for ax, name in zip(axes, ("ood_train", "ood_test"), strict=True):
+        for i, (label, metrics) in enumerate(runs.items()):
+            shade = 1 - 0.65 * i / max(1, len(runs) - 1)
+            ax.plot(
+                metrics["step"], metrics[f"{name}_acc"], color=COLORS[name], alpha=shade, lw=1.8, label=label
+            )
+        chance_line(ax, chance)
+        ax.set(xlabel="training step", title=LABELS[name], ylim=(0, 1.02))
+        ax.legend(frameon=False, loc="upper left")
+    axes[0].set_ylabel("accuracy, last shot")
+    return fig
+
+
+@styled
+def with_spread(
+    panels: dict[str, dict[str, ArrayLike]], places: ArrayLike, xlabel: str, chance: float, mark: bool = False
+) -> Figure:
+    """Accuracy on the four sets against anything: mean over seeds in a band from least to most (F3, F4, A1).
+
+    Args:
+        panels: title → set → (seeds, len(places)) accuracies.
+        places: along the x axis, such as training steps.
+        xlabel: what the places are.
+        chance: accuracy of a blind guess, 1/p.
+        mark: draw a line where the mean on o.o.d. tasks, training inputs, is largest.
+    """
+    fig = figure(max(7, 2.6 * len(panels) + 0.6), 3.8)
+    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
+    few = {"marker": "o", "markersize": 4.5} if len(places) < 15 else {}
+    for ax, (title, accuracy) in zip(axes, panels.items(), strict=True):
+        for name, values in accuracy.items():
+            style = few | {"color": COLORS[name], "ls": DASHES[name], "lw": 1.8, "label": LABELS[name]}
+            ax.plot(places, np.mean(values, axis=0), **style)
+            ax.fill_between(
+                places, np.min(values, axis=0), np.max(values, axis=0), color=COLORS[name], alpha=0.15, lw=0
+            )
+        if mark:
+            ax.axvline(places[np.mean(accuracy["ood_train"], axis=0).argmax()], color=INK, lw=1)
+        chance_line(ax, chance)
+        ax.set(title=title, xlabel=xlabel, ylim=(0, 1.02))
+        ax.xaxis.set_major_locator(FixedLocator(places) if len(places) < 8 else MaxNLocator(5, integer=True))
+    axes[0].set_ylabel("accuracy")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
+@styled
+def steps_and_minutes(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Figure:
+    """One accuracy of several models against training step and against time: means over seeds.
+
+    Args:
+        curves: label → steps (evaluations,), minutes (evaluations,), accuracies (seeds, evaluations).
+    """
+    fig = figure(9.6, 3.7)
+    axes = fig.subplots(1, 2, sharey=True)
+    for i, (label, (*places, accuracy)) in enumerate(curves.items()):
+        color = DEPTHS(i / max(1, len(curves) - 1))
+        for ax, x in zip(axes, places, strict=True):
+            ax.plot(x, np.mean(accuracy, axis=0), color=color, lw=1.8, label=label)
+    axes[0].set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
+    axes[1].set(xlabel="minutes of one core")
+    fig.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), frameon=False
+    )
+    return fig
+
+
+@styled
+def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "") -> Figure:
+    """Accuracy against the number of shots on the four sets (F1c).
+
+    Args:
+        curves: set → (n_examples,) accuracies after 0 … n_examples-1 shots.
+        chance: accuracy of a blind guess, 1/p.
+        title: above the axes.
+    """
+    fig = figure(7, 3.9)
+    ax = fig.subplots()
+    for name, curve in curves.items():
+        style = {"color": COLORS[name], "ls": DASHES[name], "marker": "o", "markersize": 4.5, "lw": 1.8}
+        ax.plot(range(len(curve)), curve, label=LABELS[name], **style)
+    chance_line(ax, chance)
+    ax.set(xlabel="number of shots", ylabel="accuracy", ylim=(0, 1.02), title=title)
+    ax.set_xlim(-0.3, len(next(iter(curves.values()))) - 0.7)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return fig

@@ -1,0 +1,153 @@
+"""The tasks, their sequences, the four sets, and which tasks fit what has been seen (F1a, F2)."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from numpy.typing import ArrayLike, NDArray
+
+from modgrok.plots.style import COLORS, GREY, HELD_OUT, INK, INPUT, TARGET, figure, square, styled
+
+
+@styled
+def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
+    """The value tables of some tasks, held-out inputs blacked out (F1a, top).
+
+    Args:
+        tasks: (n, 2) task vectors (a, b).
+        p: the modulus.
+        train_pairs: (m, 2) training inputs (x, y); the other cells are covered.
+    """
+    tasks = np.asarray(tasks)
+    fig = figure(2.9 * len(tasks), 3.1)
+    axes = np.atleast_1d(fig.subplots(1, len(tasks), sharey=True))
+    seen = np.zeros((p, p), dtype=bool)
+    seen[tuple(np.asarray(train_pairs).T)] = True
+    x, y = np.divmod(np.arange(p * p), p)
+    for ax, (a, b) in zip(axes, tasks, strict=True):
+        for i, j, z in zip(x, y, (a * x + b * y) % p, strict=True):
+            color = "white" if seen[i, j] else HELD_OUT
+            ax.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=color, edgecolor=GREY, lw=0.7))
+            if seen[i, j]:
+                ax.text(i, j, z, ha="center", va="center", fontsize=min(12, 60 / p))
+        square(ax, p, "x", "y" if ax is axes[0] else "")
+        ax.set_title(f"a = {a}, b = {b}")
+    return fig
+
+
+@styled
+def sequence_strips(tokens: ArrayLike, labels: list[str], shown: int = 4) -> Figure:
+    """Token sequences as strips of boxes: x and y blue, z orange, the last z asked for (F1a, bottom).
+
+    Args:
+        tokens: (n, 3·K) sequences.
+        labels: a name for each.
+        shown: the examples in front of the dots.
+    """
+    tokens = np.asarray(tokens)
+    fig = figure(9, 0.55 * len(tokens) + 0.3)
+    ax = fig.subplots()
+    for row, (sequence, label) in enumerate(zip(tokens, labels, strict=True)):
+        ax.text(-0.3, -row, label, ha="right", va="center")
+        for place, token in enumerate(sequence[: 3 * shown]):
+            _token(ax, place, -row, token, place % 3 == 2)
+        ax.text(3 * shown + 0.5, -row, "…", ha="center", va="center", fontsize=16)
+        for place, token in enumerate([*sequence[-3:-1], "?"]):
+            _token(ax, 3 * shown + 2 + place, -row, token, place == 2)
+    ax.set(xlim=(-3.6, 3 * shown + 4.8), ylim=(0.5 - len(tokens), 0.6), aspect="equal")
+    ax.axis("off")
+    return fig
+
+
+@styled
+def four_sets(
+    id_tasks: ArrayLike, train_pairs: ArrayLike, p: int, rectangle: ArrayLike | None = None
+) -> Figure:
+    """The planes of tasks and of inputs, and the four sets that they make (F2).
+
+    Args:
+        id_tasks: (n, 2) pre-training tasks (a, b).
+        train_pairs: (m, 2) training inputs (x, y).
+        p: the modulus.
+        rectangle: (4, 2) corners to outline in the task plane, in the rule's order.
+    """
+    fig = figure(9.6, 3.5)
+    tasks, inputs, sets = fig.subplots(1, 3)
+    _plane(tasks, id_tasks, p, (COLORS["id_train"], COLORS["ood_train"]))
+    square(tasks, p, "a", "b")
+    tasks.set_title("tasks (a, b)")
+    if rectangle is not None:
+        corners = np.asarray(rectangle)[[0, 1, 3, 2]]
+        tasks.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=INK, lw=2, joinstyle="round"))
+        tasks.plot(*corners[0], "o", color=INK, markersize=7)
+    _plane(inputs, train_pairs, p, ("white", HELD_OUT))
+    square(inputs, p, "x", "y")
+    inputs.set_title("inputs (x, y)")
+    for i, which in enumerate(("id", "ood")):
+        for j, part in enumerate(("train", "test")):
+            box = FancyBboxPatch(
+                (j, 1 - i), 0.9, 0.88, boxstyle="round,pad=0,rounding_size=.06", lw=0,
+                facecolor=COLORS[f"{which}_{part}"],
+            )  # fmt: skip
+            sets.add_patch(box)
+            ink = "black" if part == "test" else "white"
+            name = f"$S_{{\\mathrm{{{part}}}}}^{{\\mathrm{{{'i.d.' if which == 'id' else 'o.o.d.'}}}}}$"
+            sets.text(j + 0.45, 1.44 - i, name, ha="center", va="center", fontsize=18, color=ink)
+    sets.set(xlim=(-0.05, 2), ylim=(-0.1, 2), xticks=[0.45, 1.45], yticks=[0.44, 1.44], title="the four sets")
+    sets.set_xticklabels(["training inputs", "test inputs"])
+    sets.set_yticklabels(["o.o.d.\ntasks", "i.d.\ntasks"])
+    sets.tick_params(length=0)
+    sets.spines[:].set_visible(False)
+    return fig
+
+
+@styled
+def consistent_tasks(
+    tokens: ArrayLike, shots: int, fits: ArrayLike, answers: list[int], task: ArrayLike
+) -> Figure:
+    """A sequence up to its query, and the tasks that could have produced it.
+
+    Args:
+        tokens: (3·K,) a sequence.
+        shots: examples in front of the query.
+        fits: (p, p) bool, indexed [a, b]: the tasks that fit these examples, as `algorithms.consistent`.
+        answers: what they answer.
+        task: (2,) the true (a, b).
+    """
+    x, y, z = np.asarray(tokens).reshape(-1, 3).T
+    fits = np.asarray(fits)
+    p = len(fits)
+    fig = figure(8.4, 3.4)
+    strip, plane = fig.subplots(1, 2, width_ratios=(1.25, 1))
+    columns = 3
+    for k in range(len(x)):
+        left, top = 3.5 * (k % columns), -1.35 * (k // columns)
+        for place, token in enumerate((x[k], y[k], "?" if k == shots else z[k])):
+            if k <= shots:
+                _token(strip, left + place, top, token, place == 2)
+    strip.set(
+        xlim=(-0.6, 3.5 * columns), ylim=(-1.35 * -(-len(x) // columns), 0.9), aspect="equal", anchor="N"
+    )
+    strip.axis("off")
+    _plane(plane, np.argwhere(fits), p, (COLORS["id_test"], "white"))
+    plane.plot(*task, "*", color=INK, markersize=13)
+    square(plane, p, "a", "b")
+    count = f"{fits.sum()} task{'s' if fits.sum() > 1 else ''} of {p * p} fit"
+    verdict = f"z must be {answers[0]}" if len(answers) == 1 else f"{len(answers)} answers possible"
+    plane.set_title(f"{count}; {verdict}")
+    return fig
+
+
+def _plane(ax: Axes, points: ArrayLike, p: int, colors: tuple[str, str]) -> None:
+    """Colour the cells of a p × p plane by whether they are among the points."""
+    inside: NDArray[np.bool_] = np.zeros((p, p), dtype=bool)
+    inside[tuple(np.asarray(points).T)] = True
+    for i, j in np.ndindex(p, p):
+        color = colors[0] if inside[i, j] else colors[1]
+        ax.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=color, edgecolor="#D5D8DC", lw=0.7))
+
+
+def _token(ax: Axes, x: float, y: float, token: int | str, is_target: bool) -> None:
+    color = TARGET if is_target else INPUT
+    ax.add_patch(Rectangle((x - 0.5, y - 0.45), 1, 0.9, facecolor=color, edgecolor=INK, lw=0.7))
+    ax.text(x, y, token, ha="center", va="center")

@@ -1,0 +1,148 @@
+"""What a step computes with: the choice, and that every choice computes the same."""
+
+import itertools
+
+import pytest
+import torch
+from tiny import one_thread, tiny  # noqa: F401 (a fixture)
+
+from modgrok import engine
+from modgrok.config import preset
+from modgrok.data import Data
+from modgrok.model import Transformer, explicit_attention
+
+LONG = preset("laptop")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with or without a GPU, bf16 instructions, a C++ compiler."""
+
+    def make(gpu: bool = False, bf16: bool = False, compiler: bool = True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        monkeypatch.setattr(engine, "bf16_hardware", lambda: bf16)
+        monkeypatch.setattr(engine, "has_compiler", lambda: compiler)
+
+    return make
+
+
+def test_a_cpu_without_bf16_instructions_stays_in_float32(machine):
+    machine()
+    assert engine.arithmetic(LONG) == (False, False, True)
+
+
+def test_a_cpu_with_them_writes_attention_out_and_compiles(machine):
+    machine(bf16=True)
+    assert engine.arithmetic(LONG) == (True, True, True)
+
+
+def test_without_a_compiler_nothing_is_compiled_and_bf16_does_not_pay(machine):
+    machine(bf16=True, compiler=False)
+    assert engine.arithmetic(LONG) == (False, False, False)
+
+
+def test_a_short_run_is_not_worth_compiling(machine):
+    machine(bf16=True)
+    assert engine.arithmetic(preset("smoke")) == (False, False, False)
+
+
+def test_what_the_config_asks_for_is_taken(machine):
+    machine(bf16=True)
+    assert not engine.arithmetic(preset("laptop", mixed_precision="no")).bf16
+    machine()
+    assert engine.arithmetic(preset("laptop", mixed_precision="bf16")).bf16
+
+
+def test_a_gpu_compiles_and_keeps_fused_attention(machine):
+    machine(gpu=True)
+    assert engine.arithmetic(preset("paper")) == (True, False, True)
+
+
+def test_one_thread_unless_the_user_says_otherwise(monkeypatch):
+    torch.set_num_threads(3)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with engine.one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with engine.one_thread():
+        assert torch.get_num_threads() == 3
+
+
+SHAPES = [(8, 8), (16, 4), (4, 16), (16, 4), (8, 8)]
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_muon_is_torchs_but_for_the_rounding_of_bf16(nesterov):
+    """The same ten steps from the same gradients; torch's own goes through bf16, good to about a hundredth."""
+    fields = dict(lr=0.02, weight_decay=0.1, momentum=0.9, nesterov=nesterov)
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    gradients = [[torch.randn(shape, generator=generator) for shape in SHAPES] for _ in range(10)]
+    ends = []
+    for kind in (torch.optim.Muon, engine.Muon):
+        weights = [weight.clone().requires_grad_() for weight in start]
+        optimizer = kind(weights, **fields)
+        for of_step in gradients:
+            for weight, gradient in zip(weights, of_step, strict=True):
+                weight.grad = gradient.clone()
+            optimizer.step()
+        ends.append([weight.detach() for weight in weights])
+    for before, theirs, ours in zip(start, *ends, strict=True):
+        assert (ours - theirs).norm() < 0.02 * (theirs - before).norm()
+
+
+def test_orthogonalised_matrices_keep_their_directions():
+    """Singular values near 1, singular vectors as they were; a matrix alone and among others of its shape alike."""
+    group = engine.Muon([torch.nn.Parameter(torch.zeros(2, 2))]).param_groups[0]
+    arguments = group["ns_coefficients"], group["ns_steps"], group["eps"]
+    x = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(0))
+    made = engine.orthogonalised(x, *arguments)
+    assert (torch.linalg.svdvals(made) - 0.95).abs().max() < 0.3
+    u, _, vt = torch.linalg.svd(x, full_matrices=False)
+    middle = u.mT @ made @ vt.mT  # diagonal if the directions are kept
+    assert (middle - torch.diag_embed(middle.diagonal(dim1=1, dim2=2))).abs().max() < 1e-3
+    torch.testing.assert_close(engine.orthogonalised(x[:1], *arguments)[0], made[0])
+    torch.testing.assert_close(engine.orthogonalised(x.mT, *arguments), made.mT)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_attention_written_out_has_the_same_logits_and_gradients(depth):
+    config = tiny(depth=depth)
+    model = Transformer(config).init_weights(torch.Generator().manual_seed(0)).double().train()
+    tokens = Data(config).batch(0)
+    results = []
+    for model.explicit in (False, True):
+        model.zero_grad()
+        logits = model(tokens)
+        logits.square().sum().backward()
+        results.append([logits.detach(), *(weight.grad.clone() for weight in model.parameters())])
+    for fused, explicit in zip(*results, strict=True):
+        torch.testing.assert_close(explicit, fused)
+
+
+def test_attention_written_out_sees_what_the_mask_allows():
+    q, k, v = torch.randn(3, 1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    mask = torch.eye(4, dtype=torch.bool)
+    torch.testing.assert_close(explicit_attention(q, k, v, mask), v)
+
+
+@pytest.mark.parametrize(
+    ("has", "fields", "words"),
+    [
+        ({}, {}, "no bf16 instructions"),
+        ({"bf16": True}, {}, "has bf16 instructions"),
+        ({"compiler": False}, {}, "no C++ compiler"),
+        ({}, {"steps": 200}, "too short"),
+        ({}, {"mixed_precision": "no"}, "asks for it"),
+        ({"gpu": True}, {}, "GPU"),
+    ],
+)
+def test_the_choice_has_a_reason(machine, has, fields, words):
+    machine(**has)
+    assert words in engine.reason(preset("laptop", **fields))
+
+
+def test_arithmetic_is_named_in_words():
+    names = {str(engine.Arithmetic(*choice)) for choice in itertools.product((False, True), repeat=3)}
+    assert len(names) == 8 and "float32, fused attention, compiled" in names

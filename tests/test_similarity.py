@@ -1,0 +1,179 @@
+"""Groupings of pairs that are planted are found, and no other is taken for them."""
+
+import numpy as np
+import pytest
+import torch
+
+from modgrok import algorithms, interpret, similarity, structure
+from modgrok.config import Config
+from modgrok.data import Data, grid
+from modgrok.model import Transformer
+
+PRIMES = [3, 5, 7, 11, 29]
+each_p = pytest.mark.parametrize("p", PRIMES)
+
+
+@pytest.fixture(scope="module")
+def config():
+    return Config(
+        p=5, n_tasks=8, alpha=0.8, n_examples=6, depth=2, n_embd=16, n_head=2, batch_size=16, init_std=0.3
+    )
+
+
+@pytest.fixture(scope="module")
+def model(config):
+    return Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
+
+
+def test_cosines():
+    found = similarity.cosine_similarity([[1, 0], [2, 0], [0, 3], [0, 0]])
+    np.testing.assert_allclose(found, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(
+        similarity.cosine_similarity([[5, 1], [5, -1]], center=True), [[1, -1], [-1, 1]]
+    )
+
+
+@each_p
+def test_ratio_groupings_share_no_number(p):
+    x, y = grid(p).T
+    for groups in similarity.ratio_groupings(p, 5):
+        assert (np.bincount(groups[groups >= 0]) == p - 1).all()
+        assert ((groups < 0) == (x * y == 0)).all()
+        assert len({*zip(groups[groups >= 0], x[groups >= 0], strict=True)}) == (p - 1) ** 2
+
+
+def test_group_contrast():
+    rng = np.random.default_rng(0)
+    groupings = similarity.ratio_groupings(7)
+    blocks = np.where(groupings[0][:, None] == groupings[0], 0.7, 0.2)
+    found = structure.compare(similarity.contrast(blocks, groupings))
+    assert found.value == pytest.approx(0.5) and found.high < 0.2 and found.p_value <= 0.05
+    assert found.significant
+    x, y = grid(7).T
+    additive = rng.normal(size=(7, 8))[x] + rng.normal(size=(7, 8))[y]
+    alike = similarity.cosine_similarity(additive)
+    found = structure.compare(similarity.contrast(alike, groupings))
+    assert found.low <= found.value <= found.high
+    for numbers in (x, y):
+        by_number = similarity.contrast(alike, similarity.number_groupings(numbers))
+        assert structure.compare(by_number).significant
+    stacked = similarity.contrast(np.stack([[blocks, alike]]), groupings)
+    np.testing.assert_allclose(stacked[0, 1], similarity.contrast(alike, groupings))
+
+
+def test_contrast_is_the_mean_over_pairs_of_rows():
+    alike, groups = np.random.default_rng(0).normal(size=(6, 6)), np.array([0, 0, 1, -1, 1, 1])
+    rows = [(i, j) for i in range(6) for j in range(6) if i != j and groups[i] >= 0 and groups[j] >= 0]
+    within = [alike[i, j] for i, j in rows if groups[i] == groups[j]]
+    between = [alike[i, j] for i, j in rows if groups[i] != groups[j]]
+    assert similarity.contrast(alike, groups[None]) == pytest.approx(np.mean(within) - np.mean(between))
+
+
+@each_p
+def test_two_pairs_of_one_answer_share_no_number(p):
+    x, y = grid(p).T
+    for groups in similarity.answer_groupings((2, 1), p, 5):
+        assert len({*zip(groups, x, strict=True)}) == len({*zip(groups, y, strict=True)}) == p * p
+    assert (similarity.answer_groupings((2, 1), p)[0] == (2 * x + y) % p).all()
+    assert (similarity.number_groupings(y)[0] == y).all()
+
+
+@pytest.mark.parametrize("task", [(0, 1), (2, 0), (7, 1)])
+def test_an_answer_of_one_number_is_refused(task):
+    with pytest.raises(ValueError, match=r"choose a task with a and b from 1 to 6, such as \[1, 2\]"):
+        similarity.answer_groupings(task, 7)
+
+
+P, SIMULATIONS = 7, 100
+
+
+def judged(code, groupings, simulations=SIMULATIONS):
+    """The scores of simulated features of all pairs, code(rng, x, y), each on noise, by groupings(seed)."""
+    found = []
+    for seed in range(simulations):
+        rng = np.random.default_rng((1, seed))
+        features = code(rng, *grid(P).T)
+        features = features + 0.3 * rng.normal(size=features.shape)
+        alike = similarity.cosine_similarity(features, center=True)
+        found.append(structure.compare(similarity.contrast(alike, groupings(seed))))
+    return found
+
+
+def by_answer(seed):
+    return similarity.answer_groupings((2, 3), P, seed=seed)
+
+
+def by_ratio(seed):
+    return similarity.ratio_groupings(P, seed=seed)
+
+
+def additive(rng, x, y):
+    return rng.uniform(0.3, 2) * rng.normal(size=(P, 16))[x] + rng.normal(size=(P, 16))[y]
+
+
+def circles(rng, x, y):
+    """x and y on one circle: what is additive in them is not so any more once the vectors have one length."""
+    k, m = rng.integers(1, P, 2)
+    angles = 2 * np.pi * np.stack([k * x, m * y]) / P
+    return np.concatenate([np.cos(angles).sum(0), np.sin(angles).sum(0)]).reshape(2, -1).T
+
+
+def with_answer(rng, x, y):
+    return additive(rng, x, y) + rng.normal(size=(P, 16))[(2 * x + 3 * y) % P]
+
+
+def with_ratio(rng, x, y):
+    return additive(rng, x, y) + rng.normal(size=(P + 2, 16))[algorithms.ratio_classes(P)]
+
+
+@pytest.mark.parametrize("code", [additive, circles])
+@pytest.mark.parametrize("groupings", [by_answer, by_ratio])
+def test_what_is_known_of_each_number_alone_is_no_grouping(code, groupings):
+    found = judged(code, groupings)
+    assert np.mean([score.significant for score in found]) <= 0.1
+    if (
+        code is additive
+    ):  # then even the null alone, without the sign, is right: neither too bold nor too cautious
+        assert np.mean([score.p_value <= 0.05 for score in found]) <= 0.1
+        assert 0.3 <= np.mean([score.p_value <= 0.5 for score in found]) <= 0.7
+
+
+@pytest.mark.parametrize(("code", "groupings"), [(with_answer, by_answer), (with_ratio, by_ratio)])
+def test_a_planted_grouping_is_found(code, groupings):
+    assert np.mean([score.significant for score in judged(code, groupings)]) >= 0.95
+
+
+@pytest.mark.parametrize(("code", "groupings"), [(with_answer, by_ratio), (with_ratio, by_answer)])
+def test_a_planted_grouping_is_not_taken_for_the_other(code, groupings):
+    assert np.mean([score.significant for score in judged(code, groupings)]) <= 0.1
+
+
+def test_contexts_sharpen_a_faint_grouping():
+    """Contexts share the additive code and differ in task; only together do they show the code of the answers."""
+
+    def p_values(seed, strength, contexts=12):
+        """Of all contexts together, and of the first alone."""
+        rng, (x, y), each = np.random.default_rng((2, seed)), grid(P).T, []
+        shared, tasks = additive(rng, x, y), rng.integers(1, P, size=(contexts, 2))
+        for a, b in tasks:
+            features = shared + strength * rng.normal(size=(P, 16))[(a * x + b * y) % P]
+            features = features + rng.normal(size=features.shape)
+            groupings = similarity.answer_groupings((a, b), P, 100, seed)
+            each.append(similarity.contrast(similarity.cosine_similarity(features, center=True), groupings))
+        return [structure.compare(scores).p_value for scores in (each, each[0])]
+
+    assert np.mean([p_values(seed, 0.0)[0] <= 0.05 for seed in range(30)]) <= 0.15
+    together, alone = np.median([p_values(seed, 0.2) for seed in range(10)], axis=0)
+    assert together <= 0.01 and alone > 0.05
+
+
+def test_contrasts_over_contexts_are_those_of_each(model, config):
+    pairs, tasks = interpret.draw_contexts(Data(config), 3)
+    groupings = similarity.all_groupings(tasks, 5, shuffles=7)
+    found = similarity.contrast_over_contexts(model, pairs[:, :2], tasks, groupings)
+    assert {name: each.shape for name, each in found.items()} == dict.fromkeys(groupings, (3, 3, 6, 7))
+    after = interpret.stage_features(model, pairs[1, :2], tasks[1])["block 1, head 0"][2]
+    alike = similarity.cosine_similarity(after, center=True)
+    for name, of in groupings.items():
+        direct = similarity.contrast(alike, of[1 if len(of) > 1 else 0])
+        np.testing.assert_allclose(found[name][1, 2, 3], direct, atol=1e-6)
