@@ -69,7 +69,7 @@ class Chapter:
         return {depth: [self.run(depth=depth, seed=seed) for seed in self.seeds()] for depth in depths}
 
     def sweep(self, kind: str, n_seeds: str = "n_seeds", **fields) -> NDArray[np.object_]:
-        """The runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`, so many seeds as that parameter says."""
+        """The runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`; that parameter says how many seeds."""
         of = self.parameters
         return obtain_grid(
             of["source"], of["preset"], kind, of["root"], self.seeds(n_seeds), of["num_processes"], **fields
@@ -82,13 +82,15 @@ class Chapter:
             raise ValueError(f"{n_seeds}={n} must be a whole number, 1 or more.")
         return range(first, first + n)
 
-    def within(self, name: str, least: int, most: int, default: int | None = None) -> int:
+    def within(self, name: str, least: int, most: int, default: int | None = None) -> int | None:
         """A whole-number parameter whose bounds depend on the model; `default` where it is None.
 
         Raises:
             ValueError: it is out of bounds.
         """
-        value = default if self.parameters[name] is None else self.parameters[name]
+        value = self.parameters[name]
+        if value is None:
+            return default
         if not least <= value <= most:
             raise ValueError(f"{name}={value} must lie between {least} and {most} for this model.")
         return value
@@ -122,21 +124,25 @@ class Chapter:
         Args:
             thing: a matplotlib Figure or a widget.
             name: label for references from the text, {numref}`name`.
-            caption: what is seen, a short paragraph of Markdown, to which the scale is added. It also describes the
-                picture to readers who do not see it.
+            caption: what is seen, a short paragraph of Markdown. It also describes the picture to readers who do not
+                see it.
             of: the runs that the figure shows, by default the page's; () for none.
         """
         runs = flat(self.runs if of is None else of)
         if isinstance(thing, Figure):
             thing = HTML(_figure_html(thing, caption, name))
         display(thing)
-        told = f"{caption} Scale: {scale(runs)}." if runs else caption
+        told = caption if of is None or not runs else f"{caption} Scale: {scale(runs)}."
         display(Markdown(f"{told}\n\n{self._made(runs)}"), metadata={"modgrok_figure": name})
 
     def _made(self, runs: list[Run]) -> str:
         """Markdown, folded: the runs of a figure, what they cost, and the command."""
         names = ", ".join(f"`{run.name}`" for run in runs)
-        made = f"From {names}; {_cost(runs)}." if runs else "No model was trained for this figure."
+        made = (
+            f"From {names}: {scale(runs)}; {_cost(runs)}."
+            if runs
+            else "No model was trained for this figure."
+        )
         if runs and self.parameters["source"] == "shipped":
             made += " To train anew, add `-p source train -p root my-runs` to the command."
         return (

@@ -262,6 +262,19 @@ def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -
     return np.stack([share, middle - half, middle + half])
 
 
+def share_interval(right: ArrayLike, asked: ArrayLike, cases: ArrayLike | None = None) -> np.ndarray:
+    """Share of right answers and its 95 % interval (normal approximation), (3, …): share, low, high; nan where none.
+
+    Args:
+        right, asked: (…) counts.
+        cases: (…) how many of the queries are independent, by default all.
+    """
+    right, asked = np.broadcast_arrays(np.asarray(right, dtype=float), asked)
+    share = right / np.where(asked, asked, np.nan)
+    half = 1.96 * np.sqrt(share * (1 - share) / np.where(asked, asked if cases is None else cases, np.nan))
+    return np.stack([share, share - half, share + half])
+
+
 def mean_interval(values: ArrayLike | Tensor) -> np.ndarray:
     """A mean over independent values with its 95 % interval: (n, …) → (3, …), the mean, low, high.
 

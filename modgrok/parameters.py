@@ -44,7 +44,7 @@ def checked(name: str, value: Any, default: Any) -> Any:
     Raises:
         ValueError: one sentence that says what is allowed.
     """
-    if name in LISTS:
+    if isinstance(default, list):
         return _list(name, value)
     if name == "sequences" and not (_is_whole(value) and (value == 0 or 50 <= value <= 100_000)):
         raise ValueError(f"sequences={value!r} must be a whole number from 50 to 100000, or 0.")
