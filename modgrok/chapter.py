@@ -82,6 +82,10 @@ class Chapter:
             raise ValueError(f"{n_seeds}={n} must be a whole number, 1 or more.")
         return range(first, first + n)
 
+    def sequences(self, config: Config) -> int:
+        """How many sequences of each set to score: the parameter, or where it is 0 as many as during training."""
+        return self.parameters["sequences"] or config.eval_sequences
+
     def within(self, name: str, least: int, most: int, default: int | None = None) -> int | None:
         """A whole-number parameter whose bounds depend on the model; `default` where it is None.
 
