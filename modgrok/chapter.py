@@ -262,8 +262,11 @@ def table(head: Sequence, rows: Iterable[Sequence]) -> str:
 
 
 def _cost(runs: list[Run]) -> str:
-    timed = [run for run in runs if "seconds" in run.provenance]
-    return f"{core_minutes(timed):.0f} core-minutes of training" if timed else "training time unknown"
+    timed = [run for run in runs if "seconds" in run.provenance]  # not those that others trained
+    if not timed:
+        return "training time unknown"
+    minutes = core_minutes(timed)
+    return f"{minutes:.0f} core-minutes of training" if minutes >= 1 else "less than a core-minute of training"
 
 
 def _figure_html(figure: Figure, alt: str, name: str) -> str:
