@@ -135,6 +135,7 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
         number = numbers[error.cell_index - bool(parameters and error.cell_index > declared)]
         cause = f"{error.ename}: {error.evalue}".strip(": ")
         raise ChapterError(f"{notebook.name}, cell {number}: {cause}") from None
+    _fold_set_up(made.cells)
     for cell in made.cells:
         if "injected-parameters" in _tags(cell):
             cell.metadata["tags"] = [*_tags(cell), "remove-cell"]
@@ -149,13 +150,23 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
         unfinished.unlink(missing_ok=True)
 
 
+def _fold_set_up(cells: list[nbformat.NotebookNode]) -> None:
+    """Put a chapter's set-up cell below its parameters, so that both fold into one line."""
+    tagged = {tag: cell for cell in cells for tag in _tags(cell) if tag in ("parameters", "set-up")}
+    if len(tagged) == 2:
+        parameters, set_up = tagged["parameters"], tagged["set-up"]
+        set_up.source = f"{parameters.source}\n\n{set_up.source}"
+        set_up.metadata["mystnb"] = {"code_prompt_show": "Parameters and set-up"}
+        cells.remove(parameters)
+
+
 def _lift_caption(cell: nbformat.NotebookNode) -> None:
-    """Turn the caption that `modgrok.widgets.show` printed below a figure into a numbered figure's caption."""
+    """Turn the caption that `modgrok.chapter` printed below a figure into a numbered figure's caption."""
     for output in cell.get("outputs", []):
         name = output.get("metadata", {}).get("modgrok_figure")
         if name is not None:
             options = {"caption": output["data"]["text/markdown"], "classes": "modgrok-figure"}
-            cell.metadata["mystnb"] = {"figure": options | ({"name": name} if name else {})}
+            cell.metadata["mystnb"] = {"figure": options | {"name": name}}
             cell.outputs.remove(output)
             return
 

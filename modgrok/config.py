@@ -1,6 +1,5 @@
 """What a run is: one flat dataclass, its validation, the presets and the run's name."""
 
-import ast
 import dataclasses
 import difflib
 import hashlib
@@ -195,18 +194,6 @@ def preset(name: str, **overrides: Any) -> Config:
     if name not in PRESETS:
         raise ValueError(f"preset={name!r} is not known; choose one of {', '.join(PRESETS)}.")
     return Config.from_dict(PRESETS[name] | overrides)
-
-
-def as_list(value: list | str, name: str) -> list:
-    """A notebook's list parameter, which papermill's command line passes as text, "[1, 2]".
-
-    Raises:
-        ValueError: the text is no list.
-    """
-    try:
-        return list(ast.literal_eval(value) if isinstance(value, str) else value)
-    except (ValueError, SyntaxError, TypeError):
-        raise ValueError(f"{name}={value!r} must be a list, such as [1, 2].") from None
 
 
 def n_training_pairs(p: int, alpha: float) -> int:

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from modgrok.algorithms import expected_accuracy, predictors
-from modgrok.config import as_list
-from modgrok.data import Data, generator, sequences
+from modgrok.data import sequences
 from modgrok.model import Transformer
 
 Predictor = Callable[[Tensor], Tensor]
@@ -263,6 +262,19 @@ def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -
     return np.stack([share, middle - half, middle + half])
 
 
+def share_interval(right: ArrayLike, asked: ArrayLike, cases: ArrayLike | None = None) -> np.ndarray:
+    """Share of right answers and its 95 % interval (normal approximation), (3, …): share, low, high; nan where none.
+
+    Args:
+        right, asked: (…) counts.
+        cases: (…) how many of the queries are independent, by default all.
+    """
+    right, asked = np.broadcast_arrays(np.asarray(right, dtype=float), asked)
+    share = right / np.where(asked, asked, np.nan)
+    half = 1.96 * np.sqrt(share * (1 - share) / np.where(asked, asked if cases is None else cases, np.nan))
+    return np.stack([share, share - half, share + half])
+
+
 def mean_interval(values: ArrayLike | Tensor) -> np.ndarray:
     """A mean over independent values with its 95 % interval: (n, …) → (3, …), the mean, low, high.
 
@@ -289,54 +301,3 @@ def students_t(freedom: ArrayLike) -> np.ndarray:
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * nu**3)
     )
     return np.select([nu == 1, nu == 2], [12.7062, 4.30265], series)
-
-
-def query_setting(
-    data: Data, task: list | str = (), pairs: list | str = (), shots: list | str = ()
-) -> tuple[list[int], Tensor, list[int]]:
-    """The task, context pairs and numbers of shots of query grids, what is not given filled in (F5).
-
-    At p = 29 they default to the paper's: task (6, 6), first pairs (4, 21) and (2, 6), shots 1, 2, 13, 31.
-    Lists may also be text, "[1, 2]", as papermill's command line passes them.
-
-    Args:
-        data: the tasks and inputs.
-        task: (a, b); by default an o.o.d. task without a zero.
-        pairs: (≤ n_examples - 1, 2) first context pairs; the rest are drawn from the training inputs.
-        shots: numbers of examples, each 0 … n_examples - 1.
-
-    Returns:
-        task, context pairs (n_examples - 1, 2), shots.
-
-    Raises:
-        ValueError: one sentence saying what is allowed.
-    """
-    p, most = data.config.p, data.config.n_examples - 1
-    task, pairs, shots = (as_list(v, n) for v, n in ((task, "task"), (pairs, "pairs"), (shots, "shots")))
-    if p == 29 and not task and not pairs:
-        task, pairs = [6, 6], [[4, 21], [2, 6]][:most]
-    if not task:
-        known = [*data.tasks["ood"].tolist(), *data.tasks["id"].tolist()]
-        task = next((vector for vector in known if all(vector)), known[0])
-    shots = shots or sorted({min(1, most), min(2, most), round(13 / 31 * most), most})
-    if not _are_vectors([task], p):
-        raise ValueError(f"task={task} must be two numbers from 0 to p - 1 = {p - 1}, such as [1, 2].")
-    if len(pairs) > most or not _are_vectors(pairs, p):
-        raise ValueError(f"pairs={pairs} must be at most {most} pairs of numbers from 0 to p - 1 = {p - 1}.")
-    if not all(_is_number(k, most + 1) for k in shots):
-        raise ValueError(f"shots={shots} must be whole numbers from 0 to n_examples - 1 = {most}.")
-    rng = generator(data.config.seed, "query context")
-    drawn = data.pairs["train"][torch.from_numpy(rng.integers(len(data.pairs["train"]), size=most))]
-    given = drawn.new_tensor(pairs).reshape(-1, 2)
-    return task, torch.cat([given, drawn[: most - len(given)]]), shots
-
-
-def _are_vectors(vectors: list, p: int) -> bool:
-    def is_vector(v) -> bool:
-        return isinstance(v, list | tuple) and len(v) == 2 and all(_is_number(n, p) for n in v)
-
-    return all(map(is_vector, vectors))
-
-
-def _is_number(n: object, p: int) -> bool:
-    return isinstance(n, int) and not isinstance(n, bool) and 0 <= n < p

@@ -6,24 +6,21 @@
 import contextlib
 import json
 import math
-import os
 import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-import accelerate
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import is_cuda_available
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from modgrok import engine, progress, runs
-from modgrok.config import SETS, Config, nearest_multiple, preset
+from modgrok.config import SETS, Config, nearest_multiple
 from modgrok.data import Data
 from modgrok.evaluate import count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
@@ -387,45 +384,3 @@ def checkpoint_steps(config: Config) -> set[int]:
     spaced = np.geomspace(min(config.eval_every, config.steps), config.steps, config.n_checkpoints)
     rounded = {round(step / config.eval_every) * config.eval_every for step in spaced[:-1]}
     return {step for step in rounded if 0 < step < config.steps} | {config.steps}
-
-
-def obtain(
-    source: str, preset_name: str, root: str | Path = "runs", num_processes: int = 1, **overrides
-) -> Run:
-    """The run a notebook asks for by its parameters.
-
-    Args:
-        source: "shipped" finds a finished run under root, at any depth; "train" trains it there if it finds none.
-        preset_name, **overrides: name and fields of the config.
-        root: where runs are.
-        num_processes: training processes, one a GPU, or CPU processes where there is no GPU.
-
-    Raises:
-        ValueError: a parameter that is not allowed.
-        FileNotFoundError: source="shipped" and no such run; the message says how to train it.
-    """
-    if source not in ("shipped", "train"):
-        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
-    if isinstance(num_processes, bool) or not isinstance(num_processes, int) or num_processes < 1:
-        raise ValueError(f"num_processes={num_processes!r} is not allowed; choose 1 or more.")
-    config = preset(preset_name, **overrides)
-    try:
-        return runs.find_run(config, root)  # also in a subfolder, where `train` does not look
-    except FileNotFoundError:
-        if source == "shipped":
-            raise
-    if num_processes == 1:
-        return train(config, root)
-    check_divides(config, num_processes, 1)
-    AcceleratorState._reset_state(True)  # the launchers insist on starting afresh
-    # asked this way, CUDA is not started, which a process could not be forked after
-    launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
-    launch(_train_forked, (config, root), num_processes=num_processes)
-    return runs.find_run(config, root)
-
-
-def _train_forked(config: Config, root: str | Path) -> None:
-    """`train` in a fork: the parent's OpenMP threads do not exist here, and to wait for them is to hang."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # or Accelerate raises it again
-    torch.set_num_threads(1)
-    train(config, root)

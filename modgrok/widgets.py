@@ -1,39 +1,18 @@
-"""Figures and controls that work on the published page, without a kernel and without a network.
+"""Controls that work on the published page, without a kernel and without a network.
 
 Every picture is drawn beforehand; the browser alone links a control to the stack of pictures it turns over. The same
 objects are ordinary ipywidgets in a live notebook. Only `live` needs a kernel: it draws what its controls ask for.
 """
 
-import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
 
 import ipywidgets
-import matplotlib
-from IPython.display import HTML, Markdown, display
 from ipywidgets import Layout, SelectionSlider, Stack, Tab, VBox, Widget, interactive, jslink
 from matplotlib.figure import Figure
 from traitlets import Unicode
 
 DPI = 144  # of pre-rendered pictures: 1.5 pixels a CSS pixel at full size, sharp on phones where they shrink
-
-
-def show(thing: Figure | Widget, caption: str = "", name: str = "", alt: str = "") -> None:
-    """Display a figure (as SVG, with a download link) or a widget, with a caption below.
-
-    In the book the caption numbers the figure, so at most one captioned `show` belongs in a cell.
-
-    Args:
-        thing: a matplotlib Figure or a widget.
-        caption: one paragraph of Markdown.
-        name: label for references from the text, {numref}`name`.
-        alt: description for readers who do not see the picture; the caption if empty.
-    """
-    if isinstance(thing, Figure):
-        thing = HTML(_figure_html(thing, alt or caption, name or "figure"))
-    display(thing)
-    if caption:
-        display(Markdown(caption), metadata={"modgrok_figure": name})
 
 
 class Picture(ipywidgets.Image):
@@ -49,7 +28,7 @@ def picture(figure: Figure, alt: str = "") -> Picture:
     figure.savefig(
         data, format="webp", dpi=DPI, facecolor="white", pil_kwargs={"lossless": True, "method": 6}
     )
-    _close(figure)
+    close(figure)
     return Picture(
         value=data.getvalue(), format="webp", tooltip=alt or None,
         width=f"{width * 96:.0f}", height=f"{height * 96:.0f}",  # CSS pixels: keeps its place while it loads
@@ -100,8 +79,10 @@ def grid(
     return VBox([*sliders, stack])
 
 
-def tabs(pages: dict[str, Figure | Widget]) -> Tab:
-    """Pages behind titled tabs; a page is a figure or any widget, such as a `scrubber`."""
+def tabs(pages: dict[str, Figure | Widget]) -> Figure | Widget:
+    """Pages behind titled tabs; a page is a figure or any widget, such as a `scrubber`. One alone needs no tab."""
+    if len(pages) == 1:
+        return next(iter(pages.values()))
     return Tab([_page(p, "", title) for title, p in pages.items()], titles=tuple(pages), selected_index=0)
 
 
@@ -126,7 +107,7 @@ def live(draw: Callable[..., Figure], **controls) -> VBox:
         try:
             page = picture(draw(**{name: control.value for name, control in controls.items()}), alt)
         except ValueError as error:
-            page = ipywidgets.HTML(f'<p role="alert">{_escape(str(error))}</p>')
+            page = ipywidgets.HTML(f'<p role="alert">{escape(str(error))}</p>')
         before, view.children = view.children, [page]
         for old in before:
             old.close()
@@ -165,28 +146,12 @@ def _page(thing: Figure | Widget, alt: str, *where) -> Widget:
     return picture(thing, f"{alt} ({where})" if alt else where)
 
 
-def _figure_html(figure: Figure, alt: str, name: str) -> str:
-    data = io.StringIO()
-    # No date and no random ids: the same figure is the same text.
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(data, format="svg", facecolor="white", metadata={"Date": None})
-    _close(figure)
-    width = f"{figure.get_size_inches()[0] * 96:.0f}"
-    source = "data:image/svg+xml;base64," + base64.b64encode(data.getvalue().encode()).decode()
-    # The link takes its target from the picture when it is used, so that the page carries the figure once.
-    take = "this.href=this.parentElement.querySelector('img').src"
-    return (
-        f'<div class="modgrok-picture"><img src="{source}" width="{width}" alt="{_escape(alt)}" '
-        'style="max-width:100%;height:auto;background:#fff">'
-        f'<a class="modgrok-download" download="{name}.svg" href="#" onclick="{take}">SVG</a></div>'
-    )
-
-
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text as it stands in HTML."""
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
-def _close(figure: Figure) -> None:
+def close(figure: Figure) -> None:
     """Forget a pyplot figure, or the notebook would show it a second time."""
     import matplotlib.pyplot
 

@@ -80,38 +80,3 @@ def test_mean_interval():
     mean, low, high = evaluate.mean_interval(torch.tensor([[0.0], [2.0]] * 50))
     assert mean[0] == 1 and mean[0] - low[0] == pytest.approx(high[0] - mean[0])
     assert high[0] - mean[0] == pytest.approx(0.1994, abs=1e-4)  # Student's t with 99 degrees of freedom
-
-
-def test_query_setting_fills_in_what_is_missing():
-    data = Data(SMOKE)
-    task, pairs, shots = evaluate.query_setting(data)
-    assert task in data.tasks["ood"].tolist() and all(task)
-    assert pairs.shape == (SMOKE.n_examples - 1, 2) and shots == [1, 2, 3, 7]
-    task, chosen, shots = evaluate.query_setting(data, [3, 0], [[4, 4], [0, 1]], [0, 7])
-    assert task == [3, 0] and chosen[:2].tolist() == [[4, 4], [0, 1]] and shots == [0, 7]
-    assert torch.equal(chosen[2:], pairs[:-2])
-    assert evaluate.query_setting(data, "[3, 0]", "[[4, 4]]", "[2]")[0] == [3, 0]
-
-
-def test_query_setting_of_the_paper():
-    task, pairs, shots = evaluate.query_setting(Data(preset("paper")))
-    assert task == [6, 6] and pairs[:2].tolist() == [[4, 21], [2, 6]] and shots == [1, 2, 13, 31]
-
-
-@pytest.mark.parametrize(
-    ("given", "allowed"),
-    [
-        ({"task": [5, 0]}, "0 to p - 1 = 4"),
-        ({"task": [1]}, "two numbers"),
-        ({"pairs": [[0, 7]]}, "0 to p - 1 = 4"),
-        ({"pairs": [[0, 1]] * 8}, "at most 7"),
-        ({"shots": [8]}, "0 to n_examples - 1 = 7"),
-        ({"shots": [1.5]}, "whole numbers"),
-        ({"pairs": [1, 2]}, "pairs of numbers"),
-        ({"task": "[1, 5]"}, "0 to p - 1 = 4"),
-        ({"task": "one"}, "must be a list"),
-    ],
-)
-def test_query_setting_says_what_is_allowed(given, allowed):
-    with pytest.raises(ValueError, match=allowed):
-        evaluate.query_setting(Data(SMOKE), **given)

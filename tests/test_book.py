@@ -133,20 +133,30 @@ def test_chapters_run_in_the_root_with_the_python_of_the_build(house, monkeypatc
 
 def test_captions_become_numbered_figures(house):
     cell = (
-        "import matplotlib.pyplot as plt\nfrom modgrok.widgets import show\n"
-        "show(plt.figure(), 'What to see.', name='fig-a')"
+        "import matplotlib.pyplot as plt\nfrom modgrok.chapter import Chapter\n"
+        "Chapter('reads', {}, 'papermill X').show(plt.figure(), 'fig-a', 'What to see.')"
     )
     (house / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
     (house / "modgrok").rmdir()
     write(house, "reads", "seed = 0", cell)
     run(house)
     made = executed(house, "reads").cells[-1]
-    assert made.metadata.mystnb.figure == {
-        "caption": "What to see.",
-        "name": "fig-a",
-        "classes": "modgrok-figure",
-    }
+    described = made.metadata.mystnb.figure
+    assert (described.name, described.classes) == ("fig-a", "modgrok-figure")
+    assert described.caption.startswith("What to see.\n\n<details") and "papermill X" in described.caption
     assert len(made.outputs) == 1 and "modgrok-picture" in made.outputs[0].data["text/html"]
+
+
+def test_parameters_and_set_up_are_one_fold(house):
+    write(house, "reads", "seed = 0", "step = seed", "print(step)")
+    source = nbformat.read(house / "notebooks/reads.ipynb", as_version=4)
+    source.cells[2].metadata["tags"] = ["set-up", "hide-input"]
+    nbformat.write(source, house / "notebooks/reads.ipynb")
+    run(house, seed=3)
+    _, injected, set_up, last = executed(house, "reads").cells
+    assert "remove-cell" in injected.metadata.tags and last.outputs[0].text == "3\n"
+    assert set_up.source == "seed = 0\n\nstep = seed"
+    assert set_up.metadata.mystnb.code_prompt_show == "Parameters and set-up"
 
 
 def test_a_failed_build_ends_with_one_message(house):

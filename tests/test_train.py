@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,6 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import (
-    ROOT,
     assert_identical,
     assert_same_metrics,
     command,
@@ -36,7 +34,7 @@ from modgrok.evaluate import accuracy_by_shot
 from modgrok.model import Transformer
 from modgrok.optimizers import lr_factor, make_optimizers
 from modgrok.runs import Run, load_state
-from modgrok.train import Training, checkpoint_steps, obtain, train
+from modgrok.train import Training, checkpoint_steps, train
 
 __all__ = ["one_thread"]  # a fixture
 
@@ -239,54 +237,3 @@ def test_every_weight_has_one_optimizer_and_matrices_alone_decay(optimizer):
                 assert group["betas"] == (0.9, 0.98) and group["eps"] == 1e-8
             seen += group["params"]
     assert sorted(map(id, seen)) == sorted(map(id, model.parameters()))
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("download", "smoke"), 'source=\'download\' is not allowed; choose "shipped" or "train"'),
-        (("train", "tiny"), "preset='tiny' is not known; choose one of smoke, laptop, desk, night, paper"),
-        (("train", "smoke", "runs", 0), "num_processes=0 is not allowed"),
-        (("train", "smoke", "runs", True), "num_processes=True is not allowed"),
-        (("train", "smoke", "runs", "2"), "num_processes='2' is not allowed"),
-        (("train", "smoke", "runs", 7), "does not divide into 7 processes"),
-    ],
-)
-def test_notebooks_are_told_what_is_allowed(arguments, message):
-    with pytest.raises(ValueError) as error:
-        obtain(*arguments)
-    assert sentence(error).startswith(message) or message in sentence(error)
-
-
-def test_notebooks_find_shipped_runs_and_train_others(tmp_path, alone):
-    fields = CONFIG.to_dict()
-    assert obtain("shipped", "smoke", alone.path.parent, **fields).path == alone.path
-    with pytest.raises(FileNotFoundError, match=r"no finished run .*; train it"):
-        obtain("shipped", "smoke", tmp_path, **fields)
-    assert not list(tmp_path.iterdir())
-    assert_identical(obtain("train", "smoke", tmp_path, **fields), alone)
-
-
-@pytest.mark.parametrize("threads", ["1", "4", ""])
-def test_notebooks_train_on_two_processes(threads, tmp_path, alone):
-    """After the notebook itself has trained, and used torch's thread pool, which does not survive a fork."""
-    notebook = """
-import sys, torch
-from modgrok.train import obtain
-torch.set_num_threads(4)
-a = torch.randn(1000, 1000, requires_grad=True)
-(a @ a).exp().sum().backward()
-fields, root = eval(sys.argv[1]), sys.argv[2]
-obtain("train", "smoke", root, seed=5, **fields)
-print(torch.get_num_threads(), obtain("train", "smoke", root, num_processes=2, **fields).path)
-"""
-    fields = {name: value for name, value in CONFIG.to_dict().items() if name != "seed"}
-    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    env |= {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": threads} if threads else {})
-    argv = [sys.executable, "-c", notebook, repr(fields), str(tmp_path)]
-    result = finish(argv, env)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith(f"4 {tmp_path / CONFIG.name}\n")
-    run = Run(tmp_path / CONFIG.name)
-    assert run.provenance["processes"] == [2]
-    assert_same_metrics(run, alone)

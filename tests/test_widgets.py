@@ -1,14 +1,13 @@
 import io
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import pytest
 from conftest import ROOT
 from matplotlib.figure import Figure
 from PIL import Image
 
 from modgrok import widgets
-from modgrok.config import as_list
+from modgrok.parameters import as_list
 
 
 def figure(label="x") -> Figure:
@@ -63,6 +62,8 @@ def test_grid_links_one_slider_to_the_rows_and_one_to_the_columns():
 def test_tabs_hold_figures_and_widgets():
     made = widgets.tabs({"one": figure(), "two": widgets.scrubber([figure()], ["a"])})
     assert made.titles == ("one", "two") and made.selected_index == 0
+    alone = figure()
+    assert widgets.tabs({"one": alone}) is alone
 
 
 @pytest.fixture
@@ -122,25 +123,3 @@ def test_pictures_and_labels_must_match():
         widgets.scrubber([figure(), figure()], [1, 2, 3])
     with pytest.raises(ValueError, match=r"^3 pictures do not match 2 labels\.$"):
         widgets.scrubber([figure(), figure(), figure()], [1, 2])
-
-
-def test_show_displays_svg_with_a_download_link_and_a_caption(monkeypatch):
-    shown = []
-    monkeypatch.setattr(widgets, "display", lambda thing, metadata=None: shown.append((thing, metadata)))
-    widgets.show(figure(), 'Accuracy "by" shot.', name="fig-shots")
-    (picture, _), (caption, metadata) = shown
-    assert 'src="data:image/svg+xml;base64,' in picture.data and picture.data.count("base64") == 1
-    assert (
-        'alt="Accuracy &quot;by&quot; shot."' in picture.data and 'download="fig-shots.svg"' in picture.data
-    )
-    assert caption.data == 'Accuracy "by" shot.' and metadata == {"modgrok_figure": "fig-shots"}
-
-
-def test_a_shown_figure_is_closed_and_reproducible():
-    texts = []
-    for _ in range(2):
-        made, axes = plt.subplots()
-        axes.plot([1, 2], clip_on=True)
-        texts.append(widgets._figure_html(made, "", "a"))
-        assert not plt.fignum_exists(made.number)
-    assert texts[0] == texts[1]

@@ -1,0 +1,288 @@
+"""What a notebook holds: its parameters, its runs, and `show`, which says below a figure how it was made.
+
+page = chapter("05_depth", globals())
+runs = page.runs = page.by_depth()
+page.show(plots.some_figure(runs), "fig-depth", "What is seen, in a sentence.")
+"""
+
+import base64
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import matplotlib
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import is_cuda_available
+from IPython.display import HTML, Markdown, display
+from ipywidgets import Widget
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from modgrok.claims import core_minutes
+from modgrok.config import Config, preset
+from modgrok.parameters import checked, declared
+from modgrok.runs import Run, find_run
+from modgrok.sweep import obtain_grid
+from modgrok.train import check_divides, train
+from modgrok.widgets import close, escape
+
+Runs = Run | Iterable | Mapping
+"""Runs, nested at will."""
+
+
+@dataclass
+class Chapter:
+    """A notebook at work; `chapter` makes it.
+
+    Attributes:
+        name: of the notebook, without ending.
+        parameters: name → value, checked, lists as lists.
+        command: the command that makes this page, and every figure on it.
+        runs: the runs, nested at will, whose scale and cost a figure tells unless it names others.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    command: str
+    runs: Runs = ()
+
+    def run(self, name: str = "", **fields) -> Run:
+        """The run of that name under the root, or, without one, that of the preset with some fields replaced."""
+        of = self.parameters
+        if name:
+            return find_run(name, of["root"])
+        return obtain(
+            of["source"], of["preset"], of["root"], of["num_processes"], **{"seed": of["seed"]} | fields
+        )
+
+    def by_depth(self, *depths: int) -> dict[int, list[Run]]:
+        """Depth → its runs, one a seed; by default of the parameter `depths`."""
+        depths = depths or self.parameters["depths"]
+        return {depth: [self.run(depth=depth, seed=seed) for seed in self.seeds()] for depth in depths}
+
+    def sweep(self, kind: str, n_seeds: str = "n_seeds", **fields) -> NDArray[np.object_]:
+        """The runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`; that parameter says how many seeds."""
+        of = self.parameters
+        return obtain_grid(
+            of["source"], of["preset"], kind, of["root"], self.seeds(n_seeds), of["num_processes"], **fields
+        )
+
+    def seeds(self, n_seeds: str = "n_seeds") -> range:
+        """`seed`, `seed` + 1, … as many as that parameter says."""
+        first, n = self.parameters["seed"], self.parameters[n_seeds]
+        if n < 1:
+            raise ValueError(f"{n_seeds}={n} must be a whole number, 1 or more.")
+        return range(first, first + n)
+
+    def sequences(self, config: Config) -> int:
+        """How many sequences of each set to score: the parameter, or where it is 0 as many as during training."""
+        return self.parameters["sequences"] or config.eval_sequences
+
+    def within(self, name: str, least: int, most: int, default: int | None = None) -> int | None:
+        """A whole-number parameter whose bounds depend on the model; `default` where it is None.
+
+        Raises:
+            ValueError: it is out of bounds.
+        """
+        value = self.parameters[name]
+        if value is None:
+            return default
+        if not least <= value <= most:
+            raise ValueError(f"{name}={value} must lie between {least} and {most} for this model.")
+        return value
+
+    def task(self, p: int, least: int = 0) -> list[int] | None:
+        """The parameter `task`, None where it is empty.
+
+        Raises:
+            ValueError: it is no task modulo p, or holds a number that is too small.
+        """
+        task = self.parameters["task"]
+        if not all(least <= number < p for number in task):
+            raise ValueError(f"task={task} must be two numbers from {least} to p - 1 = {p - 1}.")
+        return task or None
+
+    def about(self) -> Markdown:
+        """A sentence about the models of the page."""
+        runs = flat(self.runs)
+        p, what = runs[0].config.p, "model" if len(runs) == 1 else f"{len(runs)} models"
+        notes = [f" Note: {run.provenance['note']}." for run in runs if "note" in run.provenance]
+        return Markdown(
+            f"*The {what} of this page: {scale(runs)}; {_cost(runs)}. A blind guess is right in one of {p} cases, "
+            f"{100 / p:.0f} %.{''.join(notes)}*"
+        )
+
+    def show(self, thing: Figure | Widget, name: str, caption: str, of: Runs | None = None) -> None:
+        """Display a figure (SVG, with a download link) or a widget, its caption, and how it was made.
+
+        In the book this is a numbered figure, so at most one `show` belongs in a cell.
+
+        Args:
+            thing: a matplotlib Figure or a widget.
+            name: label for references from the text, {numref}`name`.
+            caption: what is seen, a short paragraph of Markdown. It also describes the picture to readers who do not
+                see it.
+            of: the runs that the figure shows, by default the page's; () for none.
+        """
+        runs = flat(self.runs if of is None else of)
+        if isinstance(thing, Figure):
+            thing = HTML(_figure_html(thing, caption, name))
+        display(thing)
+        told = caption if of is None or not runs else f"{caption} Scale: {scale(runs)}."
+        display(Markdown(f"{told}\n\n{self._made(runs)}"), metadata={"modgrok_figure": name})
+
+    def _made(self, runs: list[Run]) -> str:
+        """Markdown, folded: the runs of a figure, what they cost, and the command."""
+        names = ", ".join(f"`{run.name}`" for run in runs)
+        made = (
+            f"From {names}: {scale(runs)}; {_cost(runs)}."
+            if runs
+            else "No model was trained for this figure."
+        )
+        if runs and self.parameters["source"] == "shipped":
+            made += " To train anew, add `-p source train -p root my-runs` to the command."
+        return (
+            f'<details class="modgrok-made"><summary>How this figure was made</summary>\n\n{made}\n\n'
+            f"```bash\n{self.command}\n```\n\n</details>"
+        )
+
+
+def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
+    """The object of a notebook, made in its set-up cell.
+
+    Args:
+        name: of the notebook, such as "05_depth".
+        namespace: the notebook's `globals()`, with the values that its parameters have by now.
+
+    Raises:
+        ValueError: a parameter that is not allowed, in one sentence.
+        FileNotFoundError: the notebook's source is not at hand.
+    """
+    defaults = declared(name)
+    values = {key: checked(key, namespace[key], default) for key, default in defaults.items()}
+    words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
+    for key, value in values.items():
+        if value != defaults[key]:
+            # -r keeps text that would read as a number, or as None
+            literal = isinstance(value, str) and re.fullmatch(
+                r"[-+.\d][-+.\deE_]*|True|False|None|inf|nan", value
+            )
+            words += ["-r" if literal else "-p", key, shlex.quote(str(value))]
+    return Chapter(name, values, " ".join(words))
+
+
+def obtain(
+    source: str, preset_name: str, root: str | Path = "runs", num_processes: int = 1, **overrides
+) -> Run:
+    """The run a notebook asks for by its parameters.
+
+    Args:
+        source: "shipped" finds a finished run under root, at any depth; "train" trains it there if it finds none.
+        preset_name, **overrides: name and fields of the config.
+        root: where runs are.
+        num_processes: training processes, one a GPU, or CPU processes where there is no GPU.
+
+    Raises:
+        ValueError: a parameter that is not allowed.
+        FileNotFoundError: source="shipped" and no such run; the message says how to train it.
+    """
+    if source not in ("shipped", "train"):
+        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
+    if isinstance(num_processes, bool) or not isinstance(num_processes, int) or num_processes < 1:
+        raise ValueError(f"num_processes={num_processes!r} is not allowed; choose 1 or more.")
+    config = preset(preset_name, **overrides)
+    try:
+        return find_run(config, root)  # also in a subfolder, where `train` does not look
+    except FileNotFoundError:
+        if source == "shipped":
+            raise
+    if num_processes == 1:
+        return train(config, root)
+    check_divides(config, num_processes, 1)
+    AcceleratorState._reset_state(True)  # the launchers insist on starting afresh
+    # asked this way, CUDA is not started, which a process could not be forked after
+    launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
+    launch(_train_forked, (config, root), num_processes=num_processes)
+    return find_run(config, root)
+
+
+def _train_forked(config: Config, root: str | Path) -> None:
+    """`train` in a fork: the parent's OpenMP threads do not exist here, and to wait for them is to hang."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # or Accelerate raises it again
+    torch.set_num_threads(1)
+    train(config, root)
+
+
+def flat(runs: Runs) -> list[Run]:
+    """Nested runs in a row."""
+    if isinstance(runs, Run):
+        return [runs]
+    return [run for part in (runs.values() if isinstance(runs, Mapping) else runs) for run in flat(part)]
+
+
+def evenly(values: Sequence, n: int) -> list:
+    """At most n of some values, evenly spread, the first and the last among them."""
+    return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, n).round().astype(int))]
+
+
+def scale(runs: Iterable[Run]) -> str:
+    """What models some runs trained, in words: the fields that describe them, with every value that they take."""
+    configs = [run.config for run in runs]
+
+    def values(field: str, form: str = "") -> str:
+        found = [format(value, form) for value in sorted({getattr(config, field) for config in configs})]
+        return " and ".join([", ".join(found[:-1]), found[-1]]) if found[1:] else found[0]
+
+    seeds = {config.seed for config in configs}
+    deep = "block" if values("depth") == "1" else "blocks"
+    return (
+        f"p = {values('p')}, {values('n_tasks')} of {configs[0].p ** 2} tasks, α = {values('alpha', 'g')}, "
+        f"{values('depth')} {deep} of width {values('n_embd')}, {values('n_examples')} examples, "
+        f"{values('steps', ',')} steps, seed{'s' * (len(seeds) > 1)} {values('seed')}"
+    )
+
+
+def percent(values: ArrayLike) -> str:
+    """A share with its interval, (share, low, high), in percent."""
+    share, low, high = 100 * np.asarray(values)
+    return f"{share:.0f} ({low:.0f} to {high:.0f})"
+
+
+def table(head: Sequence, rows: Iterable[Sequence]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _cost(runs: list[Run]) -> str:
+    timed = [run for run in runs if "seconds" in run.provenance]  # not those that others trained
+    if not timed:
+        return "training time unknown"
+    minutes = core_minutes(timed)
+    return (
+        f"{minutes:.0f} core-minutes of training" if minutes >= 1 else "less than a core-minute of training"
+    )
+
+
+def _figure_html(figure: Figure, alt: str, name: str) -> str:
+    data = io.StringIO()
+    # No date and no random ids: the same figure is the same text.
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(data, format="svg", facecolor="white", metadata={"Date": None})
+    close(figure)
+    width = f"{figure.get_size_inches()[0] * 96:.0f}"
+    source = "data:image/svg+xml;base64," + base64.b64encode(data.getvalue().encode()).decode()
+    # The link takes its target from the picture when it is used, so that the page carries the figure once.
+    take = "this.href=this.parentElement.querySelector('img').src"
+    return (
+        f'<div class="modgrok-picture"><img src="{source}" width="{width}" alt="{escape(alt)}" '
+        'style="max-width:100%;height:auto;background:#fff">'
+        f'<a class="modgrok-download" download="{name}.svg" href="#" onclick="{take}">SVG</a></div>'
+    )

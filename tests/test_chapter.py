@@ -1,0 +1,192 @@
+"""The object of a notebook: what it says below figures, the command that makes them again, and how it finds runs."""
+
+import os
+import shlex
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import papermill.cli
+import pytest
+from matplotlib.figure import Figure
+from tiny import ROOT, assert_identical, assert_same_metrics, finish, one_thread, sentence, tiny
+
+from modgrok import chapter
+from modgrok.chapter import Chapter, evenly, flat, obtain, scale, table
+from modgrok.config import preset
+from modgrok.parameters import declared
+from modgrok.runs import Run
+from modgrok.train import train
+
+__all__ = ["one_thread"]  # a fixture
+
+CONFIG = tiny()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Run:
+    """CONFIG trained in one process."""
+    return train(CONFIG, tmp_path_factory.mktemp("alone"))
+
+
+def given(command: str) -> dict:
+    """The parameters of a command as papermill reads them."""
+    words, found = shlex.split(command)[3:], {}
+    for flag, name, value in zip(words[::3], words[1::3], words[2::3], strict=True):
+        found[name] = papermill.cli._resolve_type(value) if flag == "-p" else value
+    return found
+
+
+def test_the_command_has_what_differs_from_the_defaults_and_nothing_else():
+    defaults = declared("07_heads")
+    assert chapter.chapter("07_heads", defaults).command == "papermill notebooks/07_heads.ipynb out.ipynb"
+    changed = {"root": "my runs", "run": "12", "head": 1, "task": [3, 5], "depths": "[4]", "seed": 0}
+    page = chapter.chapter("07_heads", defaults | changed)
+    assert page.parameters["depths"] == [4]
+    assert given(page.command) == {
+        "root": "my runs",
+        "run": "12",
+        "depths": "[4]",
+        "head": 1,
+        "task": "[3, 5]",
+    }
+    # and the parameters that these give are the same again
+    assert chapter.chapter("07_heads", defaults | given(page.command)) == page
+
+
+def test_false_and_none_survive_the_command():
+    defaults = declared("08_representations")
+    page = chapter.chapter("08_representations", defaults | {"center": False, "layer": 0})
+    assert given(page.command) == {"center": False, "layer": 0}
+
+
+def test_a_chapter_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match=r"^12_none\.ipynb is not in notebooks/; "):
+        chapter.chapter("12_none", {})
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed, with its metadata."""
+    made = []
+    monkeypatch.setattr(chapter, "display", lambda thing, metadata=None: made.append((thing, metadata)))
+    return made
+
+
+def test_show_displays_svg_with_a_download_link_a_caption_and_its_origin(shown, alone):
+    page = Chapter("02_learning", {"source": "shipped"}, "papermill X", {2: [alone]})
+    page.show(Figure(), "fig-shots", 'Accuracy "by" shot.')
+    (picture, _), (caption, metadata) = shown
+    assert 'src="data:image/svg+xml;base64,' in picture.data and picture.data.count("base64") == 1
+    assert (
+        'alt="Accuracy &quot;by&quot; shot."' in picture.data and 'download="fig-shots.svg"' in picture.data
+    )
+    assert metadata == {"modgrok_figure": "fig-shots"}
+    first, *folded = caption.data.split("\n\n")
+    assert first == 'Accuracy "by" shot.'
+    folded = "\n".join(folded)
+    assert f"`{CONFIG.name}`: p = 3, 4 of 9 tasks" in folded and "core-minutes" in folded
+    assert "\npapermill X\n" in folded and "-p source train" in folded
+
+
+def test_show_tells_the_scale_of_other_runs_and_of_none(shown, alone):
+    page = Chapter("02_learning", {"source": "train"}, "papermill X", ())
+    page.show(Figure(), "a", "One.", of=alone)
+    page.show(Figure(), "b", "Two.", of=())
+    one, two = (thing.data for thing, metadata in shown if metadata)
+    assert one.startswith("One. Scale: p = 3") and "-p source train" not in one
+    assert two.startswith("Two.\n\n") and "No model was trained" in two and "\npapermill X\n" in two
+
+
+def test_a_shown_figure_is_closed_and_reproducible():
+    texts = []
+    for _ in range(2):
+        made, axes = plt.subplots()
+        axes.plot([1, 2], clip_on=True)
+        texts.append(chapter._figure_html(made, "", "a"))
+        assert not plt.fignum_exists(made.number)
+    assert texts[0] == texts[1]
+
+
+def test_scale_lists_every_value(alone):
+    class Planned:
+        def __init__(self, **fields):
+            self.config = preset("laptop", **fields)
+
+    several = [Planned(depth=1), Planned(depth=2, seed=3), Planned(depth=4, alpha=0.4)]
+    assert scale(several) == (
+        "p = 7, 40 of 49 tasks, α = 0.4 and 0.8, 1, 2 and 4 blocks of width 64, 12 examples, 4,000 steps, "
+        "seeds 0 and 3"
+    )
+    assert flat({2: [alone], 4: np.array([[alone], [alone]], dtype=object)}) == [alone] * 3
+
+
+def test_evenly_keeps_the_ends_and_table_is_markdown():
+    assert evenly(range(0, 100, 10), 4) == [0, 30, 60, 90] and evenly([5, 6], 9) == [5, 6]
+    assert table(["a", "b"], [[1, 2]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_bounds_that_depend_on_the_model():
+    page = Chapter("07_heads", {"layer": 2, "head": None, "task": [0, 3], "seed": 0, "n_seeds": 0}, "")
+    assert page.within("head", 0, 1) is None and page.within("head", 0, 1, default=1) == 1
+    with pytest.raises(ValueError, match=r"^layer=2 must lie between 0 and 1 for this model\.$"):
+        page.within("layer", 0, 1)
+    assert page.task(5) == [0, 3]
+    for p, least in ((3, 0), (5, 1)):
+        with pytest.raises(
+            ValueError, match=rf"^task=\[0, 3\] must be two numbers from {least} to p - 1 = {p - 1}\."
+        ):
+            page.task(p, least)
+    with pytest.raises(ValueError, match=r"^n_seeds=0 must be a whole number, 1 or more\.$"):
+        page.seeds()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("download", "smoke"), 'source=\'download\' is not allowed; choose "shipped" or "train"'),
+        (("train", "tiny"), "preset='tiny' is not known; choose one of smoke, laptop, desk, night, paper"),
+        (("train", "smoke", "runs", 0), "num_processes=0 is not allowed"),
+        (("train", "smoke", "runs", True), "num_processes=True is not allowed"),
+        (("train", "smoke", "runs", "2"), "num_processes='2' is not allowed"),
+        (("train", "smoke", "runs", 7), "does not divide into 7 processes"),
+    ],
+)
+def test_notebooks_are_told_what_is_allowed(arguments, message):
+    with pytest.raises(ValueError) as error:
+        obtain(*arguments)
+    assert sentence(error).startswith(message) or message in sentence(error)
+
+
+def test_notebooks_find_shipped_runs_and_train_others(tmp_path, alone):
+    fields = CONFIG.to_dict()
+    assert obtain("shipped", "smoke", alone.path.parent, **fields).path == alone.path
+    with pytest.raises(FileNotFoundError, match=r"no finished run .*; train it"):
+        obtain("shipped", "smoke", tmp_path, **fields)
+    assert not list(tmp_path.iterdir())
+    assert_identical(obtain("train", "smoke", tmp_path, **fields), alone)
+
+
+@pytest.mark.parametrize("threads", ["1", "4", ""])
+def test_notebooks_train_on_two_processes(threads, tmp_path, alone):
+    """After the notebook itself has trained, and used torch's thread pool, which does not survive a fork."""
+    notebook = """
+import sys, torch
+from modgrok.chapter import obtain
+torch.set_num_threads(4)
+a = torch.randn(1000, 1000, requires_grad=True)
+(a @ a).exp().sum().backward()
+fields, root = eval(sys.argv[1]), sys.argv[2]
+obtain("train", "smoke", root, seed=5, **fields)
+print(torch.get_num_threads(), obtain("train", "smoke", root, num_processes=2, **fields).path)
+"""
+    fields = {name: value for name, value in CONFIG.to_dict().items() if name != "seed"}
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    env |= {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": threads} if threads else {})
+    argv = [sys.executable, "-c", notebook, repr(fields), str(tmp_path)]
+    result = finish(argv, env)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith(f"4 {tmp_path / CONFIG.name}\n")
+    run = Run(tmp_path / CONFIG.name)
+    assert run.provenance["processes"] == [2]
+    assert_same_metrics(run, alone)

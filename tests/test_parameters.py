@@ -1,0 +1,115 @@
+"""What notebooks say to parameters that are not allowed."""
+
+import ast
+
+import papermill
+import pytest
+import torch
+from conftest import ROOT
+from tiny import sentence
+
+from modgrok.config import preset
+from modgrok.data import Data
+from modgrok.parameters import checked, declared, query_setting
+
+SMOKE = preset("smoke")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_declared_is_what_papermill_declares(notebook):
+    """Papermill reads lines: what it does not understand it leaves out of its help."""
+    found = papermill.inspect_notebook(str(notebook))
+    assert {name: ast.literal_eval(of["default"]) for name, of in found.items()} == declared(notebook.stem)
+    assert all(of["help"] for of in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "default", "kept"),
+    [
+        ("seed", 3, 0, 3),
+        ("head", None, None, None),
+        ("head", 1, None, 1),
+        ("depths", "[1, 2]", [2, 4], [1, 2]),
+        ("depths", (1, 2), [2, 4], [1, 2]),
+        ("task", "[]", [], []),
+        ("pairs", "[[0, 1]]", [], [[0, 1]]),
+        ("center", False, True, False),
+        ("sequences", 0, 0, 0),
+        ("alpha", 1, 0.5, 1),
+    ],
+)
+def test_what_is_allowed_is_kept(name, value, default, kept):
+    assert checked(name, value, default) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "default", "allowed"),
+    [
+        ("source", "download", "shipped", 'choose "shipped" or "train"'),
+        ("preset", "nope", "laptop", "smoke, laptop"),
+        ("preset", 3, "laptop", "smoke, laptop"),
+        ("root", 3, "runs", "must be text"),
+        ("run", 3, "", "must be text"),
+        ("seed", "one", 0, "whole number, 0 or more"),
+        ("seed", -1, 0, "whole number, 0 or more"),
+        ("seed", 1.5, 0, "whole number, 0 or more"),
+        ("n_seeds", 0, 3, "whole number, 1 or more"),
+        ("num_processes", True, 1, "whole number, 1 or more"),
+        ("head", "first", None, "whole number, 0 or more"),
+        ("contexts", 1, 24, "whole number, 2 or more"),
+        ("sequences", 10, 0, "from 50 to 100000, or 0"),
+        ("sequences", "many", 0, "from 50 to 100000, or 0"),
+        ("depths", "two", [2, 4], "must be a list, such as [2, 4]"),
+        ("depths", 2, [2, 4], "must be a list, such as [2, 4]"),
+        ("depths", [], [2, 4], "must not be empty"),
+        ("depths", [0], [2, 4], "whole numbers, each 1 or more"),
+        ("other_seeds", ["a"], [0], "whole numbers, each 0 or more"),
+        ("task", [1], [], "two numbers, such as [1, 2]"),
+        ("task", "[1, 'b']", [], "whole numbers"),
+        ("pairs", [1, 2], [], "pairs of whole numbers"),
+        ("pairs", "[[1, 2, 3]]", [], "pairs of whole numbers"),
+        ("tasks", [], [[1, 1]], "must not be empty"),
+        ("center", "maybe", True, "True or False"),
+        ("alpha", "half", 0.6, "must be a number"),
+    ],
+)
+def test_what_is_not_allowed_is_told_in_a_sentence(name, value, default, allowed):
+    with pytest.raises(ValueError) as error:
+        checked(name, value, default)
+    assert sentence(error).startswith(f"{name}={value!r} ") and allowed in sentence(error)
+
+
+def test_query_setting_fills_in_what_is_missing():
+    data = Data(SMOKE)
+    task, pairs, shots = query_setting(data)
+    assert task in data.tasks["ood"].tolist() and all(task)
+    assert pairs.shape == (SMOKE.n_examples - 1, 2) and shots == [1, 2, 3, 7]
+    task, chosen, shots = query_setting(data, [3, 0], [[4, 4], [0, 1]], [0, 7])
+    assert task == [3, 0] and chosen[:2].tolist() == [[4, 4], [0, 1]] and shots == [0, 7]
+    assert torch.equal(chosen[2:], pairs[:-2])
+    assert query_setting(data, "[3, 0]", "[[4, 4]]", "[2]")[0] == [3, 0]
+
+
+def test_query_setting_of_the_paper():
+    task, pairs, shots = query_setting(Data(preset("paper")))
+    assert task == [6, 6] and pairs[:2].tolist() == [[4, 21], [2, 6]] and shots == [1, 2, 13, 31]
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ({"task": [5, 0]}, "0 to p - 1 = 4"),
+        ({"task": [1]}, "two numbers"),
+        ({"pairs": [[0, 7]]}, "0 to p - 1 = 4"),
+        ({"pairs": [[0, 1]] * 8}, "at most 7"),
+        ({"shots": [8]}, "0 to n_examples - 1 = 7"),
+        ({"shots": [1.5]}, "whole numbers"),
+        ({"pairs": [1, 2]}, "pairs of numbers"),
+        ({"task": "[1, 5]"}, "0 to p - 1 = 4"),
+        ({"task": "one"}, "must be a list"),
+    ],
+)
+def test_query_setting_says_what_is_allowed(given, allowed):
+    with pytest.raises(ValueError, match=allowed):
+        query_setting(Data(SMOKE), **given)
