@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config, preset
-from modgrok.runs import Run, find_run
-from modgrok.train import is_finished, signals, train
+from modgrok.runs import Run, find_run, same_result
+from modgrok.train import finished_elsewhere, is_finished, signals, train
 
 
 class Sweep(NamedTuple):
@@ -102,12 +102,16 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
     """The field and values of text such as "n_tasks=4,8,16"; what is no value of the field's type stays text.
 
     Raises:
-        ValueError: the text is not NAME=VALUE,VALUE…
+        ValueError: the text is not NAME=VALUE,VALUE…, or the field is no single value.
     """
     name, equals, values = text.partition("=")
     if not (name and equals and all(values.split(","))):
         raise ValueError(f"{text!r} does not say what to vary; write it like n_tasks=4,8,16.")
     name = name.replace("-", "_")
+    if name == "betas":
+        raise ValueError(
+            "betas is a pair of numbers, which --vary does not take; train such a run by itself."
+        )
     kinds = {field.name: field.type for field in dataclasses.fields(Config)}
     kind = kinds.get(name) if kinds.get(name) in (int, float) else str
 
@@ -190,7 +194,10 @@ def sweep(
         if value < least:
             raise ValueError(f"{name}={value} is not allowed; choose {least} or more.")
     root = Path(root).absolute()
-    points = {config.name: config for config in configs}
+    points: dict[str, Config] = {}
+    for config in configs:
+        if not same_result(points.setdefault(config.name, config), config):
+            raise ValueError(f"two different points have the name {config.name}; train them under two roots.")
     if not points:
         return []
     labels = _labels(points)
@@ -199,8 +206,8 @@ def sweep(
     print(f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  point")
     with tqdm(total=len(points), desc="sweep", unit="run") as bar:
 
-        def conclude(config: Config, error: str | None = None) -> None:
-            run = None if error else Run(root / config.name)
+        def conclude(config: Config, error: str | None = None, run: Run | None = None) -> None:
+            run = None if error else run or Run(root / config.name)
             results[config.name] = Result(config, run, error)
             bar.write(f"{_row(run)}  {labels[config.name]}" + (f": {error}" if error else ""))
             bar.update()
@@ -208,8 +215,11 @@ def sweep(
         missing = []
         for config in points.values():
             try:
-                if is_finished(root / config.name):
-                    conclude(config)
+                found = root / config.name
+                if not is_finished(found, config):
+                    found = finished_elsewhere(config, root)
+                if found:
+                    conclude(config, run=Run(found))
                 else:
                     missing.append(config)
             except ValueError as error:  # a folder that holds something else

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import accelerate
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -31,37 +32,54 @@ from modgrok.config import SETS, Config, nearest_multiple, preset
 from modgrok.data import Data
 from modgrok.evaluate import count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
+from modgrok.process import die_with_parent
 from modgrok.runs import Run
+
+ASK_EVERY = 10
+"""Seconds between two words among processes that wait for another trainer; a group that is silent is given up."""
 
 STOP_EVERY = 20
 """Steps between agreements of several processes on whether one of them was asked to stop."""
 
 
-def train(config: Config, root: str | Path = "runs", accumulate: int = 1, log_with: str | None = None) -> Run:
+def train(
+    config: Config,
+    root: str | Path = "runs",
+    accumulate: int = 1,
+    log_with: str | None = None,
+    anew: bool = False,
+) -> Run:
     """Make sure that the run of a config exists under a root, and return it.
 
     Args:
-        config: what to train; also decides the run's folder, root/config.name.
-        root: folder that holds runs.
+        config: what to train; also decides the folder of a new run, root/config.name.
+        root: folder that holds runs; a finished one is found at any depth, such as a shipped one.
         accumulate: micro-batches a step is split into, to save memory; the result stays, but for rounding.
         log_with: a tracker that Accelerate knows ("tensorboard", "wandb"), besides the run's own metrics.
+        anew: train also if the finished run lies elsewhere under the root than in root/config.name.
 
     Raises:
-        ValueError: the folder holds something else, or the batch does not divide among the processes.
+        ValueError: the folder holds something else, the run there is damaged, the batch does not divide among the
+            processes, or the training does not fit in memory; nothing is created then.
         FloatingPointError: the loss is no longer finite; the message names the step.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, the same call continues.
         OSError: the disk is full; what was saved before is whole.
     """
     path = Path(root) / config.name
+    check_divides(config, 1, accumulate)
     accelerator = make_accelerator(config, path, accumulate, log_with)
     threads = engine.one_thread() if accelerator.device.type == "cpu" else contextlib.nullcontext()
     try:
         check_divides(config, accelerator.num_processes, accumulate)
-        done = torch.tensor([is_finished(path)], dtype=torch.int, device=accelerator.device)
+        found = path if is_finished(path, config) or anew else finished_elsewhere(config, root) or path
+        done = torch.tensor([is_finished(found, config)], dtype=torch.int, device=accelerator.device)
         if accelerator.gather(done).all():  # all, lest one process goes ahead while another one waits for it
-            return finished_run(path)  # before any lock is touched: a shipped root may be read-only
+            return finished_run(found)  # before any lock is touched: a shipped root may be read-only
+        check_memory(config, accelerator)
         with held(path, accelerator), threads:
-            return finished_run(path) if is_finished(path) else Training(config, path, accelerator).run()
+            if is_finished(path, config):
+                return finished_run(path)
+            return Training(config, path, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
 
@@ -87,9 +105,9 @@ def import_authors(
     digest = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
     accelerator = make_accelerator(config, path)
     with held(path, accelerator):
-        if is_finished(path) and Run(path).provenance.get("file") == digest:
+        if is_finished(path, config) and Run(path).provenance.get("file") == digest:
             return Run(path)
-        if is_finished(path) or any(path.glob("*.safetensors")):
+        if is_finished(path, config) or any(path.glob("*.safetensors")):
             raise ValueError(f"{path} holds a run that is not of {file}; remove it or choose another root.")
         training = Training(config, path, accelerator)
         training.weights.load_state_dict(model.state_dict())
@@ -118,19 +136,78 @@ def make_accelerator(
     )
 
 
-def is_finished(path: Path) -> bool:
-    return (path / "config.json").exists() and Run(path).finished
+def is_finished(path: Path, config: Config) -> bool:
+    """Whether a folder holds the finished run of a config.
+
+    Raises:
+        ValueError: it holds a run of another config, or something else.
+    """
+    if not os.path.lexists(path / "config.json"):
+        return False
+    run = Run(path)
+    if not runs.same_result(run.config, config):
+        raise ValueError(runs.collision(config, run))
+    return run.finished
+
+
+def finished_elsewhere(config: Config, root: str | Path) -> Path | None:
+    """The folder of the finished run of a config in a subfolder of a root."""
+    with contextlib.suppress(FileNotFoundError):
+        return runs.find_run(config, root).path
 
 
 def finished_run(path: Path) -> Run:
-    """A finished run, whose resume point is still there if the process that finished it was killed right then."""
+    """A finished run, whose resume point is still there if the process that finished it was killed right then.
+
+    Raises:
+        ValueError: something is missing from it or damaged; the message says what helps.
+    """
     resume = path / "resume.safetensors"
     if resume.exists():
         resume.unlink(missing_ok=True)
-    return Run(path)
+    run = Run(path)
+    run.check()
+    return run
+
+
+def check_memory(config: Config, accelerator: Accelerator) -> None:
+    """Refuse what cannot fit, before anything is created.
+
+    Raises:
+        ValueError: one sentence naming the field that needs most, how much, and what there is.
+    """
+    needs = memory(config, accelerator.num_processes, accelerator.gradient_accumulation_steps)
+    if accelerator.device.type == "cuda":
+        free = torch.cuda.mem_get_info(accelerator.device)[0]
+    else:
+        free = psutil.virtual_memory().available / accelerator.num_processes
+    if sum(needs.values()) > free:
+        name = max(needs, key=needs.get)
+        raise ValueError(
+            f"{name}={getattr(config, name)} needs at least {sum(needs.values()) / 1e9:.3g} GB with the other fields "
+            f"as they are, and {free / 1e9:.3g} GB are free; lower it, or use more processes or micro-batches."
+        )
+
+
+def memory(config: Config, processes: int = 1, accumulate: int = 1) -> dict[str, float]:
+    """Bytes that a process needs at the least, by the field that they grow with."""
+    c, length = config, 3 * config.n_examples
+    width = 2 if c.mixed_precision == "bf16" else 4
+    parameters = c.depth * 12 * c.n_embd**2 + c.p * c.n_embd
+    sequences = c.batch_size / processes / accumulate
+    return {
+        "n_embd": 16.0 * parameters,  # weights, gradients and two moments, float32
+        "batch_size": sequences * length * (c.depth * 10 * c.n_embd * width + 24)
+        + sequences * c.n_examples * c.p * 8
+        + c.batch_size * length * 8,  # every process draws the whole batch
+        "eval_sequences": c.eval_sequences / processes * c.n_examples * 4 * 4 * (c.p * 4 + 8),
+        "p": 64.0 * c.p**2,
+    }
 
 
 def check_divides(config: Config, processes: int, accumulate: int) -> None:
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
     parts = processes * accumulate
     if config.batch_size % parts:
         unit = math.lcm(parts, config.n_tasks)
@@ -145,27 +222,39 @@ def check_divides(config: Config, processes: int, accumulate: int) -> None:
 def held(path: Path, accelerator: Accelerator):
     """Hold a run's folder against other trainers; the system lets go of a dead process's lock."""
     if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
+        while not _together(True, accelerator):
+            pass
         yield
         return
     holder = path / "holder"
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = "another process"
-        with contextlib.suppress(FileNotFoundError):  # it has only just come, or is about to go
-            who = holder.read_text()
-        print(f"{path.name} is being trained by {who}; waiting for it.", flush=True)
-        lock.acquire()
+    lock, said = FileLock(path / "lock"), False
+    while not _together(_acquired(lock, ASK_EVERY if said else 0), accelerator):
+        if not said:
+            who = "another process"
+            with contextlib.suppress(OSError, ValueError):  # it has only just come, or is about to go
+                who = runs.read_bytes(holder, 1000).decode()
+            print(f"{path.name} is being trained by {who}; waiting for it.", flush=True)
+        said = True
     try:
         runs.write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
-        accelerator.wait_for_everyone()
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquired(lock: FileLock, seconds: float) -> bool:
+    try:
+        lock.acquire(timeout=seconds)
+        return True
+    except Timeout:
+        return False
+
+
+def _together(ready: bool, accelerator: Accelerator) -> bool:
+    """Whether all processes are ready; asked again and again, since no process may be silent for long."""
+    return bool(accelerator.gather(torch.tensor([int(ready)], device=accelerator.device)).all())
 
 
 class Training:
@@ -244,7 +333,7 @@ class Training:
                 self.update()
                 bar.update()
         if main:
-            runs.write_atomically(self.path / "provenance.json", json.dumps(self.provenance(), indent=1))
+            Run(self.path).finish(json.dumps(self.provenance(), indent=1).encode())
             (self.path / "resume.safetensors").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return Run(self.path)
@@ -393,6 +482,9 @@ class Training:
         self.step, self.seconds, self.sessions = notes["step"], notes["seconds"], notes["sessions"]
         self.arithmetics = notes["arithmetic"]
         run, n = Run(self.path), self.step // self.config.eval_every + 1  # evaluations up to here
+        for step in checkpoint_steps(self.config):
+            if step <= self.step:  # lest the run be finished without it
+                runs.load_tensors(run.checkpoint_file(step), run.name, run.repair)
         expected = np.arange(n) * self.config.eval_every
         if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.right.values())) < n:
             raise ValueError(
@@ -534,7 +626,7 @@ def obtain(
         raise ValueError(f"num_processes={num_processes!r} is not allowed; choose 1 or more.")
     config = preset(preset_name, **overrides)
     try:
-        return runs.find_run(config, root)  # also in a subfolder, where `train` does not look
+        return runs.find_run(config, root)
     except FileNotFoundError:
         if source == "shipped":
             raise
@@ -550,6 +642,7 @@ def obtain(
 
 def _train_forked(config: Config, root: str | Path) -> None:
     """`train` in a fork: the parent's OpenMP threads do not exist here, and to wait for them is to hang."""
+    die_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"  # or Accelerate raises it again
     torch.set_num_threads(1)
     train(config, root)
