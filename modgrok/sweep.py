@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -20,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -129,12 +131,17 @@ class Point:
 
     config: Config
     root: Path
+    alive: Path | None = (
+        None  # a lock that the sweep holds; without it, however it ended, the job stops and saves
+    )
 
     def __call__(self) -> str | None:
         """Train; return the error, if any, as a sentence."""
         from submitit import JobEnvironment
         from submitit.helpers import TorchDistributedEnvironment
 
+        if self.alive:
+            threading.Thread(target=_end_with, args=(self.alive,), daemon=True).start()
         if JobEnvironment().num_tasks > 1:  # Accelerate joins the group that these variables describe
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         try:
@@ -147,6 +154,14 @@ class Point:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)  # the run's own resume point is all there is to keep
+
+
+def _end_with(alive: Path) -> None:
+    """Wait for the lock of a sweep, which the system lets go of when its process ends, and stop as if by SIGTERM."""
+    FileLock(alive, poll_interval=1).acquire().lock.release()  # for the next job that waits
+    while True:  # asked again, for a process that starts is deaf for a moment
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
 
 
 Submit = Callable[[Point, int], Any]
@@ -228,8 +243,11 @@ def sweep(
             # a time and a process id: submitit's files of former sweeps must not be taken for this one's
             logs = root / "sweep-logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
             if cluster == "local":
-                work, at_once = [Point(config, root) for config in missing], jobs
                 submit = _local_submit(logs, gpus)
+                logs.mkdir(parents=True, exist_ok=True)
+                alive = FileLock(logs / "alive")
+                alive.acquire()
+                work, at_once = [Point(config, root, logs / "alive") for config in missing], jobs
             else:
                 work, at_once = [Point(config, root) for config in missing], len(missing)
                 executor = slurm_executor(logs, jobs, gpus, partition, minutes, slurm or {})
@@ -238,6 +256,10 @@ def sweep(
                 for point, error in _follow(work, submit, at_once, cluster, bar):
                     conclude(point.config, error)
             finally:
+                if cluster == "local":
+                    # before the lock goes, lest a job that ends take it
+                    (logs / "alive").unlink(missing_ok=True)
+                    alive.release()
                 for folder in (
                     logs / "%j",
                     logs,

@@ -86,7 +86,7 @@ def test_a_step_without_weights_is_refused(kept, run):
         kept.model(7)
     shutil.rmtree(run.path / "checkpoints")
     with pytest.raises(
-        ValueError, match="step-0000012.safetensors is missing; restore it, or remove the folder"
+        ValueError, match=r"step-0000012\.safetensors is missing; restore it, or remove the folder"
     ):
         run.model()
     without_manifest(run)
@@ -102,7 +102,7 @@ def test_an_earlier_step_never_stands_in_for_the_last(manifest, run):
     run.checkpoint_file(12).unlink()
     for ask in (run.model, run.check, lambda: train(CONFIG, run.path.parent)):
         with pytest.raises(
-            ValueError, match="step-0000012.safetensors is missing; restore it, or remove the"
+            ValueError, match=r"step-0000012\.safetensors is missing; restore it, or remove the"
         ) as error:
             ask()
         sentence(error)
