@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -486,12 +485,11 @@ def test_a_write_beyond_the_limit_leaves_the_old_file(tmp_path):
     file = tmp_path / "file"
     write_atomically(file, b"old")
     code = (
-        "import sys, pathlib, modgrok.runs as r; r.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 2000)"
+        "import resource, sys, pathlib, modgrok.runs as r; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "r.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 2000)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, file], env=ENV, capture_output=True, text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)), timeout=60,
-    )  # fmt: skip
+    argv = [sys.executable, "-c", code, file]
+    result = subprocess.run(argv, env=ENV, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1 and "could not write" in result.stderr and "File too large" in result.stderr
     assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
 
