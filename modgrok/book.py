@@ -245,13 +245,9 @@ def declared_parameters(notebook: Path) -> dict:
 def _check_types(parameters: dict, declared: dict, notebook: str) -> None:
     """Refuse a value of another kind than the notebook's own, such as a date for a text."""
     kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
-    for name, value in parameters.items():
-        kind = type(declared.get(name))
-        fits = (
-            isinstance(value, kind)
-            or (kind is float and isinstance(value, int))
-            or (kind is list and value == "")
-        )
+    for name in parameters.keys() & declared.keys():
+        value, kind = parameters[name], type(declared[name])
+        fits = isinstance(value, {float: (int, float), list: (list, str)}.get(kind, kind))
         if kind in kinds and (not fits or (isinstance(value, bool) and kind is not bool)):
             raise ChapterError(f"The parameter {name}={value!r} must be {kinds[kind]}, as in {notebook}.")
         try:

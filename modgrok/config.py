@@ -73,10 +73,9 @@ class Config:
             if f.type is float:  # 100 and 100.0 are one run, so they must hash alike
                 object.__setattr__(self, f.name, float(getattr(self, f.name)))
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
-        p = self.p
-        _require(
-            p <= MOST["p"] and is_prime(p), "p", p, f"must be prime and at most {MOST['p']}", nearest_prime(p)
-        )
+        allowed = "must be prime" if self.p <= MOST["p"] else f"must be prime and at most {MOST['p']}"
+        valid = self.p <= MOST["p"] and is_prime(self.p)
+        _require(valid, "p", self.p, allowed, nearest_prime(self.p))
         self._check_tasks()
         self._check_inputs()
         self._check_model()
