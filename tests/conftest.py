@@ -40,7 +40,7 @@ def jupyter_book(root: Path, out: Path) -> subprocess.CompletedProcess:
     command = [program, "build", "book", "--path-output", out]
     return subprocess.run(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(ROOT)}, timeout=LONGEST,
     )  # fmt: skip
 
 

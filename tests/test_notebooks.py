@@ -19,7 +19,7 @@ def run(notebook, out, **parameters) -> subprocess.CompletedProcess:
         command += ["-p", name, str(value)]
     return subprocess.run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600,
     )  # fmt: skip
 
 
