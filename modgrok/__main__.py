@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from modgrok import bench, runs
+from modgrok import bench, engine, runs
 from modgrok.authors import import_authors
 from modgrok.config import PRESETS, SETS, preset
 from modgrok.session import environment
 from modgrok.sweep import SWEEPS, Sweep, grid, parse_values, sweep
 from modgrok.train import train
+from modgrok.verify import verify
 
 try:
     import tyro
@@ -41,18 +42,21 @@ def train_command(
     root: Path = Path("runs"),
     accumulate: int = 1,
     log_with: str | None = None,
+    anew: bool = False,
 ) -> None:
     """Train a run, or continue it, or find it finished. Processes: see `torchrun` or `accelerate launch`.
 
     Args:
         config: the preset to start from.
-        root: folder that holds runs.
+        root: folder that holds runs; a finished one is found at any depth.
         accumulate: micro-batches a step is split into, to save memory.
         log_with: a tracker besides the run's own files: tensorboard or wandb.
+        anew: train also if the finished run lies in a subfolder of root, as shipped runs do.
     """
-    run = train(config, root, accumulate, log_with)
+    run = train(config, root, accumulate, log_with, anew)
     if os.environ.get("RANK", "0") == "0":
-        print(f"finished: {run.path}")
+        elsewhere = run.path != root / config.name
+        print(f"finished: {run.path}" + " (found there; --anew True trains it again)" * elsewhere)
 
 
 @app.command(name="sweep")
@@ -83,7 +87,12 @@ def sweep_command(
         slurm: another option of sbatch, such as account=lab; can be given several times.
     """
     chosen = SWEEPS.get(name, Sweep(name, {}))
-    values = chosen.vary | dict(parse_values(text) for text in vary)
+    given = [parse_values(text) for text in vary]
+    if twice := [name for i, (name, _) in enumerate(given) if name in dict(given[:i])]:
+        raise ValueError(
+            f"--vary {twice[0]} is given twice; write all its values in one, like n_tasks=4,8,16."
+        )
+    values = chosen.vary | dict(given)
     configs = grid(chosen.preset, values, parse_values(f"seed={seeds}")[1] if seeds else chosen.seeds)
     options = dict(text.split("=", 1) if "=" in text else (text, True) for text in slurm)
     results = sweep(configs, root, jobs, cluster, gpus, partition, minutes, options)
@@ -132,6 +141,8 @@ def bench_command(out: Path = Path("bench.json"), repetitions: int = 7) -> None:
         out: where the figures go as JSON, with the versions they hold for.
         repetitions: timed pairs of each row; medians are reported.
     """
+    if repetitions < 1:
+        raise ValueError(f"repetitions={repetitions} is not allowed; choose 1 or more.")
     rows = bench.bench(repetitions)
     print(bench.table(rows))
     runs.write_atomically(out, json.dumps({"rows": rows, "environment": environment()}, indent=1))
@@ -152,8 +163,13 @@ def export_command(
         root: folder that holds the runs.
         steps: checkpoints to take along, by default all.
     """
-    for name in names:
-        print(f"exported: {runs.find_run(name, root).export(to, steps).path}")
+    if not names:
+        raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")
+    found = [runs.find_run(name, root) for name in dict.fromkeys(names)]
+    for run in found:
+        run.check_export(to, steps)  # all of them, before the first is written
+    for run in found:
+        print(f"exported: {run.export(to, steps).path}")
 
 
 @app.command(name="runs")
@@ -164,15 +180,55 @@ def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
         roots: folders that hold runs, at any depth.
     """
     print(f"{'step':>15} {'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  run")
-    for path in runs.run_folders(*roots):
+    damaged = 0
+    for path in existing_runs(*roots):
         try:
             print(f"{table_row(runs.Run(path))}  {path}")
-        except ValueError as error:  # damaged; the others are listed all the same
+        except ValueError as error:  # the others are listed all the same
             print(error)
+            damaged += 1
+    if damaged:
+        sys.exit(f"modgrok: {damaged} run(s) cannot be read.")
+
+
+@app.command(name="verify")
+def verify_command(
+    names: tyro.conf.Positional[tuple[str, ...]] = (), root: Path = Path("runs"), checkpoints: int = 2
+) -> None:
+    """Check finished runs: files against the manifest, tables against each other, weights against the metrics.
+
+    Args:
+        names: names of runs, by default all under root.
+        root: folder that holds runs, at any depth.
+        checkpoints: how many of each run are scored anew, which takes seconds each; 0 for none.
+    """
+    if checkpoints < 0:
+        raise ValueError(f"checkpoints={checkpoints} is not allowed; choose 0 or more.")
+    paths = [runs.find_run(name, root).path for name in names] or existing_runs(root)
+    wrong = 0
+    with engine.one_thread():
+        for path in paths:
+            try:
+                print(f"{path}: {verify(runs.Run(path), checkpoints)}", flush=True)
+            except ValueError as error:
+                print(f"WRONG: {error}", flush=True)
+                wrong += 1
+    if wrong:
+        sys.exit(f"modgrok: {wrong} of {len(paths)} runs are not what they claim to be.")
+
+
+def existing_runs(*roots: Path) -> list[Path]:
+    """The folders of all runs under roots that are there and hold some."""
+    for root in roots:
+        if not root.is_dir():
+            raise ValueError(f"{root} is no folder; name one that holds runs.")
+    if not (paths := runs.run_folders(*roots)):
+        raise ValueError(f"{' and '.join(map(str, roots))} hold no run; name a folder that does.")
+    return paths
 
 
 def table_row(run: runs.Run) -> str:
-    if not (run.path / "metrics.csv").exists():
+    if not run.finished and not (run.path / "metrics.csv").exists():
         return "not evaluated yet".ljust(68)
     last = {name: values[-1] for name, values in run.metrics.items()}
     minutes = f"{run.provenance['seconds'] / 60:.1f}" if run.finished else "…"
@@ -184,6 +240,10 @@ def main() -> None:
     """Run a command; every expected failure is one sentence and an exit status."""
     try:
         app.cli(prog="modgrok", config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagConversionOff))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (ValueError, FloatingPointError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"modgrok: {error}")
     except KeyboardInterrupt as stop:

@@ -93,9 +93,9 @@ def import_authors(
     digest = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
     accelerator = make_accelerator(config, path)
     with held(path, accelerator):
-        if is_finished(path) and Run(path).provenance.get("file") == digest:
+        if is_finished(path, config) and Run(path).provenance.get("file") == digest:
             return Run(path)
-        if is_finished(path) or any(path.glob("*.safetensors")):
+        if is_finished(path, config) or any(path.glob("*.safetensors")):
             raise ValueError(f"{path} holds a run that is not of {file}; remove it or choose another root.")
         training = Training(config, path, accelerator)
         training.weights.load_state_dict(model.state_dict())

@@ -2,7 +2,8 @@
 
 Listed as a Sphinx extension in `_config.yml`, so that `jupyter-book build book` is the whole build. A chapter
 `notebooks/NAME.ipynb` is executed into `book/NAME.ipynb` when that copy is missing or when anything it was made
-from has changed: its source, its parameters, the library, or a folder that one of its parameters names.
+from has changed: its source, its parameters, the library, or a run that it read. The first chapter that fails, or
+Ctrl-C, stops the build with all its kernels; so does the end of the build's own process, whatever ends it.
 
 Cells tagged `live` are for a running kernel: they stay out of the copy, and out of the build.
 """
@@ -11,12 +12,16 @@ import ast
 import hashlib
 import json
 import os
+import re
+import signal
 import sys
+import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
@@ -26,10 +31,13 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
+
+from modgrok.process import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +51,16 @@ class ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
+        # the kernel has a session of its own, so that it must be told to end with us
+        start = (
+            "import ctypes, os, sys\n"
+            "if sys.platform == 'linux':\n"
+            "    ctypes.CDLL(None).prctl(1, 9)\n"
+            f"    if os.getppid() != {os.getpid()}: sys.exit()\n"
+            "from ipykernel.kernelapp import launch_new_instance\n"
+            "launch_new_instance()"
+        )
+        command = [sys.executable, "-c", start, "-f", "{connection_file}", "--log-level=50"]
         quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # else the debugger warns on every page
         return KernelSpec(argv=command, display_name="Python 3", language="python", env=quiet)
 
@@ -63,27 +80,41 @@ def build(
         the names of the chapters that were executed.
 
     Raises:
-        ChapterError: one sentence naming notebook, cell and error; nothing is left of that chapter's copy.
+        ChapterError: one sentence naming notebook, cell and error, or the parameter; the chapters that were running
+            are stopped, and nothing is left of their copies.
     """
     root, parameters = Path(root).resolve(), parameters or {}
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     declared = {n: declared_parameters(n) for n in notebooks}
     unknown = set(parameters) - set().union(*declared.values())
     if unknown:
-        raise ChapterError(f"No notebook declares the parameter {sorted(unknown)[0]!r}.")
+        raise ChapterError(f"No notebook declares the parameter {min(map(str, unknown))!r}.")
+    for notebook in notebooks:
+        _check_types(parameters, declared[notebook], notebook.name)
 
     for copy in Path(book).glob("*.ipynb"):
         if _record(copy) is not None and copy.name not in {n.name for n in notebooks}:
             copy.unlink()
 
-    todo = {}
+    modules = sorted((root / "modgrok").rglob("*.py"))
+    todo, library = {}, {f.relative_to(root).as_posix(): _hash_file(f) for f in modules}
+    of_run: dict[str, str] = {}  # each is hashed once
     for notebook in notebooks:
         chosen = {k: v for k, v in parameters.items() if k in declared[notebook]}
-        now = dependencies(notebook, root, declared[notebook], chosen)
+        now = {
+            notebook.name: _hash_file(notebook),
+            "its parameters": _hash(json.dumps(chosen, sort_keys=True)),
+        }
+        now |= library
         before = _record(Path(book) / notebook.name)
-        if now != before:
+        read = {}  # the runs that the copy was made from
+        for name in (before or {}).keys() - now.keys():
+            if name not in of_run:
+                of_run[name] = _hash_folder(root / name)
+            read[name] = of_run[name]
+        if now | read != before:
             todo[notebook] = chosen, now
-            say(f"{notebook.stem}: {_reason(before, now)}")
+            say(f"{notebook.stem}: {_reason(before, now | read)}")
     if todo:
         _execute_all(todo, root, Path(book), say)
     return [n.stem for n in todo]
@@ -95,28 +126,57 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
     say(f"executing {len(todo)} of the chapters, {workers} at a time (threads each: {threads})")
     start, done = time.perf_counter(), 0
-    # Processes, not threads: papermill changes the working directory of the process it runs in.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = {
-            pool.submit(execute, n, book / n.name, chosen, root, record): n
-            for n, (chosen, record) in todo.items()
-        }
-        try:
-            for job in as_completed(jobs):
-                job.result()
+    waiting, running = deque(todo.items()), {}  # running: pipe → (notebook, process)
+    spawn = get_context("spawn")  # processes, not threads: papermill changes the process's working directory
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                notebook, (chosen, record) = waiting.popleft()
+                receive, send = spawn.Pipe(duplex=False)
+                given = (send, os.getpid(), notebook, book / notebook.name, chosen, root, record)
+                process = spawn.Process(target=_work, args=given, name=notebook.stem)
+                process.start()
+                send.close()  # so that the pipe ends with the process
+                running[receive] = notebook, process
+            for pipe in connection.wait(list(running)):
+                notebook, process = running[pipe]
+                try:
+                    error = pipe.recv()
+                except EOFError:
+                    process.join(10)
+                    error = f"{notebook.name}: its process was killed, or out of memory (status {process.exitcode})."
+                if error:
+                    raise ChapterError(error)
+                process.join(10)
+                del running[pipe]
                 done += 1
-                say(f"[{done}/{len(todo)}] {jobs[job].stem} ({time.perf_counter() - start:.0f} s)")
-        except BaseException:
-            say("stopping: chapters that are running are finished first")
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+                say(f"[{done}/{len(todo)}] {notebook.stem} ({time.perf_counter() - start:.0f} s)")
+    finally:
+        for _, process in running.values():
+            process.kill()  # its kernel ends with it
+        for notebook, process in running.values():
+            process.join(10)
+            for unfinished in book.glob(f".{notebook.name}.*"):
+                unfinished.unlink()
+
+
+def _work(pipe: Any, parent: int, notebook: Path, *arguments) -> None:
+    """Execute one chapter in a process of its own, and send None, or the sentence that says what went wrong."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the build, which then ends us
+    try:
+        pipe.send(execute(notebook, *arguments))
+    except ChapterError as error:
+        pipe.send(str(error))
+    except Exception as error:
+        pipe.send(f"{notebook.name}: {type(error).__name__}: {error}")
 
 
 def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: dict) -> None:
     """Run one notebook by papermill in `root`, without its `live` cells, and write the copy, whole or not at all.
 
     Args:
-        record: what the copy is made from (`dependencies`), kept in its metadata.
+        record: what the copy is made from, part → hash, kept in its metadata together with the runs that it reads.
 
     Raises:
         ChapterError: the notebook, the number of the failing cell (counted from 1) and the error.
@@ -124,24 +184,36 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     source = nbformat.read(notebook, as_version=4)
     numbers = [i for i, cell in enumerate(source.cells, 1) if "live" not in _tags(cell)]
     source.cells = [source.cells[i - 1] for i in numbers]
-    try:
-        made = papermill.execute_notebook(
-            source, None, parameters, kernel_name="python3", language="python", cwd=str(root),
-            progress_bar=False, kernel_manager_class=ThisPython,
-        )  # fmt: skip
-    except PapermillExecutionError as error:
-        # papermill counts its own cell of parameters, which stands right after the declared ones
-        declared = next((i for i, c in enumerate(source.cells) if "parameters" in _tags(c)), len(numbers))
-        number = numbers[error.cell_index - bool(parameters and error.cell_index > declared)]
-        cause = f"{error.ename}: {error.evalue}".strip(": ")
-        raise ChapterError(f"{notebook.name}, cell {number}: {cause}") from None
+    with tempfile.NamedTemporaryFile(
+        prefix="modgrok-reads-"
+    ) as reads:  # `Run` notes there which folders it reads
+        os.environ["MODGROK_READS"] = reads.name
+        try:
+            made = papermill.execute_notebook(
+                source, None, parameters, kernel_name="python3", language="python", cwd=str(root),
+                progress_bar=False, kernel_manager_class=ThisPython,
+            )  # fmt: skip
+        except PapermillExecutionError as error:
+            # papermill counts its own cell of parameters, which stands right after the declared ones
+            declared = next((i for i, c in enumerate(source.cells) if "parameters" in _tags(c)), len(numbers))
+            number = numbers[error.cell_index - bool(parameters and error.cell_index > declared)]
+            cause = f"{error.ename}: {error.evalue}".strip(": ")
+            raise ChapterError(f"{notebook.name}, cell {number}: {cause}") from None
+        except DeadKernelError:
+            raise ChapterError(f"{notebook.name}: its kernel was killed, or out of memory.") from None
+        finally:
+            del os.environ["MODGROK_READS"]
+        folders = {Path(line).resolve() for line in reads.read().decode().splitlines()}
     _fold_set_up(made.cells)
     for cell in made.cells:
         if "injected-parameters" in _tags(cell):
             cell.metadata["tags"] = [*_tags(cell), "remove-cell"]
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output)]
         _lift_caption(cell)
     made.metadata.pop("papermill", None)  # paths and times of this machine
-    made.metadata["modgrok"] = record
+    names = sorted(str(f.relative_to(root) if f.is_relative_to(root) else f) for f in folders)
+    made.metadata["modgrok"] = record | {name: _hash_folder(root / name) for name in names}
     unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
     try:
         nbformat.write(made, unfinished)
@@ -158,6 +230,11 @@ def _fold_set_up(cells: list[nbformat.NotebookNode]) -> None:
         set_up.source = f"{parameters.source}\n\n{set_up.source}"
         set_up.metadata["mystnb"] = {"code_prompt_show": "Parameters and set-up"}
         cells.remove(parameters)
+
+
+def _is_progress_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether a training showed it while it ran: on a page it would not move, and count as a figure of its cell."""
+    return re.search(r"\d%\|", output.get("data", {}).get("text/plain", "")) is not None
 
 
 def _lift_caption(cell: nbformat.NotebookNode) -> None:
@@ -177,20 +254,20 @@ def declared_parameters(notebook: Path) -> dict:
     return {name: _literal(p["default"]) for name, p in found.items()}
 
 
-def dependencies(notebook: Path, root: Path, declared: dict, chosen: dict) -> dict[str, str]:
-    """What a chapter's page is made from: the name of each part → a hash of its content.
-
-    A string parameter whose value is a folder stands for that folder's content, so that a chapter depends only on
-    the runs that it names.
-    """
-    found = {notebook.name: _hash_file(notebook), "its parameters": _hash(json.dumps(chosen, sort_keys=True))}
-    for module in sorted((root / "modgrok").rglob("*.py")):
-        found[module.relative_to(root).as_posix()] = _hash_file(module)
-    for value in (declared | chosen).values():
-        folder = (root / value).resolve() if isinstance(value, str) and value else root
-        if folder.is_dir() and folder != root and folder not in root.parents:
-            found[value] = _hash_folder(folder)
-    return found
+def _check_types(parameters: dict, declared: dict, notebook: str) -> None:
+    """Refuse a value of another kind than the notebook's own, such as a date for a text."""
+    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
+    for name in parameters.keys() & declared.keys():
+        value, kind = parameters[name], type(declared[name])
+        fits = isinstance(value, {float: (int, float), list: (list, str)}.get(kind, kind))
+        if kind in kinds and (not fits or (isinstance(value, bool) and kind is not bool)):
+            raise ChapterError(f"The parameter {name}={value!r} must be {kinds[kind]}, as in {notebook}.")
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            raise ChapterError(
+                f"The parameter {name}={value!r} must be text, a number or a list of such."
+            ) from None
 
 
 def _reason(before: dict | None, now: dict) -> str:
@@ -219,7 +296,8 @@ def _hash_file(path: Path) -> str:
 
 
 def _hash_folder(folder: Path) -> str:
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
+    """The content of a run's folder, without the traces of trainers."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in ("lock", "holder"))
     return _hash("\n".join(f"{f.relative_to(folder)} {_hash_file(f)}" for f in files))
 
 
@@ -252,13 +330,17 @@ def _before_sphinx(app, config) -> None:
     config.html_js_files = [f for f in config.html_js_files if not str(f).startswith("widgets/")]
     parameters = dict(config.modgrok_parameters or {})
     try:
-        parameters |= yaml.safe_load(os.environ.get("MODGROK_PARAMETERS") or "{}")
+        parameters |= yaml.safe_load(os.environ.get("MODGROK_PARAMETERS") or "{}") or {}
     except (yaml.YAMLError, TypeError, ValueError):
         sys.exit("MODGROK_PARAMETERS must be a YAML mapping, such as '{preset: smoke, source: train}'.")
     try:
         build(Path(app.srcdir).parent, Path(app.srcdir), parameters, say=log.info)
     except ChapterError as error:
         sys.exit(f"The book was not built. {error}")
+    except KeyboardInterrupt:
+        sys.exit(
+            "The book was not built: it was interrupted, and the chapters that were running are stopped."
+        )
 
 
 class KeepPunctuation(SphinxPostTransform):

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from modgrok.claims import core_minutes
 from modgrok.config import Config, preset
 from modgrok.parameters import checked, declared
+from modgrok.process import die_with_parent
 from modgrok.runs import Run, find_run
 from modgrok.sweep import obtain_grid
 from modgrok.train import check_divides, train
@@ -216,6 +217,7 @@ def obtain(
 
 def _train_forked(config: Config, root: str | Path) -> None:
     """`train` in a fork: the parent's OpenMP threads do not exist here, and to wait for them is to hang."""
+    die_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"  # or Accelerate raises it again
     torch.set_num_threads(1)
     train(config, root)

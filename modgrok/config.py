@@ -11,6 +11,16 @@ from typing import Any, Literal, get_args, get_origin
 SETS = ("id_train", "id_test", "ood_train", "ood_test")
 """The four evaluation sets: pre-training (id) or held-out (ood) tasks × training or test inputs."""
 
+MOST = {
+    "p": 251, "n_examples": 10_000, "depth": 1000, "n_embd": 2**17, "n_head": 2**16,
+    "batch_size": 10**9, "steps": 10**9, "eval_every": 10**9, "checkpoint_every": 10**9, "eval_sequences": 10**8,
+    "n_checkpoints": 10_000,
+}  # fmt: skip
+"""What no machine gets beyond; memory sets narrower bounds when training starts."""
+
+MOST_EVALUATIONS = 100_000
+"""The scores of all evaluations of a run are kept in memory and in one file."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -62,7 +72,9 @@ class Config:
             if f.type is float:  # 100 and 100.0 are one run, so they must hash alike
                 object.__setattr__(self, f.name, float(getattr(self, f.name)))
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
-        _require(is_prime(self.p), "p", self.p, "must be prime", nearest_prime(self.p))
+        allowed = "must be prime" if self.p <= MOST["p"] else f"must be prime and at most {MOST['p']}"
+        valid = self.p <= MOST["p"] and is_prime(self.p)
+        _require(valid, "p", self.p, allowed, nearest_prime(self.p))
         self._check_tasks()
         self._check_inputs()
         self._check_model()
@@ -72,10 +84,12 @@ class Config:
         n, p = self.n_tasks, self.p
         _require(n >= 1, "n_tasks", n, "must be at least 1", 4 if self.task_rule == "rectangle" else 1)
         if self.task_rule == "rectangle":
-            most = 4 * (p * (p - p % 2) // 4)  # two cells a row and rectangle leave one unused in an odd row
+            # two cells a row and rectangle leave one unused in an odd row; beyond p = 13 the search for the last
+            # few rectangles would take long, or fail for some seeds
+            most = 4 * (p * (p - p % 2) // 4) if p <= 13 else 4 * int(0.94 * p * p / 4)
             if n > most:
                 raise ValueError(
-                    f"n_tasks={n} is more than the rectangular rule can place at p={p}: at most {most}, "
+                    f"n_tasks={_shown(n)} is more than the rectangular rule can place at p={p}: at most {most}, "
                     'or choose task_rule="random".'
                 )
             allowed = 'must be a multiple of 4 under task_rule="rectangle"'
@@ -89,16 +103,17 @@ class Config:
         nearest = min(max(n_train, 1), pairs - 1) / pairs
         allowed = f"must leave at least one of the {pairs} pairs for training and one for testing"
         _require(0 < n_train < pairs, "alpha", self.alpha, allowed, round(nearest, 8))
-        _require(self.n_examples >= 1, "n_examples", self.n_examples, "must be at least 1", 1)
+        self._check_range("n_examples")
 
     def _check_model(self):
-        for name in ("depth", "n_head"):
-            value = getattr(self, name)
-            _require(value >= 1, name, value, "must be at least 1", 1)
+        self._check_range("depth", "n_head")
         unit = 2 * self.n_head  # rotary positions turn pairs of coordinates, so a head's width is even
         allowed = f"must be a multiple of 2·n_head = {unit} (heads of equal, even width)"
-        valid = self.n_embd > 0 and self.n_embd % unit == 0
-        _require(valid, "n_embd", self.n_embd, allowed, nearest_multiple(self.n_embd, unit))
+        if self.n_embd > MOST["n_embd"]:
+            allowed += f" and at most {MOST['n_embd']}"
+        valid = 0 < self.n_embd <= MOST["n_embd"] and self.n_embd % unit == 0
+        most = MOST["n_embd"] // unit * unit
+        _require(valid, "n_embd", self.n_embd, allowed, nearest_multiple(self.n_embd, unit, most))
         allowed = "must be finite and greater than 1"
         _require(1 < self.rope_base < math.inf, "rope_base", self.rope_base, allowed, 10000.0)
 
@@ -107,20 +122,38 @@ class Config:
             value = getattr(self, name)
             default = type(self).__dataclass_fields__[name].default
             _require(0 < value < math.inf, name, value, "must be positive and finite", default)
-        _require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "must be ≥ 0", 0.0)
+        valid, allowed = 0 <= self.weight_decay < math.inf, "must be finite and at least 0"
+        _require(valid, "weight_decay", self.weight_decay, allowed, 0.0)
         for beta in self.betas:
             _require(0 <= beta < 1, "betas", self.betas, "must lie in [0, 1)", (0.9, 0.98))
-        for name in ("steps", "eval_every", "eval_sequences", "n_checkpoints", "checkpoint_every"):
-            value = getattr(self, name)
-            _require(value >= 1, name, value, "must be at least 1", 1)
+        self._check_range("steps", "eval_every", "eval_sequences", "n_checkpoints", "checkpoint_every")
+        least = math.ceil(self.steps / MOST_EVALUATIONS)
+        allowed = (
+            f"must be at least {least}, for at most {MOST_EVALUATIONS} evaluations in steps = {self.steps}"
+        )
+        _require(self.eval_every >= least, "eval_every", self.eval_every, allowed, least)
         allowed = f"must lie between 0 and steps = {self.steps}"
         nearest = min(max(self.warmup_steps, 0), self.steps)
         _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, allowed, nearest)
         allowed = f"must be a multiple of n_tasks = {self.n_tasks} (equally many sequences of each task)"
-        nearest = nearest_multiple(self.batch_size, self.n_tasks)
-        valid = self.batch_size > 0 and self.batch_size % self.n_tasks == 0
-        _require(valid, "batch_size", self.batch_size, allowed, nearest)
+        most = MOST["batch_size"] // self.n_tasks * self.n_tasks
+        if self.batch_size > most:
+            allowed += f" and at most {most}"
+        valid = 0 < self.batch_size <= most and self.batch_size % self.n_tasks == 0
+        _require(
+            valid,
+            "batch_size",
+            self.batch_size,
+            allowed,
+            nearest_multiple(self.batch_size, self.n_tasks, most),
+        )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie between 0 and 2**63 - 1", 0)
+
+    def _check_range(self, *names: str) -> None:
+        for name in names:
+            value, most = getattr(self, name), MOST[name]
+            _require(value >= 1, name, value, "must be at least 1", 1)
+            _require(value <= most, name, value, f"must be at most {most}", most)
 
     @property
     def name(self) -> str:
@@ -191,8 +224,8 @@ def preset(name: str, **overrides: Any) -> Config:
     Raises:
         ValueError: an unknown preset or field (with the nearest known name), or an invalid value.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset={name!r} is not known; choose one of {', '.join(PRESETS)}.")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ValueError(f"preset={_shown(name)} is not known; choose one of {', '.join(PRESETS)}.")
     return Config.from_dict(PRESETS[name] | overrides)
 
 
@@ -206,6 +239,8 @@ def is_prime(n: int) -> bool:
 
 
 def nearest_prime(n: int) -> int:
+    """The nearest prime that p may be; of two, the lower one."""
+    n = min(n, MOST["p"])
     return next(m for d in range(n + 3) for m in (n - d, n + d) if is_prime(m)) if n > 2 else 2
 
 
@@ -216,33 +251,45 @@ def nearest_multiple(n: int, unit: int, most: int | None = None) -> int:
 
 def _require(valid: bool, name: str, value: Any, allowed: str, nearest: Any) -> None:
     if not valid:
-        raise ValueError(f"{name}={value!r} {allowed}; the nearest valid choice is {nearest!r}.")
+        raise ValueError(f"{name}={_shown(value)} {allowed}; the nearest valid choice is {nearest!r}.")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: short, and on one line."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python prints
+        return "(a number of over 4000 digits)"
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _check_names(fields: dict[str, Any]) -> None:
     known = [f.name for f in dataclasses.fields(Config)]
     for name in fields:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(str(name)[:40], known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}."
-            raise ValueError(f"{name!r} is not a field of the config; {hint}")
+            raise ValueError(f"{_shown(name)} is not a field of the config; {hint}")
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             choices = " or ".join(repr(choice) for choice in get_args(kind))
-            raise ValueError(f"{name}={value!r} is not allowed; choose {choices}.")
+            raise ValueError(f"{name}={_shown(value)} is not allowed; choose {choices}.")
     elif get_origin(kind) is tuple:
         if not (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))):
-            raise ValueError(f"{name}={value!r} must be two numbers, such as (0.9, 0.98).")
+            raise ValueError(f"{name}={_shown(value)} must be two numbers, such as (0.9, 0.98).")
     elif kind is bool and not isinstance(value, bool):
-        raise ValueError(f"{name}={value!r} must be True or False.")
+        raise ValueError(f"{name}={_shown(value)} must be True or False.")
     elif kind is int and not (isinstance(value, int) and not isinstance(value, bool)):
-        raise ValueError(f"{name}={value!r} must be a whole number.")
+        raise ValueError(f"{name}={_shown(value)} must be a whole number.")
     elif kind is float and not _is_number(value):
-        raise ValueError(f"{name}={value!r} must be a number.")
+        raise ValueError(f"{name}={_shown(value)} must be a number, at most 1e308.")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """A number that fits into a float."""
+    if isinstance(value, float):
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**308

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import torch
+from accelerate import Accelerator
 
 from modgrok.config import Config
 from modgrok.model import flops_per_step
@@ -115,3 +117,38 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def check_memory(config: Config, accelerator: Accelerator) -> None:
+    """Refuse what cannot fit, before anything is created.
+
+    Raises:
+        ValueError: one sentence naming the field that needs most, how much, and what there is.
+    """
+    needs = memory(config, accelerator.num_processes, accelerator.gradient_accumulation_steps)
+    if accelerator.device.type == "cuda":
+        free = torch.cuda.mem_get_info(accelerator.device)[0]
+    else:
+        free = psutil.virtual_memory().available / accelerator.num_processes
+    if sum(needs.values()) > free:
+        name = max(needs, key=needs.get)
+        raise ValueError(
+            f"{name}={getattr(config, name)} needs at least {sum(needs.values()) / 1e9:.3g} GB with the other fields "
+            f"as they are, and {free / 1e9:.3g} GB are free; lower it, or use more processes or micro-batches."
+        )
+
+
+def memory(config: Config, processes: int = 1, accumulate: int = 1) -> dict[str, float]:
+    """Bytes that a process needs at the least, by the field that they grow with."""
+    c, length = config, 3 * config.n_examples
+    width = 2 if c.mixed_precision == "bf16" else 4
+    parameters = c.depth * 12 * c.n_embd**2 + c.p * c.n_embd
+    sequences = c.batch_size / processes / accumulate
+    return {
+        "n_embd": 16.0 * parameters,  # weights, gradients and two moments, float32
+        "batch_size": sequences * length * (c.depth * 10 * c.n_embd * width + 24)
+        + sequences * c.n_examples * c.p * 8
+        + c.batch_size * length * 8,  # every process draws the whole batch
+        "eval_sequences": c.eval_sequences / processes * c.n_examples * 4 * 4 * (c.p * 4 + 8),
+        "p": 64.0 * c.p**2,
+    }

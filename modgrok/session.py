@@ -14,46 +14,84 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from modgrok import runs
+from modgrok.config import Config
 from modgrok.runs import Run
 
+ASK_EVERY = 10
+"""Seconds between two words among processes that wait for another trainer; a group that is silent is given up."""
 
-def is_finished(path: Path) -> bool:
-    return (path / "config.json").exists() and Run(path).finished
+
+def is_finished(path: Path, config: Config) -> bool:
+    """Whether a folder holds the finished run of a config.
+
+    Raises:
+        ValueError: it holds a run of another config, or something else.
+    """
+    if not os.path.lexists(path / "config.json"):
+        return False
+    run = Run(path)
+    if not runs.same_result(run.config, config):
+        raise ValueError(runs.collision(config, run))
+    return run.finished
+
+
+def finished_elsewhere(config: Config, root: str | Path) -> Path | None:
+    """The folder of the finished run of a config in a subfolder of a root."""
+    with contextlib.suppress(FileNotFoundError):
+        return runs.find_run(config, root).path
 
 
 def finished_run(path: Path) -> Run:
-    """A finished run, whose resume point is still there if the process that finished it was killed right then."""
+    """A finished run, whose resume point is still there if the process that finished it was killed right then.
+
+    Raises:
+        ValueError: something is missing from it or damaged; the message says what helps.
+    """
     resume = path / "resume.safetensors"
     if resume.exists():
         resume.unlink(missing_ok=True)
-    return Run(path)
+    run = Run(path)
+    run.check()
+    return run
 
 
 @contextlib.contextmanager
 def held(path: Path, accelerator: Accelerator):
     """Hold a run's folder against other trainers; the system lets go of a dead process's lock."""
     if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
+        while not _together(True, accelerator):
+            pass
         yield
         return
     holder = path / "holder"
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = "another process"
-        with contextlib.suppress(FileNotFoundError):  # it has only just come, or is about to go
-            who = holder.read_text()
-        print(f"{path.name} is being trained by {who}; waiting for it.", flush=True)
-        lock.acquire()
+    lock, said = FileLock(path / "lock"), False
+    while not _together(_acquired(lock, ASK_EVERY if said else 0), accelerator):
+        if not said:
+            who = "another process"
+            with contextlib.suppress(OSError, ValueError):  # it has only just come, or is about to go
+                who = runs.read_bytes(holder, 1000).decode()
+            print(f"{path.name} is being trained by {who}; waiting for it.", flush=True)
+        said = True
     try:
         runs.write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
-        accelerator.wait_for_everyone()
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquired(lock: FileLock, seconds: float) -> bool:
+    try:
+        lock.acquire(timeout=seconds)
+        return True
+    except Timeout:
+        return False
+
+
+def _together(ready: bool, accelerator: Accelerator) -> bool:
+    """Whether all processes are ready; asked again and again, since no process may be silent for long."""
+    return bool(accelerator.gather(torch.tensor([int(ready)], device=accelerator.device)).all())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -20,12 +21,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config, preset
-from modgrok.runs import Run, find_run
-from modgrok.session import is_finished, signals
+from modgrok.runs import Run, find_run, same_result
+from modgrok.session import finished_elsewhere, is_finished, signals
 from modgrok.train import train
 
 
@@ -104,12 +106,16 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
     """The field and values of text such as "n_tasks=4,8,16"; what is no value of the field's type stays text.
 
     Raises:
-        ValueError: the text is not NAME=VALUE,VALUE…
+        ValueError: the text is not NAME=VALUE,VALUE…, or the field is no single value.
     """
     name, equals, values = text.partition("=")
     if not (name and equals and all(values.split(","))):
         raise ValueError(f"{text!r} does not say what to vary; write it like n_tasks=4,8,16.")
     name = name.replace("-", "_")
+    if name == "betas":
+        raise ValueError(
+            "betas is a pair of numbers, which --vary does not take; train such a run by itself."
+        )
     kinds = {field.name: field.type for field in dataclasses.fields(Config)}
     kind = kinds.get(name) if kinds.get(name) in (int, float) else str
 
@@ -127,12 +133,17 @@ class Point:
 
     config: Config
     root: Path
+    alive: Path | None = (
+        None  # a lock that the sweep holds; without it, however it ended, the job stops and saves
+    )
 
     def __call__(self) -> str | None:
         """Train; return the error, if any, as a sentence."""
         from submitit import JobEnvironment
         from submitit.helpers import TorchDistributedEnvironment
 
+        if self.alive:
+            threading.Thread(target=_end_with, args=(self.alive,), daemon=True).start()
         if JobEnvironment().num_tasks > 1:  # Accelerate joins the group that these variables describe
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         try:
@@ -145,6 +156,14 @@ class Point:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)  # the run's own resume point is all there is to keep
+
+
+def _end_with(alive: Path) -> None:
+    """Wait for the lock of a sweep, which the system lets go of when its process ends, and stop as if by SIGTERM."""
+    FileLock(alive, poll_interval=1).acquire().lock.release()  # for the next job that waits
+    while True:  # asked again, for a process that starts is deaf for a moment
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
 
 
 Submit = Callable[[Point, int], Any]
@@ -192,7 +211,10 @@ def sweep(
         if value < least:
             raise ValueError(f"{name}={value} is not allowed; choose {least} or more.")
     root = Path(root).absolute()
-    points = {config.name: config for config in configs}
+    points: dict[str, Config] = {}
+    for config in configs:
+        if not same_result(points.setdefault(config.name, config), config):
+            raise ValueError(f"two different points have the name {config.name}; train them under two roots.")
     if not points:
         return []
     labels = _labels(points)
@@ -201,8 +223,8 @@ def sweep(
     print(f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  point")
     with tqdm(total=len(points), desc="sweep", unit="run") as bar:
 
-        def conclude(config: Config, error: str | None = None) -> None:
-            run = None if error else Run(root / config.name)
+        def conclude(config: Config, error: str | None = None, run: Run | None = None) -> None:
+            run = None if error else run or Run(root / config.name)
             results[config.name] = Result(config, run, error)
             bar.write(f"{_row(run)}  {labels[config.name]}" + (f": {error}" if error else ""))
             bar.update()
@@ -210,8 +232,11 @@ def sweep(
         missing = []
         for config in points.values():
             try:
-                if is_finished(root / config.name):
-                    conclude(config)
+                found = root / config.name
+                if not is_finished(found, config):
+                    found = finished_elsewhere(config, root)
+                if found:
+                    conclude(config, run=Run(found))
                 else:
                     missing.append(config)
             except ValueError as error:  # a folder that holds something else
@@ -220,8 +245,11 @@ def sweep(
             # a time and a process id: submitit's files of former sweeps must not be taken for this one's
             logs = root / "sweep-logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
             if cluster == "local":
-                work, at_once = [Point(config, root) for config in missing], jobs
                 submit = _local_submit(logs, gpus)
+                logs.mkdir(parents=True, exist_ok=True)
+                alive = FileLock(logs / "alive")
+                alive.acquire()
+                work, at_once = [Point(config, root, logs / "alive") for config in missing], jobs
             else:
                 work, at_once = [Point(config, root) for config in missing], len(missing)
                 executor = slurm_executor(logs, jobs, gpus, partition, minutes, slurm or {})
@@ -230,6 +258,10 @@ def sweep(
                 for point, error in _follow(work, submit, at_once, cluster, bar):
                     conclude(point.config, error)
             finally:
+                if cluster == "local":
+                    # before the lock goes, lest a job that ends take it
+                    (logs / "alive").unlink(missing_ok=True)
+                    alive.release()
                 for folder in (
                     logs / "%j",
                     logs,

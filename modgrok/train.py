@@ -26,37 +26,50 @@ from modgrok.evaluate import count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
 from modgrok.optimizers import lr_factor, make_optimizers
 from modgrok.runs import Run
-from modgrok.session import environment, finished_run, held, is_finished, signals
+from modgrok.session import environment, finished_elsewhere, finished_run, held, is_finished, signals
 
 STOP_EVERY = 20
 """Steps between agreements of several processes on whether one of them was asked to stop."""
 
 
-def train(config: Config, root: str | Path = "runs", accumulate: int = 1, log_with: str | None = None) -> Run:
+def train(
+    config: Config,
+    root: str | Path = "runs",
+    accumulate: int = 1,
+    log_with: str | None = None,
+    anew: bool = False,
+) -> Run:
     """Make sure that the run of a config exists under a root, and return it.
 
     Args:
-        config: what to train; also decides the run's folder, root/config.name.
-        root: folder that holds runs.
+        config: what to train; also decides the folder of a new run, root/config.name.
+        root: folder that holds runs; a finished one is found at any depth, such as a shipped one.
         accumulate: micro-batches a step is split into, to save memory; the result stays, but for rounding.
         log_with: a tracker that Accelerate knows ("tensorboard", "wandb"), besides the run's own metrics.
+        anew: train also if the finished run lies elsewhere under the root than in root/config.name.
 
     Raises:
-        ValueError: the folder holds something else, or the batch does not divide among the processes.
+        ValueError: the folder holds something else, the run there is damaged, the batch does not divide among the
+            processes, or the training does not fit in memory; nothing is created then.
         FloatingPointError: the loss is no longer finite; the message names the step.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, the same call continues.
         OSError: the disk is full; what was saved before is whole.
     """
     path = Path(root) / config.name
+    check_divides(config, 1, accumulate)
     accelerator = make_accelerator(config, path, accumulate, log_with)
     threads = engine.one_thread() if accelerator.device.type == "cpu" else contextlib.nullcontext()
     try:
         check_divides(config, accelerator.num_processes, accumulate)
-        done = torch.tensor([is_finished(path)], dtype=torch.int, device=accelerator.device)
+        found = path if is_finished(path, config) or anew else finished_elsewhere(config, root) or path
+        done = torch.tensor([is_finished(found, config)], dtype=torch.int, device=accelerator.device)
         if accelerator.gather(done).all():  # all, lest one process goes ahead while another one waits for it
-            return finished_run(path)  # before any lock is touched: a shipped root may be read-only
+            return finished_run(found)  # before any lock is touched: a shipped root may be read-only
+        engine.check_memory(config, accelerator)
         with held(path, accelerator), threads:
-            return finished_run(path) if is_finished(path) else Training(config, path, accelerator).run()
+            if is_finished(path, config):
+                return finished_run(path)
+            return Training(config, path, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
 
@@ -77,6 +90,8 @@ def make_accelerator(
 
 
 def check_divides(config: Config, processes: int, accumulate: int) -> None:
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
     parts = processes * accumulate
     if config.batch_size % parts:
         unit = math.lcm(parts, config.n_tasks)
@@ -352,6 +367,9 @@ class Training:
         self.step, self.seconds, self.sessions = notes["step"], notes["seconds"], notes["sessions"]
         self.arithmetics = notes["arithmetic"]
         run, n = Run(self.path), self.step // self.config.eval_every + 1  # evaluations up to here
+        for step in checkpoint_steps(self.config):
+            if step <= self.step:  # lest the run be finished without it
+                runs.load_tensors(run.checkpoint_file(step), run.name, run.repair)
         expected = np.arange(n) * self.config.eval_every
         if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.right.values())) < n:
             raise ValueError(
@@ -373,7 +391,7 @@ class Training:
                 "arithmetic": self.arithmetics,
             }
             provenance = own | self.environment | self.origin
-            runs.write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1))
+            Run(self.path).finish(json.dumps(provenance, indent=1).encode())
             (self.path / "resume.safetensors").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return Run(self.path)

@@ -1,6 +1,7 @@
 """Shared by all tests: the repository's root, and the real book, built once."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,6 +10,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+LONGEST = 20 * 60
+"""Seconds after which a test is given up, whatever it waits for; the book is built within the first that needs it."""
+
+
+@pytest.fixture(autouse=True)
+def bounded(request):
+    def give_up(*_):
+        raise TimeoutError(f"{request.node.nodeid} took more than {LONGEST} s.")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(LONGEST)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @dataclass(frozen=True)
@@ -23,7 +40,7 @@ def jupyter_book(root: Path, out: Path) -> subprocess.CompletedProcess:
     command = [program, "build", "book", "--path-output", out]
     return subprocess.run(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(ROOT)}, timeout=LONGEST,
     )  # fmt: skip
 
 

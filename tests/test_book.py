@@ -1,27 +1,40 @@
+import contextlib
+import datetime
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT, jupyter_book
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from tiny import tiny
 
 from modgrok.book import ChapterError, build
+from modgrok.runs import find_run
+from modgrok.train import train
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
+NOTE = "import os\nopen(os.environ['MODGROK_READS'], 'a').write(os.path.abspath(root) + '\\n')"
+"""What `Run` does when it reads a folder; importing it takes seconds."""
+
+
 @pytest.fixture
 def house(tmp_path):
-    """A repository with two chapters: `reads` names a folder of runs, `fails` raises for one parameter value."""
+    """A repository with two chapters: `reads` reads one of two runs, `fails` raises for one parameter value."""
     for folder in ("notebooks", "book", "modgrok", "runs/shown", "runs/other"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "runs/shown/metrics.csv").write_text("step\n1\n")
     (tmp_path / "runs/other/metrics.csv").write_text("step\n1\n")
     (tmp_path / "modgrok/__init__.py").write_text("")
-    write(tmp_path, "reads", 'root = "runs/shown"', "print(open(f'{root}/metrics.csv').read())")
+    write(tmp_path, "reads", 'root = "runs/shown"', NOTE, "print(open(f'{root}/metrics.csv').read())")
     write(
         tmp_path,
         "fails",
@@ -85,6 +98,132 @@ def test_parameters_reach_the_chapters_that_declare_them_and_stay_off_the_page(h
         run(house, rooot="runs")
 
 
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"mood": "x"}, "mood='x' must be a whole number, as in fails.ipynb."),
+        ({"mood": True}, "mood=True must be a whole number, as in fails.ipynb."),
+        ({"mood": None}, "mood=None must be a whole number, as in fails.ipynb."),
+        (
+            {"root": datetime.date(2026, 1, 1)},
+            "root=datetime.date(2026, 1, 1) must be text, as in reads.ipynb.",
+        ),
+        ({3: 4}, "No notebook declares the parameter '3'."),
+    ],
+)
+def test_a_parameter_of_the_wrong_kind_is_refused_before_anything_runs(given, message, house):
+    with pytest.raises(ChapterError) as error:
+        build(house, house / "book", given, print)
+    assert str(error.value).endswith(message) and not list((house / "book").iterdir())
+
+
+def test_a_chapter_that_trains_is_not_executed_twice(house):
+    """What it reads is what it made itself."""
+    make = (
+        "os.makedirs('runs/made', exist_ok=True)\nopen('runs/made/metrics.csv', 'w').write(str(os.getpid()))"
+    )
+    write(house, "reads", 'root = "runs/made"', NOTE, make)
+    assert run(house)[0] == ["fails", "reads"] and run(house)[0] == []
+    (house / "runs/made/lock").touch()  # a trainer's trace is no content
+    assert run(house)[0] == []
+    (house / "runs/made/metrics.csv").unlink()
+    assert run(house)[1][0] == "reads: runs/made changed"
+
+
+def test_the_library_says_which_runs_it_reads(tmp_path, monkeypatch):
+    made = train(tiny(), tmp_path / "runs")
+    monkeypatch.setenv("MODGROK_READS", str(tmp_path / "reads"))
+    find_run(made.name, tmp_path / "runs").model()
+    assert set((tmp_path / "reads").read_text().splitlines()) == {str(made.path)}
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(pids: list[int], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not any(map(alive, pids))
+
+
+SLOW = """
+import os, time
+from pathlib import Path
+from modgrok.process import die_with_parent
+parent = os.getpid()
+if not os.fork():
+    die_with_parent(parent)  # as a trainer does
+    Path("trainer").write_text(str(os.getpid()))
+    time.sleep(300)
+Path("kernel").write_text(str(parent))
+time.sleep(300)
+"""
+WAIT = (
+    "import os, time\nwhile not (os.path.exists('kernel') and os.path.exists('trainer')): time.sleep(0.1)\n"
+)
+
+
+@pytest.fixture
+def slow_house(house):
+    """One chapter sleeps for minutes, with a child of its own that sleeps too."""
+    (house / "modgrok/process.py").write_text((ROOT / "modgrok/process.py").read_text())
+    write(house, "reads", "seed = 0", SLOW)
+    return house
+
+
+def pids(house) -> list[int]:
+    return [int((house / name).read_text()) for name in ("kernel", "trainer")]
+
+
+def test_a_failing_chapter_stops_the_others_with_their_children(slow_house, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    write(slow_house, "fails", "mood = 1", WAIT + "raise ValueError('no.')")
+    write(slow_house, "waits", "mood = 1", "open('waited', 'w')")
+    with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 3: ValueError: no\.$"):
+        run(slow_house)
+    assert gone(pids(slow_house))
+    assert not (slow_house / "waited").exists() and not list((slow_house / "book").iterdir())
+
+
+def test_a_killed_chapter_is_named(slow_house):
+    write(
+        slow_house, "reads", "seed = 0", "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n" + SLOW
+    )
+    with pytest.raises(
+        ChapterError, match=r"^reads\.ipynb: its process was killed, or out of memory \(status -9\)\.$"
+    ):
+        run(slow_house)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, slow_house):
+    (slow_house / "notebooks/fails.ipynb").unlink()
+    code = "from modgrok.book import build; from pathlib import Path; build(Path('.'), Path('book'))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code], cwd=slow_house, env=environment, stdout=-3, stderr=-3
+    )
+    try:
+        end = time.monotonic() + 120
+        while not all((slow_house / name).exists() for name in ("kernel", "trainer")):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.2)
+        process.send_signal(kind)
+        process.wait(timeout=20)
+        assert gone(pids(slow_house))
+    finally:
+        process.kill()
+        for pid in pids(slow_house) if (slow_house / "kernel").exists() else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def test_a_failing_cell_is_named_and_nothing_of_its_chapter_is_kept(house):
     with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 4: ValueError: mood=2 is not allowed\.$"):
         run(house, mood=2)
@@ -133,7 +272,8 @@ def test_chapters_run_in_the_root_with_the_python_of_the_build(house, monkeypatc
 
 def test_captions_become_numbered_figures(house):
     cell = (
-        "import matplotlib.pyplot as plt\nfrom modgrok.chapter import Chapter\n"
+        "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.chapter import Chapter\n"
+        "list(tqdm(range(3)))\n"  # as a cell that trains and shows
         "Chapter('reads', {}, 'papermill X').show(plt.figure(), 'fig-a', 'What to see.')"
     )
     (house / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in

@@ -1,13 +1,16 @@
 """The command line, and what the library can do without its extras; all in real processes."""
 
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
 
 import pytest
-from tiny import ENV, ROOT, command, one_thread, tiny  # noqa: F401 (a fixture)
+from tiny import ENV, ROOT, command, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
-from modgrok.config import PRESETS, Config
+from modgrok.__main__ import main
+from modgrok.config import PRESETS, Config, preset
 from modgrok.runs import Run
 from modgrok.train import train
 
@@ -42,7 +45,9 @@ def without(*modules: str) -> str:
 def test_every_field_is_a_flag(tmp_path):
     """All at once, with values that are no preset's."""
     config = tiny(optimizer="muon", betas=(0.8, 0.9), seed=3, lr_schedule="constant", steps=3)
-    result = subprocess.run(command(config, tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True)
+    result = subprocess.run(
+        command(config, tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True, timeout=120
+    )
     assert result.returncode == 0, result.stderr
     assert f"training {config.name} on 1 process(es), cpu, from step 0" in result.stdout
     assert result.stdout.splitlines()[-1] == f"finished: {tmp_path / config.name}"
@@ -98,7 +103,9 @@ def test_a_wrong_name_is_answered_with_what_there_is(tmp_path):
 def test_a_damaged_run_is_one_sentence(tmp_path):
     run = train(tiny(), tmp_path)
     (run.path / "config.json").write_text("{")
-    result = subprocess.run(command(tiny(), tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True)
+    result = subprocess.run(
+        command(tiny(), tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True, timeout=120
+    )
     assert "config.json is damaged" in refusal(result)
 
 
@@ -107,8 +114,132 @@ def test_a_damaged_run_does_not_hide_the_others(tmp_path):
     (damaged.path / "metrics.csv").write_text("step\n1,2,3\n")
     result = modgrok("runs", tmp_path)
     lines = result.stdout.splitlines()[1:]
-    assert result.returncode == 0 and len(lines) == 2
-    assert f"{damaged.path / 'metrics.csv'} is damaged" in lines[0] and lines[1].endswith(str(whole.path))
+    assert len(lines) == 2 and refusal(result) == "1 run(s) cannot be read."
+    found = {line.split("  ")[-1] for line in lines if not line.startswith(str(tmp_path))}
+    assert found == {str(whole.path)}
+    assert any(line.startswith(f"{damaged.path / 'metrics.csv'} is not what") for line in lines)
+
+
+def spoil(path, content):
+    """Put something else in a file's place."""
+    path.unlink()
+    if content == "folder":
+        path.mkdir()
+    elif content == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text(content)
+
+
+SPOILT = [
+    (file, content)
+    for file in ("provenance.json", "config.json", "metrics.csv")
+    for content in (
+        "folder",
+        "pipe",
+        "",
+        "{}",
+        "[]",
+        "\x00",
+        '{"p": {"p": 7}}',
+        '{"p": 1000000000000000000000000000057}',
+    )
+] + [
+    ("provenance.json", '{"seconds": "long", "threads": 1, "processes": [1]}'),
+    ("metrics.csv", "step\n12\n"),
+]
+
+
+def test_a_run_spoilt_in_any_way_is_one_line(tmp_path, inside):
+    """With and without a manifest; none of them hangs."""
+    kept = train(tiny(), tmp_path / "kept")
+    for i, (file, content) in enumerate(SPOILT):
+        for manifest in (True, False):
+            path = shutil.copytree(kept.path, tmp_path / "all" / f"{i}-{manifest}" / kept.name)
+            if not manifest:
+                (path / "manifest.json").unlink()
+            spoil(path / file, content)
+    shutil.copytree(kept.path, tmp_path / "all" / "whole" / kept.name)
+    code, out, _ = inside("runs", tmp_path / "all")
+    lines = out.splitlines()[1:]
+    spoilt = [line for line in lines if line.startswith(str(tmp_path))]
+    # a folder or pipe for the provenance leaves a run that is not finished, which is no damage
+    unfinished = [line for line in lines if "…" in line]
+    assert len(lines) == 2 * len(SPOILT) + 1 and len(unfinished) == 4 and len(spoilt) == 2 * len(SPOILT) - 4
+    assert code == f"modgrok: {len(spoilt)} run(s) cannot be read." and max(map(len, lines)) < 1000
+
+
+@pytest.fixture
+def inside(monkeypatch, capsys):
+    """The command line in this process: its exit code, and what it printed."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["modgrok", *map(str, arguments)])
+        capsys.readouterr()  # what the test itself printed
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_what_is_asked_for_must_be_there(tmp_path, inside):
+    run = train(tiny(), tmp_path / "runs")
+    root, shipped = ("--root", tmp_path / "runs"), ("--to", tmp_path / "shipped")
+    (tmp_path / "empty").mkdir()
+    for arguments, expected in [
+        (("runs", tmp_path / "typo"), "is no folder; name one that holds runs."),
+        (("runs", tmp_path / "empty"), "hold no run; name a folder that does."),
+        (("verify", "--root", tmp_path / "empty"), "hold no run; name a folder that does."),
+        (("verify", "typo", *root), "no finished run typo"),
+        (("verify", "--checkpoints", -1, *root), "checkpoints=-1 is not allowed"),
+        (("export", "typo", *root, *shipped), "no finished run typo"),
+        (("export", *root, *shipped), "export needs the name of a run"),
+        (("export", "p3*", *root, *shipped), "is not the name of a run"),
+        (("export", run.path, *root, *shipped), "is not the name of a run"),
+        (("export", run.name, "typo", *root, *shipped), "no finished run typo"),
+        (("export", run.name, *root, *shipped, "--steps", 12, 999), "steps=[12, 999] are not checkpoints"),
+        (("bench", "--repetitions", 0, "--out", tmp_path / "b.json"), "repetitions=0 is not allowed"),
+        (("sweep", "smoke", "--vary", "depth=1", "--vary", "depth=2"), "--vary depth is given twice"),
+        (("sweep", "smoke", "--vary", "betas=0.9,0.98"), "betas is a pair of numbers"),
+    ]:  # fmt: skip
+        code, _, _ = inside(*arguments)
+        assert str(code).startswith("modgrok: ") and expected in code, (arguments, code)
+        sentence(code)
+    assert not (tmp_path / "shipped").exists()  # nothing is done by halves
+
+
+def test_verify_tells_the_forged_from_the_honest(tmp_path, inside):
+    honest, forged = train(tiny(), tmp_path), train(tiny(seed=1), tmp_path)
+    code, out, _ = inside("verify", "--root", tmp_path)
+    assert code == 0 and all(f"{run.path}: 7 files as recorded" in out for run in (honest, forged))
+    shutil.copy(forged.checkpoint_file(5), forged.checkpoint_file(12))
+    code, out, _ = inside("verify", "--root", tmp_path)
+    assert code == "modgrok: 1 of 2 runs are not what they claim to be."
+    assert f"WRONG: {forged.checkpoint_file(12)} is not what" in out and f"{honest.path}: 7 files" in out
+    assert inside("verify", honest.name, "--root", tmp_path)[0] == 0
+
+
+def test_training_says_where_it_found_the_run(tmp_path, inside):
+    shipped = train(preset("smoke", steps=4), tmp_path / "shipped")
+    flags = ("train", "smoke", "--steps", 4, "--root", tmp_path)
+    _, out, _ = inside(*flags)
+    assert out == f"finished: {shipped.path} (found there; --anew True trains it again)\n"
+    _, out, _ = inside(*flags, "--anew", "True")
+    assert out.splitlines()[-1] == f"finished: {tmp_path / shipped.name}"
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    train(tiny(), tmp_path)
+    argv = [sys.executable, "-m", "modgrok", "runs", str(tmp_path)]
+    process = subprocess.Popen(
+        argv, env=ENV, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.wait(timeout=120) == 141 and process.stderr.read() == ""
 
 
 def test_runs_are_listed_with_their_state(tmp_path):

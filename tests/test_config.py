@@ -6,16 +6,21 @@ import json
 import math
 import re
 import tempfile
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import FIELDS, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok.config import PRESETS, SETS, Config, is_prime, nearest_prime, preset
-from modgrok.data import Data
+from modgrok.data import Data, pretraining_tasks
+from modgrok.engine import check_memory, memory
 from modgrok.evaluate import accuracy_by_shot
+from modgrok.model import Transformer
 from modgrok.train import train
 
 
@@ -69,6 +74,91 @@ def test_a_valid_config_trains_and_evaluates(config):
         tokens = Data(config).evaluation_set("id_train")
         curve = accuracy_by_shot(run.model(), tokens)  # scored in float32, whatever it was trained in
         np.testing.assert_allclose(curve, run.shots["id_train"][-1], atol=1e-6)
+
+
+wrong = st.sampled_from(
+    [None, "x", [], {}, True, 1.5, 10**400, -(10**30), math.nan, math.inf, "1" * 10_000, (1, 2)]
+)
+sizes = st.integers(-2, 12) | st.sampled_from([10**9, 10**12 - 1, 10**31 + 7, 2**63, 2**64, 10**5000])
+rates = st.floats(-0.5, 2) | st.sampled_from([1e308, 1e-308, 0, 10**400])
+ANYTHING = {
+    "p": st.sampled_from([2, 3, 5, 7, 11, 29]) | sizes,
+    "n_tasks": st.integers(0, 4).map(lambda n: 4 * n) | sizes,
+    "task_rule": st.sampled_from(["rectangle", "random", "Random", ""]),
+    "n_embd": st.sampled_from([4, 8, 16]) | sizes,
+    "batch_size": st.integers(0, 4).map(lambda n: 16 * n) | sizes | st.just(16 * 10**7),
+    "eval_sequences": sizes | st.just(10**8),
+    "betas": st.tuples(rates, rates),
+    "optimizer": st.sampled_from(["adamw", "muon", "sgd"]),
+    "seed": st.integers(0, 9) | sizes,
+} | {
+    name: sizes
+    for name in ("n_examples", "depth", "n_head", "steps", "warmup_steps", "eval_every", "n_checkpoints")
+}
+ANYTHING |= {name: rates for name in ("alpha", "lr", "muon_lr", "init_std", "weight_decay", "rope_base")}
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(st.sampled_from([*ANYTHING]), st.none(), max_size=4), st.data())
+def test_any_config_gives_a_step_or_one_sentence_within_a_second(names, data):
+    """Seconds of this process's own, whatever else the machine is doing."""
+    fields = {
+        name: data.draw(ANYTHING[name] | wrong if data.draw(st.booleans()) else ANYTHING[name])
+        for name in names
+    }
+    start = time.process_time()
+    try:
+        config = preset("smoke", **fields)
+        check_memory(
+            config,
+            SimpleNamespace(num_processes=1, gradient_accumulation_steps=1, device=torch.device("cpu")),
+        )
+        tokens = Data(config).batch(0)
+        model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
+        loss = torch.nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens[:, 2::3].flatten())
+        loss.backward()
+    except ValueError as error:
+        assert any(f"{name}=" in sentence(error) for name in KINDS) and len(str(error)) < 400
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    "fields, name",
+    [
+        ({"batch_size": 16 * 10**7}, "batch_size"),
+        ({"n_embd": 2**17, "n_head": 1}, "n_embd"),
+        ({"eval_sequences": 10**8}, "eval_sequences"),
+        ({"n_examples": 10_000, "batch_size": 16 * 1000}, "batch_size"),
+    ],
+)
+def test_what_does_not_fit_in_memory_is_refused_before_anything_is_created(fields, name, tmp_path):
+    with pytest.raises(ValueError, match=rf"^{name}=\d+ needs at least .* GB are free; lower it") as error:
+        train(preset("smoke", **fields), tmp_path)
+    sentence(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_presets_fit_into_a_laptop():
+    assert all(sum(memory(preset(name)).values()) < 8e9 for name in ("smoke", "laptop", "desk", "night"))
+    assert sum(memory(preset("paper")).values()) < 80e9
+
+
+@pytest.mark.parametrize("accumulate", [0, -1, 1.5, True, "2"])
+def test_a_step_has_a_whole_number_of_parts(accumulate, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^accumulate=.* is not allowed; choose a whole number from 1"
+    ) as error:
+        train(preset("smoke"), tmp_path, accumulate=accumulate)
+    sentence(error)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("p", [17, 29, 31])
+def test_the_most_tasks_of_the_rectangular_rule_are_placed_for_every_seed(p):
+    most = int(re.search(r"at most (\d+)", refusal(p=p, n_tasks=p * p, task_rule="rectangle"))[1])
+    for seed in range(5):
+        config = tiny(p=p, n_tasks=most, task_rule="rectangle", batch_size=most, seed=seed)
+        assert len(np.unique(pretraining_tasks(config), axis=0)) == most
 
 
 not_positive = st.integers(-5, 0)

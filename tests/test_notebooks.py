@@ -54,7 +54,7 @@ def papermill_run(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "papermill", *map(str, arguments), "--no-progress-bar"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600,
     )  # fmt: skip
 
 

@@ -2,13 +2,16 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from filelock import FileLock
 from tiny import (
     ENV,
     ROOT,
@@ -23,6 +26,7 @@ from tiny import (
 )  # fmt: skip
 
 from modgrok.runs import Run, load_state, save_tensors
+from modgrok.session import held
 from modgrok.train import Training, train
 
 __all__ = ["one_thread"]  # a fixture
@@ -84,7 +88,7 @@ def test_survives_twenty_kills():
     """Real processes and kill -9, at random moments and in the middle of writes; more: scripts/kill_resume.py."""
     kills = os.environ.get("MODGROK_KILLS", "20")
     script = [sys.executable, ROOT / "scripts" / "kill_resume.py", kills]
-    result = subprocess.run(script, env=ENV, cwd=ROOT, text=True, capture_output=True)
+    result = subprocess.run(script, env=ENV, cwd=ROOT, text=True, capture_output=True, timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines()[-1].startswith(f"{kills} kills")
 
@@ -99,7 +103,7 @@ def test_a_signal_saves_and_says_so(kind, status, tmp_path):
     path = tmp_path / config.name
     wait_for(lambda: evaluations(path) > 1, process)
     process.send_signal(kind)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == status, errors
     last = errors.strip().splitlines()[-1]
     assert last.startswith(f"modgrok: stopped by {kind.name} at step ") and last.endswith(
@@ -123,7 +127,7 @@ def test_the_second_of_two_processes_waits_for_the_first(tmp_path):
     assert said.startswith(f"{config.name} is being trained by process {first.pid} on ")
     assert said.endswith("; waiting for it.\n")
     first.send_signal(signal.SIGCONT)
-    (out1, err1), (out2, err2) = first.communicate(), second.communicate()
+    (out1, err1), (out2, err2) = first.communicate(timeout=120), second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (0, 0), err1 + err2
     assert "from step 0" in out1 and f"finished: {path}" in out1
     assert out2 == f"finished: {path}\n"
@@ -144,8 +148,8 @@ def test_a_killed_holder_holds_nothing(tmp_path, reference):
     assert "is being trained by process 1 on nowhere; waiting" in waiting.stdout.readline()
     assert waiting.poll() is None
     holder.kill()
-    holder.communicate()
-    out, errors = waiting.communicate()
+    holder.communicate(timeout=20)
+    out, errors = waiting.communicate(timeout=120)
     assert waiting.returncode == 0, out + errors
     assert_identical(Run(path), reference)
 
@@ -179,6 +183,46 @@ def take_from_another_run(file: Path) -> None:
     other = tiny(seed=9, steps=24)
     tensors, notes = load_state(file, CONFIG.name)
     save_tensors(file, tensors, other.name, notes)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+def test_a_run_is_not_finished_without_one_of_its_checkpoints(damage, tmp_path, reference):
+    """The weights of a step before the resume point cannot be made again from it; from the start they can."""
+    run = stopped_at(16, tmp_path)
+    damage(run.checkpoint_file(5))
+    before = snapshot(run.path)
+    with pytest.raises(
+        ValueError, match=r"step-0000005\.safetensors .*remove .*resume\.safetensors"
+    ) as error:
+        train(CONFIG, tmp_path)
+    sentence(error)
+    assert snapshot(run.path) == before
+    (run.path / "resume.safetensors").unlink()
+    assert_identical(train(CONFIG, tmp_path), reference)
+
+
+def test_processes_that_wait_for_another_trainer_are_never_silent_for_long(tmp_path, monkeypatch):
+    """A process group gives up on members that it does not hear from."""
+    asked = []
+
+    def gather(ready):
+        asked.append(int(ready))
+        return ready
+
+    group = SimpleNamespace(is_main_process=True, device="cpu", gather=gather)
+    monkeypatch.setattr("modgrok.session.ASK_EVERY", 0.05)
+    other = FileLock(tmp_path / "lock")
+    other.acquire()
+    threading.Timer(1, other.release).start()
+    with held(tmp_path, group):
+        assert asked[-1] == 1 and asked.count(0) == len(asked) - 1 >= 3
+        assert (tmp_path / "holder").exists()
+    answers = iter([0, 0, 1])  # of the main process, as another one hears them
+    group = SimpleNamespace(
+        is_main_process=False, device="cpu", gather=lambda _: torch.tensor([1, next(answers)])
+    )
+    with held(tmp_path, group):
+        assert next(answers, None) is None
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, edit_the_notes, take_from_another_run])
@@ -281,10 +325,19 @@ def test_a_full_disk_stops_with_the_last_resume_point_whole(tmp_path):
     run = stopped_at(10, tmp_path, config)
     size = (run.path / "resume.safetensors").stat().st_size
     before = (run.path / "resume.safetensors").read_bytes()
+    limit = (  # set by the process itself: between fork and exec, with torch's threads in the parent, it might hang
+        f"import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, ({size - 1000}, {size - 1000})); "
+        "runpy.run_module('modgrok', run_name='__main__')"
+    )
+    _, _, _, *arguments = command(config, tmp_path)
     process = subprocess.run(
-        command(config, tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, size - 1000)),
-    )  # fmt: skip
+        [sys.executable, "-c", limit, *arguments],
+        env=ENV,
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert process.returncode == 1
     last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("modgrok: ") and "could not write" in last and "resume.safetensors" in last
@@ -324,7 +377,9 @@ def test_a_huge_learning_rate_is_stopped(tmp_path):
     config = tiny(lr=1e30, warmup_steps=0, weight_decay=0.0)
     with pytest.raises(FloatingPointError, match=r"since step [12] of .*resume point: none.*[Ll]ower lr"):
         train(config, tmp_path)
-    process = subprocess.run(command(config, tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True)
+    process = subprocess.run(
+        command(config, tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True, timeout=120
+    )
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert process.stderr.strip().splitlines()[-1].startswith("modgrok: the loss is not finite since step")
 

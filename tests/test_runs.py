@@ -1,12 +1,13 @@
 """A run on disk: found, read, exported; written whole or not at all; nothing in it is executed."""
 
 import errno
+import hashlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,10 +15,20 @@ import torch
 from tiny import ENV, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok import runs
-from modgrok.config import SETS
+from modgrok.config import SETS, Config
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
-from modgrok.runs import Run, find_run, load_state, load_tensors, run_folders, save_tensors, write_atomically
+from modgrok.runs import (
+    Run,
+    escaped,
+    find_run,
+    load_state,
+    load_tensors,
+    run_folders,
+    save_tensors,
+    write_atomically,
+)
+from modgrok.sweep import sweep
 from modgrok.train import train
 
 CONFIG = tiny()
@@ -50,7 +61,13 @@ def test_a_run_has_metrics_shots_and_weights(kept):
 def test_a_finished_run_keeps_no_resume_point(kept):
     files = {str(file.relative_to(kept.path)) for file in kept.path.rglob("*") if file.is_file()}
     checkpoints = {f"checkpoints/step-{step:07d}.safetensors" for step in kept.steps}
-    expected = {"config.json", "metrics.csv", "scores.safetensors", "provenance.json"} | checkpoints
+    expected = {
+        "config.json",
+        "metrics.csv",
+        "scores.safetensors",
+        "provenance.json",
+        "manifest.json",
+    } | checkpoints
     assert files - {"lock"} == expected
 
 
@@ -67,8 +84,52 @@ def test_a_step_without_weights_is_refused(kept, run):
     with pytest.raises(ValueError, match=r"step=7 is not a checkpoint .*\[5, 10, 12\]"):
         kept.model(7)
     shutil.rmtree(run.path / "checkpoints")
+    with pytest.raises(
+        ValueError, match=r"step-0000012\.safetensors is missing; restore it, or remove the folder"
+    ):
+        run.model()
+    without_manifest(run)
     with pytest.raises(ValueError, match="keeps no weights"):
         run.model()
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_an_earlier_step_never_stands_in_for_the_last(manifest, run):
+    """Also in a run that was finished before there were manifests."""
+    if not manifest:
+        without_manifest(run)
+    run.checkpoint_file(12).unlink()
+    for ask in (run.model, run.check, lambda: train(CONFIG, run.path.parent)):
+        with pytest.raises(
+            ValueError, match=r"step-0000012\.safetensors is missing; restore it, or remove the"
+        ) as error:
+            ask()
+        sentence(error)
+    assert run.model(10)
+
+
+@pytest.mark.parametrize(
+    "file", ["metrics.csv", "scores.safetensors", "checkpoints/step-0000005.safetensors"]
+)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "a folder", "a pipe"])
+def test_the_advice_for_a_damaged_run_works(file, damage, run, kept):
+    """`train` refuses to call it finished; after what the message advises, it makes the run anew."""
+    path = run.path / file
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[:-9])
+    elif damage == "a folder":
+        path.mkdir()
+    elif damage == "a pipe":
+        os.mkfifo(path)
+    with pytest.raises(ValueError, match=f"remove the folder {run.path} and train the run again") as error:
+        train(CONFIG, run.path.parent)
+    sentence(error)
+    shutil.rmtree(run.path)
+    again = train(CONFIG, run.path.parent)
+    again.check()
+    assert again.steps == kept.steps
 
 
 def test_other_files_among_the_checkpoints_are_no_checkpoints(run):
@@ -94,6 +155,107 @@ def test_provenance_says_what_made_it(kept):
     assert keys <= kept.provenance.keys()
     assert kept.provenance["torch"] == torch.__version__ and kept.provenance["processes"] == [1]
     assert kept.provenance["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}", "[]", "null", '{"seconds": "long"}', '{"seconds": 1}', "[" * 100_000, "\xff",
+        '{"seconds": 1e400, "threads": 1, "processes": [1]}', '{"seconds": 1, "threads": true, "processes": [1]}',
+        '{"seconds": 1, "threads": 1, "processes": []}', '{"seconds": 1, "threads": 1, "processes": [1], "note": {}}',
+        '{"seconds": 1, "threads": 1, "processes": [1], "note": "%s"}' % ("x" * 501),
+        '{"seconds": 1, "threads": 1, "processes": [1], "device": "a\\u0007"}',
+    ],
+)  # fmt: skip
+def test_a_provenance_is_bounded_in_type_and_length(content, run):
+    without_manifest(run)
+    (run.path / "provenance.json").write_text(content)
+    with pytest.raises(ValueError, match=r"provenance\.json is damaged") as error:
+        _ = run.provenance
+    assert len(sentence(error)) < 700
+
+
+def test_what_a_run_says_is_escaped():
+    text = escaped("<script>alert('1')</script> & [link](javascript:x) *b* `c` $d$\n# title")
+    assert not set("<>'") & set(text) and "\n" not in text
+    assert r"\[link\]\(javascript:x\) \*b\* \`c\` \$d\$ \# title" in text and "&amp; " in text
+    assert escaped("NVIDIA H100 80GB HBM3, 2.13.0") == "NVIDIA H100 80GB HBM3, 2.13.0"
+
+
+def without_manifest(run: Run) -> None:
+    (run.path / "manifest.json").unlink()
+    run.__dict__.pop("manifest", None)
+
+
+def test_a_manifest_lists_digests_steps_and_dtypes(kept, tmp_path):
+    files = {str(f.relative_to(kept.path)) for f in kept.path.rglob("*") if f.is_file()}
+    for run, dtype in ((kept, "float32"), (kept.export(tmp_path), "float16")):
+        assert run.manifest.keys() == files - {"lock", "manifest.json"}
+        for name, entry in run.manifest.items():
+            assert entry["sha256"] == hashlib.sha256((run.path / name).read_bytes()).hexdigest()
+            if name.startswith("checkpoints"):
+                assert entry["dtype"] == dtype and name == f"checkpoints/step-{entry['step']:07d}.safetensors"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"metrics.csv": 3}', '{"metrics.csv": {}}', "[" * 100_000]
+)
+def test_a_damaged_manifest_is_refused(content, run):
+    (run.path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged; restore it") as error:
+        run.model()
+    sentence(error)
+
+
+def test_a_name_is_a_name(kept):
+    for name in ("p3*", "*", "", ".", "..", f"../{kept.name}", str(kept.path), "a\nb", "x" * 10_000 + "/"):
+        with pytest.raises(ValueError, match="is not the name of a run") as error:
+            find_run(name, kept.path.parent)
+        assert len(sentence(error)) < 400
+    with pytest.raises(ValueError, match="root='' is not allowed"):
+        find_run(kept.name, "")
+
+
+def test_two_configs_of_one_name_are_told_apart(kept, monkeypatch):
+    """As two of the short digests may be the same."""
+    other = tiny(lr=0.02)
+    monkeypatch.setattr(Config, "name", kept.name)
+    for ask in (lambda: find_run(other, kept.path.parent), lambda: train(other, kept.path.parent)):
+        with pytest.raises(
+            ValueError, match=r"of another config \(lr=0\.003\).*choose another root"
+        ) as error:
+            ask()
+        sentence(error)
+    assert find_run(tiny(checkpoint_every=7), kept.path.parent).path == kept.path  # no other result
+    with pytest.raises(ValueError, match="two different points have the name"):
+        sweep([CONFIG, other], kept.path.parent)
+
+
+def test_training_finds_a_run_in_a_subfolder_unless_told_not_to(kept, tmp_path):
+    shipped = Run(shutil.copytree(kept.path, tmp_path / "shipped" / "of" / kept.name))
+    assert train(CONFIG, tmp_path).path == shipped.path and not (tmp_path / kept.name).exists()
+    assert sweep([CONFIG], tmp_path)[0].run.path == shipped.path
+    assert train(CONFIG, tmp_path, anew=True).path == tmp_path / kept.name
+
+
+def test_a_run_among_two_thousand_is_found_at_once(tmp_path, kept):
+    for i in range(2000):
+        folder = tmp_path / f"sweep-{i % 10}" / f"p3-n4-{i}"
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "config.json").touch()
+    shutil.copytree(kept.path, tmp_path / "sweep-5" / kept.name)
+    time.sleep(1.1)  # a folder that changes right now is looked at again, since its time stamp is coarse
+    assert len(run_folders(tmp_path)) == 2001
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert find_run(kept.name, tmp_path).path == tmp_path / "sweep-5" / kept.name
+        took.append(time.perf_counter() - start)
+    assert min(took) < 0.05
+    shutil.rmtree(tmp_path / "sweep-5" / kept.name)
+    late = tmp_path / "sweep-7" / "late" / kept.name  # and what is new is found, what is gone is not
+    shutil.copytree(kept.path, late)
+    assert find_run(kept.name, tmp_path).path == late
 
 
 def test_runs_are_found_by_name_or_config_in_several_roots(kept, tmp_path):
@@ -138,9 +300,29 @@ def test_a_damaged_config_is_refused(run, text):
     assert sentence(error).endswith("restore it.")
 
 
-@pytest.mark.parametrize("text", ["", "step\n", "step,lr\n0,1\n5\n", "step,lr\n0,one\n", "lr\n1\n"])
-def test_a_damaged_table_is_refused(run, text):
-    (run.path / "metrics.csv").write_text(text)
+def rows(table: str) -> list[str]:
+    return table.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: "",
+        lambda t: rows(t)[0],
+        lambda t: t.replace("id_train_acc", "id_train_accuracy"),
+        lambda t: t.replace("\n5,", "\nfive,"),
+        lambda t: t.replace("\n5,", "\nnan,"),
+        lambda t: t.replace("\n5,", "\n6,"),
+        lambda t: "".join(rows(t)[:2] + rows(t)[3:]),
+        lambda t: "".join(rows(t)[:4]),
+        lambda t: t + rows(t)[-1],
+        lambda t: t[:-20],
+        lambda t: "step,lr\n0,1\n",
+    ],
+)
+def test_a_damaged_table_is_refused(run, change):
+    without_manifest(run)
+    (run.path / "metrics.csv").write_text(change((run.path / "metrics.csv").read_text()))
     with pytest.raises(ValueError, match=r"metrics\.csv is damaged") as error:
         _ = Run(run.path).metrics
     sentence(error)
@@ -170,21 +352,24 @@ def other(tmp_path_factory):
     return train(tiny(seed=1), tmp_path_factory.mktemp("other"))
 
 
+@pytest.mark.parametrize("manifest", [True, False])
 @pytest.mark.parametrize(
     "how", ["truncated", "cut short", "edited", "garbage", "of another run", "of another program"]
 )
-def test_a_damaged_or_foreign_checkpoint_is_refused(how, run, other):
+def test_a_damaged_or_foreign_checkpoint_is_refused(how, manifest, run, other):
+    if not manifest:
+        without_manifest(run)
     file = run.checkpoint_file(12)
     corrupt(how, file, other)
     before = file.read_bytes()
     with pytest.raises(
-        ValueError, match=r"step-0000012\.safetensors (is damaged|was changed|belongs to)"
+        ValueError, match=r"step-0000012\.safetensors (is not what|is damaged|was changed|belongs to)"
     ) as error:
         run.model()
     sentence(error)
     with pytest.raises(ValueError):
         run.export(run.path.parent / "shipped")
-    assert file.read_bytes() == before
+    assert file.read_bytes() == before and not (run.path.parent / "shipped").exists()
     assert run.model(10)  # the others are as good as ever
 
 
@@ -207,6 +392,12 @@ def test_export_is_half_the_size_and_nearly_the_same(kept, tmp_path):
         assert weight.dtype == torch.float32
         torch.testing.assert_close(weight, theirs[name], rtol=2**-11, atol=1e-7)
     assert not [file for file in copy.path.rglob("*") if file.name in ("lock", "holder")]
+    with pytest.raises(ValueError, match="is there already; remove it"):
+        kept.export(tmp_path)
+    for steps in ([5, 999], []):
+        with pytest.raises(ValueError, match=r"are not checkpoints .*choose among \[5, 10, 12\]"):
+            kept.export(tmp_path / "none", steps)
+    assert not (tmp_path / "none").exists()
     assert copy.export(tmp_path / "all").steps == [5, 12]  # by default all
     assert train(CONFIG, tmp_path).path == copy.path  # finished is finished
 
@@ -294,12 +485,11 @@ def test_a_write_beyond_the_limit_leaves_the_old_file(tmp_path):
     file = tmp_path / "file"
     write_atomically(file, b"old")
     code = (
-        "import sys, pathlib, modgrok.runs as r; r.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 2000)"
+        "import resource, sys, pathlib, modgrok.runs as r; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "r.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 2000)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, file], env=ENV, capture_output=True, text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
-    )  # fmt: skip
+    argv = [sys.executable, "-c", code, file]
+    result = subprocess.run(argv, env=ENV, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1 and "could not write" in result.stderr and "File too large" in result.stderr
     assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
 

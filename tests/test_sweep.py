@@ -1,5 +1,6 @@
 """Many runs: local processes for real, SLURM through stand-ins for its programs."""
 
+import contextlib
 import os
 import re
 import signal
@@ -155,6 +156,51 @@ def test_ctrl_c_saves_and_the_same_command_continues(tmp_path):
     assert not (tmp_path / "sweep-logs").exists()
 
 
+def processes(text: str) -> list[int]:
+    """The processes whose command line has a text in it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if text in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+    return found
+
+
+def test_a_killed_sweep_leaves_no_trainer(tmp_path):
+    """Its jobs notice, save and end, and the same command continues them."""
+    root = tmp_path / "runs"
+    vary = [f"--vary={name}" for name in ("steps=100000", "eval_every=100", "checkpoint_every=100000")]
+    command = [
+        sys.executable,
+        "-m",
+        "modgrok",
+        "sweep",
+        "smoke",
+        *vary,
+        "--seeds",
+        "0,1",
+        "--root",
+        str(root),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(root.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        jobs = [pid for pid in processes(str(root)) if pid != process.pid]
+        assert len(jobs) >= 2
+        process.kill()
+        process.wait(timeout=20)
+        deadline = time.monotonic() + 30
+        while processes(str(root)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not processes(str(root))
+        assert len(list(root.glob("*/resume.safetensors"))) == 2
+    finally:
+        for pid in processes(str(root)):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_one_run_on_two_processes(tmp_path):
     import submitit
 
@@ -291,6 +337,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 def test_without_submitit_the_library_imports_and_a_sweep_says_what_to_install(tmp_path):
     hide = "import sys; sys.modules['submitit'] = None; from modgrok.__main__ import main; main()"
     arguments = ["sweep", "smoke", "--root", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-c", hide, *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", hide, *arguments], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 1 and 'pip install "modgrok[sweep]"' in done.stderr
     assert "Traceback" not in done.stderr

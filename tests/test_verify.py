@@ -1,0 +1,127 @@
+"""Evidence: what was recorded is what is there and what the weights score; every forgery is found."""
+
+import json
+import re
+import shutil
+
+import pytest
+from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
+
+from modgrok.runs import Run, load_tensors, save_tensors
+from modgrok.train import train
+from modgrok.verify import verify
+
+CONFIG = tiny(lr=3e-2)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Run:
+    return train(CONFIG, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def run(kept, tmp_path) -> Run:
+    return Run(shutil.copytree(kept.path, tmp_path / kept.name))
+
+
+def test_an_honest_run_passes_shipped_or_not(kept, tmp_path):
+    assert re.fullmatch(r"7 files as recorded; scored anew at 10, 12, losses within .*", verify(kept))
+    shipped = kept.export(tmp_path, steps=[5, 12])
+    assert verify(shipped, checkpoints=1).startswith("6 files as recorded; scored anew at 12, losses within ")
+    assert verify(shipped, checkpoints=0) == "6 files as recorded"
+
+
+def change_table(run: Run, change) -> None:
+    file = run.path / "metrics.csv"
+    lines = file.read_text().splitlines()
+    change(lines)
+    file.write_text("\n".join(lines) + "\n")
+
+
+def cell(column: str, value: str):
+    """Put a value into the last row."""
+
+    def change(lines):
+        i, values = lines[0].split(",").index(column), lines[-1].split(",")
+        values[i] = value
+        lines[-1] = ",".join(values)
+
+    return lambda run: change_table(run, change)
+
+
+def forge_accuracy_everywhere(run: Run) -> None:
+    """In both tables, so that they agree: only the weights can tell."""
+    tensors = load_tensors(run.path / "scores.safetensors", run.name)
+    asked = tensors["ood_test.asked"]
+    tensors["ood_test.right"][-1] = asked
+    save_tensors(run.path / "scores.safetensors", tensors, run.name)
+    for what in ("acc", "novel"):
+        cell(f"ood_test_{what}", "1.0" if asked[1:, -1].sum() or what == "acc" else "nan")(run)
+
+
+def put_an_early_checkpoint_last(run: Run) -> None:
+    shutil.copy(run.checkpoint_file(5), run.checkpoint_file(12))
+
+
+def call_half_precision_full(run: Run) -> None:
+    file = run.checkpoint_file(12)
+    halves = {name: tensor.half() for name, tensor in load_tensors(file, run.name).items()}
+    save_tensors(file, halves, run.name)
+
+
+FORGERIES = {
+    "an accuracy": cell("ood_test_acc", "0.99"),
+    "a loss": cell("id_test_loss", "0.01"),
+    "a loss that is no number": cell("id_train_loss", "nan"),
+    "a step that is no number": cell("step", "nan"),
+    "a training loss that is no number": cell("train_loss", "nan"),
+    "a deleted row": lambda run: change_table(run, lambda lines: lines.pop(2)),
+    "no last row": lambda run: change_table(run, lambda lines: lines.pop()),
+    "an accuracy in every table": forge_accuracy_everywhere,
+    "an early checkpoint": put_an_early_checkpoint_last,
+}
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["plain", "with a manifest to match"])
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forgery_is_found(forgery, signed, run):
+    """Also where the manifest was written anew for it."""
+    FORGERIES[forgery](run)
+    if signed:
+        Run(run.path).finish((run.path / "provenance.json").read_bytes())
+    with pytest.raises(ValueError) as error:
+        verify(Run(run.path))
+    assert str(run.path) in sentence(error)
+
+
+def test_what_the_manifest_says_must_be_so(run):
+    call_half_precision_full(run)
+    with pytest.raises(ValueError, match="not what the run was finished with"):
+        verify(Run(run.path))
+    Run(run.path).finish((run.path / "provenance.json").read_bytes())
+    assert verify(Run(run.path))
+    for name, entry, value in (
+        ("checkpoints/step-0000012.safetensors", "dtype", "float32"),
+        ("checkpoints/step-0000012.safetensors", "step", 5),
+        ("checkpoints/step-0000012.safetensors", "step", "12"),
+        ("config.json", "sha256", "0"),
+    ):
+        manifest = json.loads((run.path / "manifest.json").read_text())
+        manifest[name][entry] = value
+        copy = shutil.copytree(run.path, run.path.parent / f"{entry}{value}" / run.name)
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(ValueError):
+            verify(Run(copy))
+
+
+def test_what_is_not_finished_or_listed_is_refused(run):
+    shutil.copy(run.checkpoint_file(5), run.checkpoint_file(6))
+    with pytest.raises(ValueError, match=r"step-0000006\.safetensors is no part of the run"):
+        verify(run)
+    run.checkpoint_file(6).unlink()
+    (run.path / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="has no manifest"):
+        verify(Run(run.path))
+    (run.path / "provenance.json").unlink()
+    with pytest.raises(ValueError, match="is not finished"):
+        verify(Run(run.path))
