@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from modgrok import bench, runs
 from modgrok.authors import import_authors
 from modgrok.config import PRESETS, SETS, preset
+from modgrok.session import environment
 from modgrok.sweep import SWEEPS, Sweep, grid, parse_values, sweep
-from modgrok.train import environment, train
+from modgrok.train import train
 
 try:
     import tyro

@@ -12,7 +12,8 @@ from torch import Tensor
 from modgrok.config import Config, is_prime
 from modgrok.model import Transformer
 from modgrok.runs import Run
-from modgrok.train import Training, held, is_finished, make_accelerator
+from modgrok.session import held, is_finished
+from modgrok.train import Training, make_accelerator
 
 SURPLUS = 18
 """Tokens of the authors' vocabulary that are no numbers below p: their 47 rows are for p = 29."""

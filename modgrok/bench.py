@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from modgrok import engine
+from modgrok import engine, optimizers
 from modgrok.config import Config, preset
 from modgrok.data import Data, sequences
 from modgrok.evaluate import query_grid, targets
 from modgrok.model import Transformer, flops_per_step
-from modgrok.train import Training, make_accelerator, peak_flops
+from modgrok.train import Training, make_accelerator
 
 SHAPES = {
     "d 2, width 64": Config(n_embd=64, n_head=2, n_tasks=128, batch_size=128, mixed_precision="no"),
@@ -149,7 +149,7 @@ def worker() -> None:
     if job["arithmetic"]:
         engine.arithmetic = lambda config: engine.Arithmetic(*job["arithmetic"])
     if job["torch_muon"]:
-        engine.Muon = torch.optim.Muon
+        optimizers.Muon = torch.optim.Muon
     accelerator = make_accelerator(config, Path(job["root"]))
     training = Training(config, Path(job["root"]), accelerator)
     for _ in range(3):  # compiles, if need be
@@ -204,7 +204,7 @@ def bench(repetitions: int = 7) -> dict[str, dict[str, float]]:
         for name, config in PAPER_SHAPES.items():
             rate = steps_per_second(config, 1, steps=100)
             rows[name] = {"steps_per_s": rate}
-            if peak := peak_flops():
+            if peak := engine.peak_flops():
                 rows[name]["model_flop_utilisation"] = rate * flops_per_step(config) / peak
     return rows
 

@@ -266,7 +266,9 @@ def _cost(runs: list[Run]) -> str:
     if not timed:
         return "training time unknown"
     minutes = core_minutes(timed)
-    return f"{minutes:.0f} core-minutes of training" if minutes >= 1 else "less than a core-minute of training"
+    return (
+        f"{minutes:.0f} core-minutes of training" if minutes >= 1 else "less than a core-minute of training"
+    )
 
 
 def _figure_html(figure: Figure, alt: str, name: str) -> str:

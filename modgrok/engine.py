@@ -1,4 +1,4 @@
-"""What a training step computes with on this machine: number format, attention, compilation, threads, Muon.
+"""What a training step computes with on this machine: number format, attention, compilation, threads.
 
 A GPU takes bf16, fused attention and torch.compile. CPUs differ: those with bf16 instructions (AMX, AVX512-BF16)
 multiply matrices two to ten times faster in bf16, but torch's fused attention and its backward do not profit, so
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from modgrok.config import Config
 from modgrok.model import flops_per_step
@@ -95,6 +94,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def peak_flops() -> float | None:
+    """Dense bf16 operations a second of the GPU in use, by its data sheet; None for others and for CPUs."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    peaks = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
+    return next((peak for kind, peak in peaks.items() if kind in name), None)
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """One CPU thread, unless OMP_NUM_THREADS says otherwise: a second one gains a third on an idle machine and
@@ -106,43 +112,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class Muon(torch.optim.Muon):
-    """torch's Muon for a CPU: matrices of one shape go through Newton–Schulz together, and in float32.
-
-    torch's own goes through bf16, which without bf16 instructions takes two thirds of a step.
-    """
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            same: dict[torch.Size, list[Tensor]] = {}
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    same.setdefault(weight.shape, []).append(weight)
-            for (rows, columns), weights in same.items():
-                grads = torch.stack([weight.grad for weight in weights])
-                for weight in weights:
-                    state = self.state[weight]
-                    state.setdefault("momentum_buffer", torch.zeros_like(weight))
-                    state["momentum_buffer"].lerp_(weight.grad, 1 - group["momentum"])
-                momenta = torch.stack([self.state[weight]["momentum_buffer"] for weight in weights])
-                update = grads.lerp(momenta, group["momentum"]) if group["nesterov"] else momenta
-                update = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-                scale = max(1, rows / columns) ** 0.5
-                for weight, change in zip(weights, update, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.add_(change, alpha=-group["lr"] * scale)
-
-
-def orthogonalised(x: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """Newton–Schulz: matrices (n, rows, columns) with all singular values brought near 1."""
-    if x.shape[-2] > x.shape[-1]:
-        return orthogonalised(x.mT, coefficients, steps, eps).mT
-    a, b, c = coefficients
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=eps)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x

@@ -25,7 +25,8 @@ from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config, preset
 from modgrok.runs import Run, find_run
-from modgrok.train import is_finished, signals, train
+from modgrok.session import is_finished, signals
+from modgrok.train import train
 
 
 class Sweep(NamedTuple):
@@ -47,11 +48,11 @@ SWEEPS = {
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
-        {"n_tasks": (8, 20, 32, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
-        seeds=(0, 1),
+        {"n_tasks": (8, 20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
+        seeds=(0, 1, 2),
     ),
     "laptop-rule": Sweep(
-        "laptop", {"task_rule": ("rectangle", "random"), "n_tasks": (20, 32, 40)} | SHORT, seeds=(0, 1)
+        "laptop", {"task_rule": ("rectangle", "random"), "n_tasks": (20, 40)} | SHORT, seeds=(0, 1, 2)
     ),
     "laptop-coarse": Sweep(
         "laptop", {"depth": (1, 2, 4), "n_tasks": (20, 40), "alpha": (0.4, 0.8)} | SHORT
@@ -65,8 +66,9 @@ SWEEPS = {
 """Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, along a row of the map.
 `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again, with few training
 inputs. Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of `laptop` on two
-cores: `map` an hour and a half (50 runs), `rule` half an hour (18, of which 6 are the map's), `depth` an hour (12),
-`coarse` forty minutes (18, of which 6 are the map's), `lasting` half an hour (6, of which 3 are in other maps)."""
+cores: `map` forty minutes (27 runs), `rule` a quarter of an hour (12, of which 6 are the map's), `depth` half an hour
+(9), `coarse` twenty minutes (12, of which 4 are the map's), `lasting` a quarter of an hour (6, of which 4 are in
+other maps)."""
 
 
 @dataclass(frozen=True)

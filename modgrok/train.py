@@ -6,21 +6,16 @@
 import contextlib
 import json
 import math
-import os
-import platform
 import signal
-import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-import accelerate
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -29,7 +24,9 @@ from modgrok.config import SETS, Config, nearest_multiple
 from modgrok.data import Data
 from modgrok.evaluate import count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
+from modgrok.optimizers import lr_factor, make_optimizers
 from modgrok.runs import Run
+from modgrok.session import environment, finished_run, held, is_finished, signals
 
 STOP_EVERY = 20
 """Steps between agreements of several processes on whether one of them was asked to stop."""
@@ -79,18 +76,6 @@ def make_accelerator(
     )
 
 
-def is_finished(path: Path) -> bool:
-    return (path / "config.json").exists() and Run(path).finished
-
-
-def finished_run(path: Path) -> Run:
-    """A finished run, whose resume point is still there if the process that finished it was killed right then."""
-    resume = path / "resume.safetensors"
-    if resume.exists():
-        resume.unlink(missing_ok=True)
-    return Run(path)
-
-
 def check_divides(config: Config, processes: int, accumulate: int) -> None:
     parts = processes * accumulate
     if config.batch_size % parts:
@@ -102,35 +87,8 @@ def check_divides(config: Config, processes: int, accumulate: int) -> None:
         )
 
 
-@contextlib.contextmanager
-def held(path: Path, accelerator: Accelerator):
-    """Hold a run's folder against other trainers; the system lets go of a dead process's lock."""
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-        yield
-        return
-    holder = path / "holder"
-    path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = "another process"
-        with contextlib.suppress(FileNotFoundError):  # it has only just come, or is about to go
-            who = holder.read_text()
-        print(f"{path.name} is being trained by {who}; waiting for it.", flush=True)
-        lock.acquire()
-    try:
-        runs.write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
-        accelerator.wait_for_everyone()
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
 class Training:
-    """One pass through the loop: the state that a step changes, and how it is saved and restored."""
+    """A run in the making: the loop, the state that a step changes, and how it is saved and restored."""
 
     def __init__(self, config: Config, path: Path, accelerator: Accelerator):
         self.config, self.path, self.accelerator = config, path, accelerator
@@ -149,93 +107,111 @@ class Training:
             name: accelerator.reduce(count_kinds(own.kinds), "sum").cpu()
             for name, own in self.questions.items()
         }
+        self.kept = checkpoint_steps(config)
         self.step = 0
-        self.loss_sum = torch.zeros(
-            (), dtype=torch.float64, device=accelerator.device
-        )  # since last evaluation
-        self.bad_step = torch.full(
-            (), math.inf, device=accelerator.device
-        )  # the first with a loss not finite
-        self.rows: list[dict[str, float]] = []
+        # on the device: the losses since the last evaluation, and the first step whose loss is not finite
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+        self.bad_step = torch.full((), math.inf, device=accelerator.device)
+        self.rows: list[dict[str, float]] = []  # the metrics of each evaluation
         # by set: right answers (kinds, K) and mean divergences (references, K) of each evaluation
         self.right: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.divergence: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.seconds = 0.0
         self.sessions: list[int] = []  # number of processes of each session
-        self.arithmetics: list[
-            str
-        ] = []  # how the steps were computed, and on what; one a session unless the same
+        self.arithmetics: list[str] = []  # how the steps were computed, and on what, whenever that changed
         self.origin: dict[str, str] = {}  # of weights that were not trained here
         self.environment = environment()  # now, since the source tree may change while we train
 
+    # --- the loop -----------------------------------------------------------------------------------------
+
     def run(self) -> Run:
-        config, main = self.config, self.accelerator.is_main_process
+        """Step after step, from wherever the folder stands to the end."""
         self.begin()
-        keep = checkpoint_steps(config)
-        started = time.monotonic() - self.seconds
-        bar = tqdm(
-            total=config.steps,
-            initial=self.step,
-            desc=config.name,
-            unit="step",
-            disable=not main,
-            mininterval=1,
-        )
-        with signals() as received, bar:
-            while True:
-                due = self.step % config.eval_every == 0 or self.step == config.steps
-                if due and not (self.rows and self.rows[-1]["step"] == self.step):  # made before a resume
-                    self.check_finite()
-                    self.evaluate()
-                    bar.set_postfix(self.summary(bar.format_dict["rate"]))
-                self.seconds = time.monotonic() - started
-                if self.step in keep and main:
-                    file = Run(self.path).checkpoint_file(self.step)
-                    runs.save_tensors(file, self.weights.state_dict(), config.name)
-                if self.step == config.steps:
-                    break
-                if stop := self.agree(received):
-                    self.save()
-                    raise KeyboardInterrupt(
-                        f"stopped by {signal.Signals(stop).name} at step {self.step} of {config.steps}; "
-                        "all is saved, and the same command continues."
-                    )
-                if self.step and self.step % config.checkpoint_every == 0:
-                    self.save()
+        self.started = time.monotonic() - self.seconds
+        with signals() as received, self.progress() as bar:
+            self.observe(bar)
+            while self.step < self.config.steps:
+                self.heed(received)
                 self.update()
                 bar.update()
-        if main:
-            runs.write_atomically(self.path / "provenance.json", json.dumps(self.provenance(), indent=1))
-            (self.path / "resume.safetensors").unlink(missing_ok=True)
-        self.accelerator.wait_for_everyone()
-        return Run(self.path)
+                self.observe(bar)
+        return self.finish()
 
     def update(self) -> None:
-        """One optimizer step on the batch of this step, or on this process's share of it."""
-        accelerator, optimizers = self.accelerator, self.optimizers
+        """One optimisation step: the rate, this process's share of the batch, loss, gradients, weights."""
         factor = lr_factor(self.config, self.step)
-        for optimizer in optimizers:
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-        for part in self.share().chunk(accelerator.gradient_accumulation_steps):
-            with accelerator.accumulate(self.model):
-                loss = F.cross_entropy(self.model(part).flatten(0, 1), targets(part).flatten())
-                accelerator.backward(loss)
-                for optimizer in optimizers:
+        for tokens in self.micro_batches():  # (B, 3·K)
+            with self.accelerator.accumulate(self.model):  # the optimizers wait for the last micro-batch
+                logits = self.model(tokens)  # (B, K, p)
+                loss = F.cross_entropy(logits.flatten(0, 1), targets(tokens).flatten())
+                self.accelerator.backward(loss)
+                for optimizer in self.optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
-            share = accelerator.num_processes * accelerator.gradient_accumulation_steps
-            self.loss_sum += loss.detach() / share
-            # kept on the device: reading it every step would stall the GPU
-            self.bad_step = torch.where(
-                loss.isfinite() | (self.bad_step < math.inf), self.bad_step, self.step
-            )
+            self.note(loss.detach())
         self.step += 1
 
-    def share(self) -> Tensor:
-        """This process's part of the batch of this step."""
+    def micro_batches(self) -> tuple[Tensor, ...]:
+        """This process's part of the batch of this step, in as many parts as gradients are accumulated over."""
         parts = self.data.batch(self.step).chunk(self.accelerator.num_processes)
-        return parts[self.accelerator.process_index]
+        return parts[self.accelerator.process_index].chunk(self.accelerator.gradient_accumulation_steps)
+
+    def note(self, loss: Tensor) -> None:
+        """Add a micro-batch's loss to the books, on the device: reading it every step would stall a GPU."""
+        parts = self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps
+        self.loss_sum += loss / parts
+        self.bad_step = torch.where(loss.isfinite() | (self.bad_step < math.inf), self.bad_step, self.step)
+
+    # --- between two steps --------------------------------------------------------------------------------
+
+    def observe(self, bar: tqdm) -> None:
+        """Evaluate and keep the weights, whichever is due at this step."""
+        due = self.step % self.config.eval_every == 0 or self.step == self.config.steps
+        if due and not (self.rows and self.rows[-1]["step"] == self.step):  # made before a resume
+            self.check_finite()
+            self.evaluate()
+            bar.set_postfix(self.summary(bar.format_dict["rate"]))
+        self.seconds = time.monotonic() - self.started
+        if self.step in self.kept and self.accelerator.is_main_process:
+            file = Run(self.path).checkpoint_file(self.step)
+            runs.save_tensors(file, self.weights.state_dict(), self.config.name)
+
+    def heed(self, received: list[int]) -> None:
+        """Save a resume point, and stop, if a signal asks for it; or only save, if one is due."""
+        if stop := self.agree(received):
+            self.save()
+            raise KeyboardInterrupt(
+                f"stopped by {signal.Signals(stop).name} at step {self.step} of {self.config.steps}; "
+                "all is saved, and the same command continues."
+            )
+        if self.step and self.step % self.config.checkpoint_every == 0:
+            self.save()
+
+    def agree(self, received: list[int]) -> int:
+        """The signal that any process was sent, or 0; asked of the others only now and then."""
+        mine = received[0] if received else 0
+        if self.accelerator.num_processes == 1:
+            return mine
+        if self.step % STOP_EVERY:
+            return 0
+        signal_number = torch.tensor([mine], device=self.accelerator.device)
+        return int(self.accelerator.gather(signal_number).max())
+
+    def check_finite(self) -> None:
+        """Stop if a loss so far was not finite, or the next will not be: such weights are not worth keeping."""
+        with torch.no_grad():
+            ahead = torch.stack([self.predict(tokens).sum() for tokens in self.micro_batches()])
+        bad_step = torch.where(ahead.isfinite().all() | (self.bad_step < math.inf), self.bad_step, self.step)
+        first = float(self.accelerator.gather(bad_step.reshape(1)).min())
+        if first < math.inf:
+            resume = "none" if not (self.path / "resume.safetensors").exists() else "the last good one"
+            raise FloatingPointError(
+                f"the loss is not finite since step {int(first)} of {self.config.name}; kept resume point: {resume}. "
+                "Lower lr or muon_lr, or lengthen warmup_steps."
+            )
 
     def evaluate(self) -> None:
         """Score the four sets, add a row to the metrics, and write them."""
@@ -274,19 +250,23 @@ class Training:
         """The model's logits in float32, whatever the arithmetic of training: what analyses will see."""
         return Transformer.forward(self.weights, tokens)
 
-    def check_finite(self) -> None:
-        """Stop if a loss so far was not finite, or the next will not be: such weights are not worth keeping."""
-        with torch.no_grad():
-            parts = self.share().chunk(self.accelerator.gradient_accumulation_steps)
-            ahead = torch.stack([self.predict(part).sum() for part in parts])
-        bad_step = torch.where(ahead.isfinite().all() | (self.bad_step < math.inf), self.bad_step, self.step)
-        first = float(self.accelerator.gather(bad_step.reshape(1)).min())
-        if first < math.inf:
-            resume = "none" if not (self.path / "resume.safetensors").exists() else "the last good one"
-            raise FloatingPointError(
-                f"the loss is not finite since step {int(first)} of {self.config.name}; kept resume point: {resume}. "
-                "Lower lr or muon_lr, or lengthen warmup_steps."
-            )
+    def progress(self) -> tqdm:
+        """A line a step, on one process."""
+        c, quiet = self.config, not self.accelerator.is_main_process
+        return tqdm(total=c.steps, initial=self.step, desc=c.name, unit="step", disable=quiet, mininterval=1)
+
+    def summary(self, speed: float | None) -> dict[str, str]:
+        """What the progress bar shows; speed in steps/s."""
+        row = self.rows[-1]
+        peak = engine.peak_flops()
+        use = {"MFU": f"{speed * flops_per_step(self.config) / peak:.0%}"} if speed and peak else {}
+        return (
+            use
+            | {"loss": f"{row['train_loss']:.3f}"}
+            | {name: f"{row[f'{name}_novel']:.2f}" for name in SETS}
+        )
+
+    # --- the folder ----------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Claim an empty folder, or take up what a former session left in it."""
@@ -366,83 +346,19 @@ class Training:
                 self.right[name].append(torch.from_numpy(run.right[name][i]))
                 self.divergence[name].append(torch.from_numpy(run.divergence[name][i]))
 
-    def agree(self, received: list[int]) -> int:
-        """The signal that any process was sent, or 0; asked of the others only now and then."""
-        mine = received[0] if received else 0
-        if self.accelerator.num_processes == 1:
-            return mine
-        if self.step % STOP_EVERY:
-            return 0
-        signal_number = torch.tensor([mine], device=self.accelerator.device)
-        return int(self.accelerator.gather(signal_number).max())
-
-    def summary(self, speed: float | None) -> dict[str, str]:
-        """What the progress bar shows; speed in steps/s."""
-        row = self.rows[-1]
-        peak = peak_flops()
-        use = {"MFU": f"{speed * flops_per_step(self.config) / peak:.0%}"} if speed and peak else {}
-        return (
-            use
-            | {"loss": f"{row['train_loss']:.3f}"}
-            | {name: f"{row[f'{name}_novel']:.2f}" for name in SETS}
-        )
-
-    def provenance(self) -> dict:
-        own = {"seconds": round(self.seconds, 1), "processes": self.sessions, "arithmetic": self.arithmetics}
-        return own | self.environment | self.origin
-
-
-def environment() -> dict[str, str | int | None]:
-    """What a measurement depends on besides its config: device, threads, versions and commit."""
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "accelerate": accelerate.__version__,
-        "commit": commit(),
-    }
-
-
-def peak_flops() -> float | None:
-    """Dense bf16 operations a second of the GPU in use, by its data sheet; None for others and for CPUs."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    peaks = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
-    return next((peak for kind, peak in peaks.items() if kind in name), None)
-
-
-def make_optimizers(config: Config, model: Transformer) -> list[torch.optim.Optimizer]:
-    """AdamW over everything, or Muon over block matrices and AdamW over the rest; no decay on LayerNorm."""
-    matrices = [w for w in model.blocks.parameters() if w.ndim == 2]
-    norms = [w for w in model.parameters() if w.ndim == 1]
-    decayed = [model.embed.weight] + (matrices if config.optimizer == "adamw" else [])
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": norms, "weight_decay": 0.0},
-    ]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=1e-8, fused=True)
-    ]
-    if config.optimizer == "muon":
-        decay = config.weight_decay * config.lr / config.muon_lr  # the same lr · weight_decay as AdamW's
-        kind = torch.optim.Muon if torch.cuda.is_available() else engine.Muon
-        optimizers.append(kind(matrices, lr=config.muon_lr, weight_decay=decay))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
-    return optimizers
-
-
-def lr_factor(config: Config, step: int) -> float:
-    """Learning rate at a step in units of its peak: 1 % to 100 % during warm-up, then the schedule."""
-    if step < config.warmup_steps:
-        return 0.01 + 0.99 * step / config.warmup_steps
-    if config.lr_schedule == "constant":
-        return 1.0
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return 0.55 + 0.45 * math.cos(math.pi * progress)
+    def finish(self) -> Run:
+        """Write the provenance, which makes the run a finished one."""
+        if self.accelerator.is_main_process:
+            own = {
+                "seconds": round(self.seconds, 1),
+                "processes": self.sessions,
+                "arithmetic": self.arithmetics,
+            }
+            provenance = own | self.environment | self.origin
+            runs.write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1))
+            (self.path / "resume.safetensors").unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        return Run(self.path)
 
 
 def checkpoint_steps(config: Config) -> set[int]:
@@ -450,25 +366,3 @@ def checkpoint_steps(config: Config) -> set[int]:
     spaced = np.geomspace(min(config.eval_every, config.steps), config.steps, config.n_checkpoints)
     rounded = {round(step / config.eval_every) * config.eval_every for step in spaced[:-1]}
     return {step for step in rounded if 0 < step < config.steps} | {config.steps}
-
-
-@contextlib.contextmanager
-def signals():
-    """Collect SIGINT and SIGTERM instead of dying of them, so that a step ends before we stop."""
-    received: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    old = [signal.signal(kind, lambda number, frame: received.append(number)) for kind in kinds]
-    try:
-        yield received
-    finally:
-        for kind, handler in zip(kinds, old, strict=True):
-            signal.signal(kind, handler)
-
-
-def commit() -> str | None:
-    """The commit of this source tree, marked where files differ from it; None outside a checkout."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

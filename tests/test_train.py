@@ -31,8 +31,9 @@ from modgrok.config import SETS, preset
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
 from modgrok.model import Transformer
+from modgrok.optimizers import lr_factor, make_optimizers
 from modgrok.runs import Run, load_state
-from modgrok.train import Training, checkpoint_steps, lr_factor, make_optimizers, train
+from modgrok.train import Training, checkpoint_steps, train
 
 __all__ = ["one_thread"]  # a fixture
 

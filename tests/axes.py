@@ -1,0 +1,93 @@
+"""What stands on the Axes of a figure, read back, and numbers to draw."""
+
+import numpy as np
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from modgrok import plots
+from modgrok.config import SETS
+
+RNG = np.random.default_rng(0)
+P = 5
+STEPS = np.array([0, 10, 30, 40])
+PREDICTORS = tuple(plots.ALGORITHM_COLORS)
+
+
+def values(*shape):
+    return RNG.random(shape)
+
+
+def of_sets(*shape):
+    return {name: values(*shape) for name in SETS}
+
+
+def context(task, pairs, p=P):
+    """Tokens (3·k,) of a task's examples at some pairs."""
+    x, y = np.asarray(pairs).T
+    return np.column_stack([x, y, (task[0] * x + task[1] * y) % p]).ravel()
+
+
+def lines(ax, color, **wanted):
+    """The lines of a colour, of those with the wanted properties."""
+    return [
+        line
+        for line in ax.lines
+        if to_hex(line.get_color()) == to_hex(color)
+        and all(getattr(line, f"get_{name}")() == value for name, value in wanted.items())
+    ]
+
+
+def assert_line(ax, x, y, color, **wanted):
+    (line,) = lines(ax, color, **wanted)
+    np.testing.assert_allclose(line.get_xdata(), x)
+    np.testing.assert_allclose(line.get_ydata(), y)
+
+
+def assert_band(ax, x, low, high, color):
+    """There is a band of the colour between two curves."""
+    edges = []
+    for area in ax.collections:
+        if to_hex(area.get_facecolor()[0]) == to_hex(color) and len(area.get_paths()) == 1:
+            corners = area.get_paths()[0].vertices
+            edges += [[(f(corners[corners[:, 0] == at, 1])) for at in x] for f in (np.min, np.max)]
+    np.testing.assert_allclose(edges, [low, high])
+
+
+def words(ax):
+    """What is written where: (x, y) → text."""
+    return {tuple(map(float, text.get_position())): text.get_text() for text in ax.texts}
+
+
+def boxes(ax):
+    """Middles and colours of the rectangles: (x, y) → colour."""
+    return {
+        tuple(np.round(box.get_center(), 3).tolist()): to_hex(box.get_facecolor())
+        for box in ax.patches
+        if isinstance(box, Rectangle)
+    }
+
+
+def image(ax):
+    return np.ma.filled(ax.images[0].get_array(), np.nan)
+
+
+def ticks(axis):
+    return [str(text) for text in axis.get_major_formatter().format_ticks(axis.get_majorticklocs())]
+
+
+def names(ax):
+    return ax.get_xlabel(), ax.get_ylabel()
+
+
+def keys(made):
+    """The legend of a figure or of axes: label → colour."""
+    legend = made.legends[0] if hasattr(made, "legends") else made.get_legend()
+    return {
+        text.get_text(): to_hex(
+            handle.get_color() if hasattr(handle, "get_color") else handle.get_facecolor()
+        )
+        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+
+
+SET_KEYS = {plots.LABELS[name]: to_hex(plots.COLORS[name]) for name in SETS}

@@ -1,0 +1,60 @@
+"""Figures of plots/inside.py, read back from their Axes: the right values in the right place and way round."""
+
+import numpy as np
+from axes import SET_KEYS, assert_line, image, keys, ticks, values, words
+from matplotlib.colors import to_hex
+
+from modgrok import plots
+from modgrok.config import SETS
+
+
+def test_attention_maps_have_the_attending_token_in_rows():
+    patterns = values(2, 3, 12, 12)  # (depth, heads, T, T)
+    matches = np.zeros((4, 4), dtype=bool)
+    matches[2, 0] = matches[3, 1] = True  # the query of example 2 matches example 0 …
+    made = plots.attention_maps(patterns, matches, shown=9)
+    for (layer, head), ax in zip(np.ndindex(2, 3), made.axes[:6], strict=True):
+        past = np.tril(np.ones((9, 9), dtype=bool))
+        np.testing.assert_array_equal(image(ax), np.where(past, patterns[layer, head, :9, :9], np.nan))
+        assert ax.get_title() == f"block {layer}, head {head}" and ax.yaxis_inverted()
+        assert ax.images[0].get_clim() == (0, 1) and ax.images[0].origin == "upper"
+        for rings in ax.collections:  # … at the z of example 0, seen from the y of example 2; 3 is not shown
+            np.testing.assert_array_equal(rings.get_offsets(), [(2, 7)])
+        assert ticks(ax.xaxis) == ticks(ax.yaxis) == ["1", "3"] and list(ax.get_xticks()) == [2, 8]
+    assert (made.get_supxlabel(), made.get_supylabel()) == ("attended example", "attending example")
+    assert made.axes[6].get_ylabel() == "attention"
+
+
+def test_head_habits_list_heads_block_by_block():
+    distances, matching, errors = values(2, 3, 5), values(2, 3, 2), values(2, 3, 2) / 9
+    made = plots.head_habits(distances, matching, errors)
+    back, match = made.axes
+    heads = [f"block {layer}, head {head}" for layer, head in np.ndindex(2, 3)]
+    np.testing.assert_array_equal(image(back), distances.reshape(6, 5))
+    assert words(back) == {(j, i): f"{distances.reshape(6, 5)[i, j]:.2f}" for i, j in np.ndindex(6, 5)}
+    assert ticks(back.yaxis) == ticks(match.yaxis) == heads and match.yaxis_inverted()
+    for which, color in enumerate((plots.MATCH, plots.GREY)):
+        middle, half = matching[..., which].ravel(), errors[..., which].ravel()
+        assert_line(match, middle, range(6), color, marker="o")
+        (bars,) = (b for b in match.collections if to_hex(b.get_color()[0]) == to_hex(color))
+        ends = [(m - h, m + h) for m, h in zip(middle, half, strict=True)]
+        np.testing.assert_allclose([segment[:, 0] for segment in bars.get_segments()], ends)
+        assert match.get_xlim()[1] > np.max(ends)
+    assert keys(made).keys() == {"matches the query's ratio", "does not"}
+    assert (
+        back.get_xlabel().startswith("places back") and match.get_xlabel() == "attention from the query's y"
+    )
+
+
+def test_what_remains_has_a_row_a_part_and_a_line_for_the_whole():
+    left = {part: dict(zip(SETS, values(4), strict=True)) for part in ("block 0", "block 1", "head 0")}
+    whole = dict(zip(SETS, values(4), strict=True))
+    made = plots.what_remains(left, whole, 0.2)
+    for ax, sets in zip(made.axes, (SETS[:2], SETS[2:]), strict=True):
+        for name in sets:
+            accuracies = [of[name] for of in left.values()]
+            assert_line(ax, accuracies, range(3), plots.COLORS[name], marker="o")
+            assert_line(ax, [whole[name]] * 2, [0, 1], plots.COLORS[name], marker="None")
+        assert_line(ax, [0.2] * 2, [0, 1], plots.GREY)
+        assert ax.get_xlabel() == "accuracy, last shot" and ax.yaxis_inverted()
+    assert ticks(made.axes[0].yaxis) == list(left) and keys(made) == SET_KEYS

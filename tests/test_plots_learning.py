@@ -1,0 +1,133 @@
+"""Figures of plots/learning.py, read back from their Axes: the right values in the right place and way round."""
+
+import numpy as np
+import pytest
+from axes import (
+    SET_KEYS,
+    STEPS,
+    assert_band,
+    assert_line,
+    boxes,
+    image,
+    keys,
+    lines,
+    names,
+    of_sets,
+    ticks,
+    values,
+    words,
+)
+from matplotlib.colors import to_hex
+
+from modgrok import plots
+from modgrok.config import SETS
+
+EVEN_ROWS, ODD_COLUMNS = [0.25, 0.75], [4, 8, 16]  # a map of 2 rows and 3 columns: none is its own transpose
+
+
+def a_run():
+    metrics = {f"{name}_{what}": values(4) for name in SETS for what in ("loss", "acc", "novel")}
+    return metrics | {"step": STEPS}
+
+
+def test_training_curves_tell_loss_novel_queries_and_all_queries_apart():
+    metrics = a_run()
+    made = plots.training_curves(metrics, 0.2, mark=30)
+    loss, accuracy = made.axes
+    for name, color in plots.COLORS.items():
+        of = {"color": color, "linestyle": plots.DASHES[name]}
+        assert_line(loss, STEPS, metrics[f"{name}_loss"], **of)
+        assert_line(accuracy, STEPS, metrics[f"{name}_novel"], **of, linewidth=1.8, alpha=None)
+        assert_line(accuracy, STEPS, metrics[f"{name}_acc"], **of, linewidth=1, alpha=0.4)
+    assert names(loss) == ("training step", "loss (nats per z)")
+    assert names(accuracy) == ("training step", "accuracy, last shot")
+    assert_line(loss, [0, 1], [np.log(5)] * 2, plots.GREY)
+    assert_line(accuracy, [0, 1], [0.2] * 2, plots.GREY)
+    for ax in made.axes:
+        assert_line(ax, [30, 30], [0, 1], plots.INK)
+    *sets, novel, every = zip(keys(made).items(), made.legends[0].legend_handles, strict=True)
+    assert dict(item for item, _ in sets) == SET_KEYS
+    assert novel[0][0] == "accuracy on queries that are no repeat" and novel[1].get_alpha() is None
+    assert every[0][0] == "accuracy on all queries" and every[1].get_alpha() == 0.4
+
+
+def test_phase_diagram_puts_tasks_across_and_inputs_up():
+    phases = np.array([[[0, 1, 2], [3, 4, 0]], [[4, 1, 3], [2, 2, 1]]])  # (seeds, rows, columns)
+    phase_names = ("none", "memory", "i.d.", "o.o.d.", "all")
+    made = plots.phase_diagram(
+        {"one": phases, "two": phases[::-1]}, ODD_COLUMNS, EVEN_ROWS, phase_names, across=2
+    )
+    for ax, title, drawn in zip(made.axes, ("one", "two"), (phases, phases[::-1]), strict=True):
+        assert ax.get_title() == title
+        wanted = {
+            (column - 0.25 + 0.5 * seed, row): to_hex(plots.PHASE_COLORS[drawn[seed, row, column]])
+            for seed, row, column in np.ndindex(2, 2, 3)
+        }
+        assert boxes(ax) == wanted and not ax.yaxis_inverted()
+    assert names(made.axes[0]) == ("pre-training tasks", "fraction α of inputs")
+    assert ticks(made.axes[0].xaxis) == ["4", "8", "16"] and ticks(made.axes[0].yaxis) == ["0.25", "0.75"]
+    assert keys(made) == dict(zip(phase_names, map(to_hex, plots.PHASE_COLORS), strict=True))
+
+
+@pytest.mark.parametrize("scale", [{}, {"label": "skill", "most": 2.0}])
+def test_accuracy_maps_put_tasks_across_and_inputs_up(scale):
+    maps = of_sets(2, 3)
+    maps["id_test"][1, 0] = np.nan
+    made = plots.accuracy_maps(maps, ODD_COLUMNS, EVEN_ROWS, **scale)
+    *axes, bar = made.axes
+    for ax, name in zip(axes, SETS, strict=True):
+        np.testing.assert_array_equal(image(ax), maps[name])
+        assert ax.images[0].origin == "lower" and not ax.yaxis_inverted()
+        assert ax.images[0].get_clim() == (0, scale.get("most", 1))
+        there = np.argwhere(np.isfinite(maps[name])).tolist()
+        assert words(ax) == {(column, row): f"{maps[name][row, column]:.2f}" for row, column in there}
+        assert ax.get_title() == plots.LABELS[name]
+    assert names(axes[2]) == ("pre-training tasks", "fraction α of inputs")
+    assert ticks(axes[2].xaxis) == ["4", "8", "16"] and ticks(axes[2].yaxis) == ["0.25", "0.75"]
+    assert bar.get_ylabel() == scale.get("label", "accuracy, last shot")
+
+
+def test_seed_curves_draw_held_out_tasks():
+    runs = {"seed 0": a_run(), "seed 1": a_run()}
+    made = plots.seed_curves(runs, 0.2)
+    for ax, name in zip(made.axes, ("ood_train", "ood_test"), strict=True):
+        for label, metrics in runs.items():
+            assert_line(ax, STEPS, metrics[f"{name}_acc"], plots.COLORS[name], label=label)
+        assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
+        assert ax.get_title() == plots.LABELS[name] and list(keys(ax)) == list(runs)
+    assert names(made.axes[0]) == ("training step", "accuracy, last shot")
+
+
+def test_with_spread_draws_mean_least_and_most():
+    panels = {"2 blocks": of_sets(3, 4), "4 blocks": of_sets(3, 4)}
+    made = plots.with_spread(panels, STEPS, "training step", 0.2, mark=True)
+    for ax, (title, sets) in zip(made.axes, panels.items(), strict=True):
+        assert ax.get_title() == title
+        for name, of in sets.items():
+            assert_line(ax, STEPS, of.mean(0), plots.COLORS[name], linestyle=plots.DASHES[name])
+            assert_band(ax, STEPS, of.min(0), of.max(0), plots.COLORS[name])
+        assert_line(ax, [STEPS[sets["ood_train"].mean(0).argmax()]] * 2, [0, 1], plots.INK)
+        assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
+    assert names(made.axes[0]) == ("training step", "accuracy") and keys(made) == SET_KEYS
+    assert not lines(plots.with_spread(panels, STEPS, "training step", 0.2).axes[0], plots.INK)
+
+
+def test_steps_and_minutes_have_a_panel_each():
+    curves = {"2 blocks": (STEPS, STEPS / 7, values(3, 4)), "4 blocks": (STEPS, STEPS / 3, values(3, 4))}
+    made = plots.steps_and_minutes(curves)
+    for ax, which in zip(made.axes, (0, 1), strict=True):
+        for end, (label, of) in zip((0.0, 1.0), curves.items(), strict=True):
+            assert_line(ax, of[which], of[2].mean(0), plots.DEPTHS(end), label=label)
+    assert [ax.get_xlabel() for ax in made.axes] == ["training step", "minutes of one core"]
+    assert made.axes[0].get_ylabel() == "accuracy, last shot" and list(keys(made)) == list(curves)
+
+
+def test_accuracy_by_shot_starts_without_examples():
+    curves = of_sets(6)
+    made = plots.accuracy_by_shot(curves, 0.2, "above")
+    (ax,) = made.axes
+    for name, curve in curves.items():
+        assert_line(ax, range(6), curve, plots.COLORS[name], linestyle=plots.DASHES[name])
+    assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
+    assert names(ax) == ("number of shots", "accuracy") and ax.get_title() == "above"
+    assert keys(made) == SET_KEYS

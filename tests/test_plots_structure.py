@@ -1,0 +1,120 @@
+"""Figures of plots/structure.py, read back from their Axes: the right values in the right place and way round."""
+
+import numpy as np
+import pytest
+from axes import RNG, P, image, names, ticks, values, words
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from modgrok import plots
+from modgrok.structure import Score
+
+LOG = np.array([0, 4, 1, 3, 2])  # powers of 2 modulo 5: none for 0, then 2, 4, 3, 1
+X, Y = np.divmod(np.arange(P * P), P)
+
+
+def assert_log_plane(ax, points, numbers):
+    """Points in the colours of their numbers' logarithms, which stand at the middles of their points."""
+    dots, colors = ax.collections[0], plots.log_colors(P)
+    np.testing.assert_array_equal(dots.get_offsets(), points)
+    assert [to_hex(color) for color in dots.get_facecolor()] == [to_hex(colors[k]) for k in LOG[numbers]]
+    for number in range(P):
+        place = tuple(map(float, points[numbers == number].mean(0)))
+        assert words(ax)[place] == str(LOG[number])
+    assert names(ax) == ("PC 1", "PC 2")
+
+
+def test_circle_of_circles_enlarges_one_group():
+    points = values(P * P, 2)
+    whole, part = plots.circle_of_circles(points, X, Y, LOG, zoom=3, names="xy").axes
+    assert_log_plane(whole, points, X)
+    group = X == 3
+    wanted = {tuple(map(float, place)): str(LOG[y]) for place, y in zip(points[group], Y[group], strict=True)}
+    assert words(part) == wanted
+    assert part.get_title() == "the group log x = 3, by log y" and "by log x" in whole.get_title()
+    (frame,) = (patch for patch in whole.patches if isinstance(patch, Rectangle))
+    assert frame.get_x() == pytest.approx(part.get_xlim()[0]) and frame.get_height() == pytest.approx(
+        np.ptp(part.get_ylim())
+    )
+
+
+def test_log_planes_colour_each_by_its_own_number():
+    planes = values(4, P * P, 2)
+    made = plots.log_planes(planes, (X, Y, X, Y), LOG, list("abcd"))
+    for ax, points, numbers, title in zip(made.axes, planes, (X, Y, X, Y), "abcd", strict=False):
+        assert_log_plane(ax, points, numbers)
+        assert ax.get_title() == title
+    assert [ax.axison for ax in made.axes] == [True] * 4 + [False] * 2
+
+
+def test_log_spectra_show_the_true_labels_beside_the_others():
+    shares = RNG.dirichlet(np.ones(3), (3, 50))  # (panels, shuffles, waves)
+    made = plots.log_spectra(shares, list("abc"))
+    for ax, panel, title in zip(made.axes, shares, "abc", strict=False):
+        bands, stems, dots = ax.collections
+        np.testing.assert_allclose(dots.get_offsets(), np.column_stack([[1, 2, 3], panel[0]]))
+        ends = np.array([segment[:, 1] for segment in stems.get_segments()])
+        np.testing.assert_allclose(ends, np.column_stack([np.zeros(3), panel[0]]))
+        ends = np.array([segment[:, 1] for segment in bands.get_segments()])
+        np.testing.assert_allclose(ends, np.quantile(panel[1:], (0.025, 0.975), axis=0).T)
+        parity = [to_hex(color) == to_hex(plots.PARITY[0]) for color in dots.get_facecolor()]
+        assert parity == [False, False, True] and ax.get_title() == title
+    assert made.get_supylabel() == "share of variance" and "times round the circle" in made.get_supxlabel()
+    assert [ax.axison for ax in made.axes] == [True] * 3 + [False]
+
+
+def test_parity_planes_part_odd_from_even():
+    view = values(5, 3)  # in the order of the logarithm, the number 0 first
+    (ax,) = plots.parity_planes(view).axes
+    for text, log in zip(ax.texts, (2, 4, 1, 3, 0), strict=True):
+        np.testing.assert_array_equal(text.get_position_3d(), view[log])
+        color = plots.PARITY[1 - log % 2] if log else plots.GREY
+        assert (text.get_text(), to_hex(text.get_color())) == (str(log), to_hex(color))
+    for line, log in zip(ax.lines, (2, 4, 1, 3), strict=True):  # from the sheet to the number
+        assert line.get_data_3d()[2] == pytest.approx([view[2 - log % 2 :: 2, 2].mean(), view[log, 2]])
+
+
+def test_similarity_matrices_border_their_groups():
+    matrices = [values(5, 5), values(5, 5)]
+    groups = [np.array([3, 3, 1, 1, 1]), np.array([0, 2, 2, 2, 4])]
+    made = plots.similarity_matrices(matrices, groups, ["a", "b"], columns=3)
+    borders, middles = ([1.5], [0.5, 3.5]), ([0.5, 3], [0, 2, 4])
+    for ax, matrix, group, at, middle in zip(made.axes[:2], matrices, groups, borders, middles, strict=True):
+        np.testing.assert_allclose(image(ax), matrix)
+        drawn = [line.get_ydata()[0] for line in ax.lines if line.get_xdata() == [0, 1]]
+        assert drawn == at and list(ax.get_xticks()) == list(ax.get_yticks()) == middle
+        assert ticks(ax.xaxis) == ticks(ax.yaxis) == [str(name) for name in dict.fromkeys(group.tolist())]
+        assert ax.images[0].get_extent() == [-0.5, 4.5, 4.5, -0.5] and ax.images[0].get_clim() == (-1, 1)
+    assert [ax.get_title() for ax in made.axes] == ["a", "b", ""]
+    assert made.axes[2].get_ylabel() == "cosine similarity"
+    large = values(336, 336)
+    ax, _ = plots.similarity_matrices([large], [np.arange(336)], ["c"]).axes
+    np.testing.assert_allclose(image(ax), large.reshape(112, 3, 112, 3).mean((1, 3)))
+    assert ax.images[0].get_extent() == [-0.5, 335.5, 335.5, -0.5]
+
+
+def test_group_scores_fill_the_dots_that_count():
+    stages = ["embedding", "after block 0", "after block 1"]
+    scores = {
+        name: [Score(v, 0.0, -0.1, 0.2, 0.5, (v - 0.1, v + 0.2)) for v in of]
+        for name, of in (
+            ("by ratio", (0.05, 0.6, -0.3)),
+            ("by x", (0.4, 0.1, 0.0)),
+            ("by y", (0.3, 0.2, 0.1)),
+        )
+    }
+    made = plots.group_scores(scores, stages)
+    for ax, (name, column) in zip(made.axes, scores.items(), strict=False):
+        band, lines, dots = ax.collections
+        shown = [value for value, _ in dots.get_offsets()]
+        ends = [segment[:, 0] for segment in lines.get_segments()]
+        np.testing.assert_allclose(ends, [(value - 0.1, value + 0.2) for value in shown])
+        rows = [ticks(ax.yaxis)[list(ax.get_yticks()).index(y)] for _, y in dots.get_offsets()]
+        assert dict(zip(rows, shown, strict=True)) == {
+            stage: s.value for stage, s in zip(stages, column, strict=True)
+        }
+        filled = [to_hex(color) == to_hex(plots.MATCH) for color in dots.get_facecolor()]
+        assert filled == [value > 0.2 for value in shown]  # one below chance does not count
+        assert all(segment[:, 0].tolist() == [-0.1, 0.2] for segment in band.get_segments())
+        assert ax.get_title() == name and dots.get_offsets()[0][1] == 2  # from the top
+    assert made.get_supxlabel() == "mean similarity within groups less between groups"
