@@ -173,8 +173,9 @@ def dependencies(notebook: Path, root: Path, declared: dict, chosen: dict) -> di
     the runs that it names.
     """
     found = {notebook.name: _hash_file(notebook), "its parameters": _hash(json.dumps(chosen, sort_keys=True))}
-    for module in sorted((root / "modgrok").glob("*.py")):
-        found[f"modgrok/{module.name}"] = _hash_file(module)
+    for module in sorted((root / "modgrok").rglob("*")):
+        if module.suffix in (".py", ".js", ".css"):
+            found[module.relative_to(root).as_posix()] = _hash_file(module)
     for value in (declared | chosen).values():
         folder = (root / value).resolve() if isinstance(value, str) and value else root
         if folder.is_dir() and folder != root and folder not in root.parents:
@@ -230,6 +231,7 @@ def setup(app) -> dict:
     """Run papermill before Sphinx looks for its sources, and write formulas as MathML."""
     app.add_config_value("modgrok_parameters", {}, "")
     app.connect("config-inited", _before_sphinx, priority=1)
+    app.connect("build-finished", _write_weights)
     app.add_post_transform(KeepPunctuation)
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_display_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -248,6 +250,24 @@ def _before_sphinx(app, config) -> None:
         build(Path(app.srcdir).parent, Path(app.srcdir), parameters, say=log.info)
     except ChapterError as error:
         sys.exit(f"The book was not built. {error}")
+
+
+def _write_weights(app, exception) -> None:
+    """Put the checkpoints that the live control can ask for beside the pages; see `modgrok.live`.
+
+    Not among the sources: Jupyter Book would load every script under its _static on every page.
+    """
+    wanted = {}
+    for copy in Path(app.srcdir).glob("*.ipynb") if exception is None else ():
+        for cell in nbformat.read(copy, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                wanted |= output.get("metadata", {}).get("text/html", {}).get("modgrok_live", {})
+    if wanted:
+        from modgrok.live import write_weights  # loads torch, which other builds can do without
+        from modgrok.runs import Run
+
+        for run, steps in wanted.items():
+            write_weights(Run(Path(app.srcdir).parent / run), steps, Path(app.outdir))
 
 
 class KeepPunctuation(SphinxPostTransform):

@@ -256,7 +256,7 @@ function stripView(say) {
     if (name) say(name);
   };
 
-  /** weights: (n) numbers; texts: what a cell says, if there is room; group: cells between lines; labels: on pointing. */
+  /** weights: (n) numbers; texts: what the cells say, if there is room, else groups are numbered; labels: on pointing. */
   function draw({ weights, texts, group, labels, told, colors }) {
     names = labels;
     const [n, height] = [weights.length, 18];
@@ -273,13 +273,16 @@ function stripView(say) {
       context.fillStyle = colors.ink;
       if (fits) context.fillText(texts[i], (i + 0.5) * step, height / 2 + 1);
     }
+    const every = Math.ceil(15 / (step * group));
+    for (let i = every - 1; texts && !fits && (i + 1) * group <= n; i += every) {
+      context.fillText(i + 1, (i + 0.5) * group * step, height / 2 + 1);
+    }
     context.fillStyle = colors.line;
     for (let i = 0; i < n; i += group) context.fillRect(Math.round(i * step), 0, 1, height);
     context.fillRect(width - 1, 0, 1, height);
     context.fillRect(0, 0, width, 1);
     context.fillRect(0, height - 1, width, 1);
     canvas.setAttribute("aria-label", told);
-    return fits;
   }
   return { element, draw };
 }
@@ -317,14 +320,43 @@ function barsView() {
   return { element, draw };
 }
 
+/** One bar a checkpoint: how many queries are right, in the colour of the query that is looked at. */
+function historyView(pick) {
+  const canvas = make("canvas", { role: "img" });
+  const element = make("div", { className: "ask-history" }, canvas);
+  let steps = [];
+  canvas.onclick = (event) => pick(steps[Math.floor((event.offsetX / canvas.clientWidth) * steps.length)]);
+
+  /** shares: (n) right answers; right: (n) is the query's answer right; now: the index of the step shown. */
+  function draw({ shares, right, now, told, colors, ...more }) {
+    steps = more.steps;
+    const [width, height] = [element.clientWidth, 44];
+    const context = canvasContext(canvas, width, height);
+    const step = width / shares.length;
+    shares.forEach((share, i) => {
+      context.fillStyle = colors.plain;
+      context.fillRect(i * step, 0, step - 1, height - 4);
+      context.fillStyle = right[i] ? colors.right : colors.wrong;
+      const top = (height - 4) * (1 - share);
+      context.fillRect(i * step, top, step - 1, height - 4 - top);
+      context.strokeStyle = colors.line;
+      context.strokeRect(i * step + 0.5, top + 0.5, step - 2, height - 5 - top);
+    });
+    context.fillStyle = colors.ink;
+    context.fillRect(now * step, height - 3, step - 1, 3);
+    canvas.setAttribute("aria-label", told);
+    canvas.title = "violet: the outlined query is answered wrong at that step";
+  }
+  return { element, draw };
+}
+
 // --- the model's map -------------------------------------------------------------------------------------------
 
 /** Tokens, blocks, heads and answer of one panel's model from top to bottom, each part with its switch. */
 function flowView(model, change) {
   const { depth, n_head: H } = model.config;
   const say = (text) => (reading.textContent = text);
-  const hint = "Point at a strip to read it.";
-  const reading = make("p", { className: "ask-quiet", textContent: hint });
+  const reading = make("p", { className: "ask-quiet" });
   const tokens = stripView(say);
   const bars = barsView();
   const switches = []; // {parts, button, row}
@@ -351,11 +383,11 @@ function flowView(model, change) {
     };
     const soFar = b < depth - 1 ? stripView(say) : null;
     const element = make("div", { className: "ask-block" },
-      row([toggle(`block ${b}`, `block ${b}`, [...heads, mlp])]),
+      make("div", { className: "ask-part ask-head" }, toggle(`block ${b}`, `block ${b}`, [...heads, mlp])),
       ...heads.map((head, h) =>
         row([toggle(`head ${h}`, `block ${b}, head ${h}`, [head]), ...(H > 1 ? [only(h)] : [])], strips[h].element)),
       row([toggle("MLP", `block ${b}, MLP`, [mlp])]),
-      ...(soFar ? [row(["so far"], soFar.element)] : []));
+      ...(soFar ? [row(["answer so far"], soFar.element)] : []));
     return { element, strips, soFar };
   });
   const title = make("h4");
@@ -396,7 +428,7 @@ function flowView(model, change) {
     });
     const told = odds.map((odd, z) => `${z}: ${percent(odd)}`).join(", ");
     bars.draw({ odds, exact, truth, told: `${told}; ${by}: ${exact.map((odd, z) => `${z}: ${percent(odd)}`).join(", ")}`, colors });
-    say(hint);
+    say(`Line across a bar: ${by}. Bold: the truth. Point at a strip to read it.`);
   }
   return { element, draw };
 }
@@ -524,10 +556,13 @@ function control(root, name, models, given) {
     step.setAttribute("aria-label", "training step");
     const stepText = make("output");
     const steps = make("label", { className: "ask-steps" }, step, stepText);
-    return { ...card([select], steps), select, step, stepText, steps, flow: null, model: null };
+    const history = historyView((at) => changed({ ...state.panels[i], step: at }));
+    const every = button("Ask at every step", () => askEveryStep(i));
+    return { ...card([select], steps, every, history.element), select, step, stepText, steps, every, history, asked: null, flow: null, model: null };
   });
   const flows = make("div", { className: "ask-flows" });
   const explained = make("table", { className: "ask-explained" });
+  const told = "Who answers like this? Of the queries that a predictor is certain about, those to which the model gives the same answer:";
 
   root.replaceChildren(
     make("div", { className: "ask-row" }, make("span", {}, "z = ", taskSelects[0], " x + ", taskSelects[1], ` y mod ${p}`), held, surprise, renew, link),
@@ -536,7 +571,7 @@ function control(root, name, models, given) {
     make("details", {}, make("summary", { textContent: "Type your own examples" }), own, problem),
     status, cards,
     make("div", { className: "ask-row" }, compare, single),
-    flows, explained);
+    flows, make("p", { textContent: told }), explained);
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", "Ask the model");
   // JupyterLab takes single keys as its commands (d d deletes a cell) unless the focused element itself forbids it.
@@ -549,6 +584,35 @@ function control(root, name, models, given) {
     if (reads.get(i)?.key !== key) reads.set(i, { key, context: transformer.read(tokens, panel.off) });
     return reads.get(i).context;
   }
+
+  const question = (i) => JSON.stringify([state.panels[i].model, [...state.panels[i].off], state.examples, state.shots]);
+
+  /** Put the question to every checkpoint; the answers stay until another question is asked. */
+  async function askEveryStep(i) {
+    const [card, key, off] = [panelCards[i], question(i), state.panels[i].off];
+    const model = modelOf(state.panels[i]);
+    const steps = stepsOf(model);
+    const answers = [];
+    for (const step of steps) {
+      card.every.textContent = `Asking step ${step.toLocaleString("en")} …`;
+      try {
+        const transformer = await load(model, step);
+        const read = transformer.read(state.examples.flat(), off);
+        answers.push(answersOf(transformer.answers(read, state.shots, numbers, numbers)));
+      } catch (error) {
+        status.textContent = `The weights could not be loaded: ${error.message}.`;
+        break;
+      }
+      await new Promise((resolve) => setTimeout(resolve)); // let the page breathe
+      if (question(i) !== key) break;
+    }
+    card.every.textContent = "Ask at every step";
+    if (answers.length < steps.length) return;
+    card.asked = { key, steps, answers };
+    redraw();
+  }
+
+  const answersOf = (logits) => Array.from({ length: p * p }, (_, q) => argmax(logits.subarray(q * p, (q + 1) * p)));
 
   let turn = 0;
   async function update() {
@@ -589,7 +653,7 @@ function control(root, name, models, given) {
       const model = modelOf(state.panels[i]);
       const steps = stepsOf(model);
       card.select.value = model.label;
-      card.steps.hidden = steps.length < 2;
+      card.steps.hidden = card.every.hidden = steps.length < 2;
       card.step.max = steps.length - 1;
       card.step.value = steps.indexOf(state.panels[i].step);
       card.stepText.textContent = `step ${state.panels[i].step.toLocaleString("en")}`;
@@ -635,8 +699,7 @@ function control(root, name, models, given) {
       const seen = [];
       const keep = (b, weights, readout) => (seen[b] = { weights, readout });
       const own = transformer.answers(read, state.shots, [state.query[0]], [state.query[1]], keep);
-      const answers = queries.map((_, q) => argmax(logits.subarray(q * p, (q + 1) * p)));
-      return { answers, seen, odds: softmax(own) };
+      return { answers: answersOf(logits), seen, odds: softmax(own) };
     });
     const exact = Object.fromEntries(SHOWN_PREDICTORS.map((name) => {
       const predict = PREDICTORS[name](p, context, modelOf(state.panels[0]).tasks);
@@ -652,7 +715,8 @@ function control(root, name, models, given) {
     const colors = colorsOf(root);
     const [x, y] = state.query;
     const q = x * p + y;
-    const rings = new Map(context.map((example) => [example[0] * p + example[1], isLie(example)]));
+    const rings = new Map(); // pair → did any example of it lie?
+    for (const [u, v, z] of context) rings.set(u * p + v, rings.get(u * p + v) || isLie([u, v, z]));
     const drawGrid = (card, label, answers, kind) => {
       const cells = answers.map((z, i) => ({ text: z ?? "·", kind: kind(z, i) }));
       const told = { right: ", right", wrong: ", wrong", plain: "", none: "" }[cells[q].kind];
@@ -672,6 +736,15 @@ function control(root, name, models, given) {
       drawGrid(card, `${names[i]}: ${card.count.textContent}`, answers, judged);
       card.flow.draw({ name: names[i], off, context, query: state.query, seen, odds, exact: exact[state.by][q], truth: right[q], by: state.by, colors });
     });
+    panelCards.forEach(({ asked, history, every }, i) => {
+      history.element.hidden = !(state.panels[i] && asked?.key === question(i));
+      if (history.element.hidden) return;
+      every.hidden = true;
+      const shares = asked.answers.map((each) => count(each) / p ** 2);
+      const rightThere = asked.answers.map((each) => each[q] === right[q]);
+      const told = asked.steps.map((s, j) => `step ${s}: ${percent(shares[j])} right, (${x}, ${y}) ${rightThere[j] ? "right" : "wrong"}`).join("; ");
+      history.draw({ steps: asked.steps, shares, right: rightThere, now: asked.steps.indexOf(state.panels[i].step), told, colors });
+    });
     drawGrid(truth, "the truth", right, () => "plain");
     truth.count.textContent = `z = ${state.task[0]}x + ${state.task[1]}y mod ${p}`;
     const told = exact[state.by].map(certain);
@@ -680,9 +753,9 @@ function control(root, name, models, given) {
     drawGrid(predictor, `${state.by}: ${predictor.count.textContent}`, told, judged);
 
     const verdicts = panels.map(({ answers, odds }, i) =>
-      `${names[i]} has ${count(answers)} of ${p * p} queries right and says ${answers[q]} (${percent(odds[answers[q]])})`);
-    const seen = `After ${context.length} example${context.length === 1 ? "" : "s"}`;
-    status.textContent = `${seen}, to x = ${x}, y = ${y}: ${verdicts.join("; ")}. The truth is ${right[q]}.`;
+      `${names[i]}: ${count(answers)} of ${p * p} queries right; at (${x}, ${y}) it says ${answers[q]} (${percent(odds[answers[q]])}).`);
+    const seen = `After ${context.length} example${context.length === 1 ? "" : "s"}.`;
+    status.textContent = [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" ");
     drawExplained(panels, exact, names);
   }
 
@@ -698,7 +771,6 @@ function control(root, name, models, given) {
       return row;
     });
     explained.replaceChildren(
-      make("caption", { textContent: "Who answers like this? Of the queries that a predictor is certain about, those to which the model gives the same answer." }),
       make("thead", {}, line("th", ["predictor", "certain", ...names])), make("tbody", {}, ...rows));
   }
 
