@@ -257,11 +257,13 @@ def _write_weights(app, exception) -> None:
 
     Not among the sources: Jupyter Book would load every script under its _static on every page.
     """
-    wanted = {}
+    wanted: dict[str, set[int]] = {}
     for copy in Path(app.srcdir).glob("*.ipynb") if exception is None else ():
         for cell in nbformat.read(copy, as_version=4).cells:
             for output in cell.get("outputs", []):
-                wanted |= output.get("metadata", {}).get("text/html", {}).get("modgrok_live", {})
+                asked = output.get("metadata", {}).get("text/html", {}).get("modgrok_live", {})
+                for run, steps in asked.items():
+                    wanted.setdefault(run, set()).update(steps)
     if wanted:
         from modgrok.live import write_weights  # loads torch, which other builds can do without
         from modgrok.runs import Run

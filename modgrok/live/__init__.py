@@ -13,7 +13,9 @@ folder (`file://`) may neither import nor fetch.
 import base64
 import json
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
+from urllib.parse import urlencode
 
 import safetensors.torch
 from IPython.display import HTML
@@ -40,8 +42,8 @@ def ask(
 ) -> HTML:
     """A control that asks trained models in the page and shows their answers to all p² queries.
 
-    In the book all checkpoints can be chosen: its build puts them next to the pages (`write_weights`). Elsewhere, as in a
-    notebook by itself, only those in the output can.
+    In the book all checkpoints can be chosen: its build puts them next to the pages (`write_weights`). Elsewhere,
+    as in a notebook by itself, only those in the output can.
 
     Args:
         runs: label → run; all of one p.
@@ -94,6 +96,42 @@ def ask(
     )
     asked = {str(run.path): [s for s in run.steps[:-1] if s not in steps] for run in runs.values()}
     return HTML(text, metadata={"modgrok_live": asked})
+
+
+def link(
+    text: str,
+    name: str = "ask",
+    models: Sequence[str | dict] = (),
+    task: Sequence[int] = (),
+    examples: Sequence[Sequence[int]] = (),
+    shots: int | None = None,
+    query: Sequence[int] = (),
+    predictor: str = "",
+) -> str:
+    """An HTML link that brings the page's control of that name into a state; what is not given stays as it is.
+
+    Args:
+        text: what is clicked.
+        name, models, task, examples, shots, query, predictor: as for `ask`.
+    """
+    fields: list[tuple[str, str | int]] = []
+    for model in models:
+        model = {"model": model} if isinstance(model, str) else model
+        off = " ".join(model.get("off", ()))
+        fields += [("model", model["model"]), ("step", model.get("step", "last")), ("off", off)]
+    given = {
+        "task": _joined(task),
+        "examples": " ".join(map(_joined, examples)),
+        "shots": "" if shots is None else shots,
+        "query": _joined(query),
+        "by": predictor,
+    }
+    fields += [(key, value) for key, value in given.items() if value != ""]
+    return f'<a href="#{escape(f"{name}?{urlencode(fields)}")}">{escape(text)}</a>'
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    return ".".join(str(int(number)) for number in numbers)
 
 
 def _described(label: str, run: Run, inline: set[int]) -> dict:

@@ -79,8 +79,9 @@ function restored(given, models, otherwise) {
     query: numbers(given.query, 2) ? given.query : otherwise.query,
     by: SHOWN_PREDICTORS.includes(given.by) ? given.by : otherwise.by,
   };
-  const shots = below(state.examples.length + 1)(given.shots) ? given.shots : state.examples.length;
-  return { ...state, shots };
+  const fits = below(state.examples.length + 1);
+  const shots = [given.shots, otherwise.shots].find((n, i) => fits(n) && !(i && given.examples));
+  return { ...state, shots: shots ?? state.examples.length };
 }
 
 function restoredPanel(model, { step, off = [] }) {
@@ -458,6 +459,8 @@ function control(root, name, models, given) {
   const random = (list) => list[Math.floor(Math.random() * list.length)];
   const change = (fields) => {
     Object.assign(state, fields);
+    // an address that no longer holds what is shown would mislead, and its link would not work twice
+    if (fromHash(name, location.hash)) history.replaceState(history.state, "", location.href.split("#")[0]);
     update();
   };
 
