@@ -70,17 +70,16 @@ function restored(given, models, otherwise) {
     const model = models.find((m) => m.label === panel.model);
     return model ? [restoredPanel(model, panel)] : [];
   });
-  const examples = given.examples ?? [];
-  const whole = examples.length <= most && examples.every((example) => numbers(example, 3));
+  const own = given.examples?.length <= most && given.examples.every((example) => numbers(example, 3));
   const state = {
     panels: panels.length ? panels : otherwise.panels,
     task: numbers(given.task, 2) ? given.task : otherwise.task,
-    examples: given.examples && whole ? examples.map((e) => [...e]) : otherwise.examples,
+    examples: own ? given.examples.map((e) => [...e]) : otherwise.examples,
     query: numbers(given.query, 2) ? given.query : otherwise.query,
     by: SHOWN_PREDICTORS.includes(given.by) ? given.by : otherwise.by,
   };
   const fits = below(state.examples.length + 1);
-  const shots = [given.shots, otherwise.shots].find((n, i) => fits(n) && !(i && given.examples));
+  const shots = [given.shots, otherwise.shots].find((n, i) => fits(n) && !(i && own));
   return { ...state, shots: shots ?? state.examples.length };
 }
 
@@ -486,7 +485,7 @@ function control(root, name, models, given) {
     setTimeout(() => (link.textContent = "Link to this"), 2000);
   });
   const shots = make("input", { type: "range", min: 0, oninput: () => change({ shots: Number(shots.value) }) });
-  const shotsText = make("output");
+  const shotsText = make("span");
   const list = make("ol", { className: "ask-examples" });
   list.setAttribute("aria-label", "examples; pressing one makes it lie");
   const own = make("textarea", { rows: 3, spellcheck: false, oninput: typed });
@@ -557,7 +556,7 @@ function control(root, name, models, given) {
     const step = make("input", { type: "range", min: 0 });
     step.oninput = () => changed({ ...state.panels[i], step: stepsOf(modelOf(state.panels[i]))[step.value] });
     step.setAttribute("aria-label", "training step");
-    const stepText = make("output");
+    const stepText = make("span");
     const steps = make("label", { className: "ask-steps" }, step, stepText);
     const history = historyView((at) => changed({ ...state.panels[i], step: at }));
     const every = button("Ask at every step", () => askEveryStep(i));
@@ -641,6 +640,7 @@ function control(root, name, models, given) {
     shots.max = state.examples.length;
     shots.value = state.shots;
     shotsText.textContent = `${state.shots} of ${state.examples.length} in front of the query`;
+    shots.setAttribute("aria-valuetext", shotsText.textContent);
     showExamples();
     if (document.activeElement !== own) {
       own.value = state.examples.map((e) => e.join(" ")).join("\n");
