@@ -390,7 +390,7 @@ function flowView(model, change) {
       ...(soFar ? [row(["answer so far"], soFar.element)] : []));
     return { element, strips, soFar };
   });
-  const title = make("h4");
+  const title = make("p", { className: "ask-title" });
   const all = make("button", { type: "button", textContent: "all parts on", onclick: () => change((off) => off.clear()) });
   const element = make("section", { className: "ask-flow" },
     make("div", { className: "ask-row" }, title, all),
@@ -539,7 +539,7 @@ function control(root, name, models, given) {
     const element = make("section", { className: "ask-card" }, make("div", { className: "ask-row" }, ...heading), grid.element, count, ...below);
     return { element, grid, count };
   };
-  const truth = card([make("h4", { textContent: "the truth" })]);
+  const truth = card([make("p", { className: "ask-title", textContent: "the truth" })]);
   const by = options(make("select", { onchange: () => change({ by: by.value }) }), SHOWN_PREDICTORS);
   by.setAttribute("aria-label", "exact predictor");
   const predictor = card([by]);
@@ -579,12 +579,15 @@ function control(root, name, models, given) {
   // JupyterLab takes single keys as its commands (d d deletes a cell) unless the focused element itself forbids it.
   root.addEventListener("focusin", (event) => (event.target.dataset.lmSuppressShortcuts = "true"));
 
-  const reads = new Map(); // panel → {key, context}: the same context is read once
-  function readOnce(i, transformer, tokens) {
-    const panel = state.panels[i];
-    const key = [panel.model, panel.step, [...panel.off].join(), tokens.join()].join("|");
-    if (reads.get(i)?.key !== key) reads.set(i, { key, context: transformer.read(tokens, panel.off) });
-    return reads.get(i).context;
+  const answered = []; // a panel's last question and what came of it, for a change that leaves it as it is
+  function answersTo(i, transformer) {
+    const { shots, examples } = state;
+    const key = `${state.panels[i].step} ${question(i)}`;
+    if (answered[i]?.key !== key) {
+      const read = transformer.read(examples.flat(), state.panels[i].off);
+      answered[i] = { key, read, answers: answersOf(transformer.answers(read, shots, numbers, numbers)) };
+    }
+    return answered[i];
   }
 
   const question = (i) => JSON.stringify([state.panels[i].model, [...state.panels[i].off], state.examples, state.shots]);
@@ -697,12 +700,11 @@ function control(root, name, models, given) {
     const context = state.examples.slice(0, state.shots);
     const queries = allTasks(p); // all pairs, x·p + y
     const panels = transformers.map((transformer, i) => {
-      const read = readOnce(i, transformer, state.examples.flat());
-      const logits = transformer.answers(read, state.shots, numbers, numbers);
+      const { read, answers } = answersTo(i, transformer);
       const seen = [];
       const keep = (b, weights, readout) => (seen[b] = { weights, readout });
       const own = transformer.answers(read, state.shots, [state.query[0]], [state.query[1]], keep);
-      return { answers: answersOf(logits), seen, odds: softmax(own) };
+      return { answers, seen, odds: softmax(own) };
     });
     const exact = Object.fromEntries(SHOWN_PREDICTORS.map((name) => {
       const predict = PREDICTORS[name](p, context, modelOf(state.panels[0]).tasks);
