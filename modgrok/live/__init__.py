@@ -4,7 +4,7 @@
 
 - `transformer.js`: the forward pass, `Transformer.query_logits` with the parts of `interpret.ablated` switched off;
 - `predictors.js`: the exact predictors of `algorithms`;
-- `control.js` and `live.css`: what the reader sees and moves.
+- `state.js`, `views.js`, `flow.js`, `control.js` and `live.css`: what the reader sees and moves.
 
 The code is one inline module, and further checkpoints are scripts that assign a text, because a page opened from a
 folder (`file://`) may neither import nor fetch.
@@ -24,6 +24,9 @@ from modgrok.algorithms import predictors
 from modgrok.data import Data, pretraining_tasks, split_inputs
 from modgrok.interpret import draw_contexts
 from modgrok.runs import Run, write_atomically
+
+MODULES = ("transformer", "predictors", "state", "views", "flow", "control")
+"""The modules of the page's code, which are written one after the other."""
 
 FOLDER = "_static/live"
 """Where, below its root, the book keeps the checkpoints that are not in the page."""
@@ -86,7 +89,7 @@ def ask(
         "by": predictor,
     }
     here = Path(__file__).parent
-    code = "\n".join((here / f"{part}.js").read_text() for part in ("transformer", "predictors", "control"))
+    code = "\n".join((here / f"{module}.js").read_text() for module in MODULES)
     described = [_described(label, run, steps) for label, run in runs.items()]
     given = json.dumps([name, described, state]).replace("<", "\\u003c")  # a label cannot end the script
     text = (

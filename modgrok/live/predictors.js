@@ -1,6 +1,6 @@
 // The exact predictors of modgrok.algorithms, for one query at a time.
-// A predictor maps (p, examples, tasks) to a function of (x, y) that gives a distribution over z (p numbers); examples are
-// [x, y, z] in front of the query, tasks the pre-training tasks [a, b].
+// A predictor maps (p, examples, tasks) to a function of (x, y) that gives a distribution over z (p numbers);
+// examples are [x, y, z] in front of the query, tasks the pre-training tasks [a, b].
 
 /** Votes as a distribution, uniform where nobody voted. */
 function normalised(votes) {
@@ -48,8 +48,8 @@ function allTasks(p) {
 }
 
 /**
- * The linear system's solution where it is one: all tasks that agree with the examples give one z. Found by enumeration,
- * as Bayes over all tasks is, from which it differs nowhere.
+ * The z of the linear system where it is determined, that is, where all tasks that agree with the examples give one.
+ * Found by enumeration, as Bayes over all tasks is, from which it differs nowhere.
  */
 function regression(p, examples) {
   return bayes(p, examples, allTasks(p));
