@@ -57,7 +57,8 @@ def ask(
         examples: (x, y, z) each, lies included; by default training inputs answered by the task.
         shots: how many of them stand in front of the query, by default all.
         query: (x, y) that is looked at closely.
-        predictor: the exact predictor beside the model, a name of `algorithms.predictors`.
+        predictor: the exact predictor beside the models, a name of `algorithms.predictors`; the pre-training tasks of
+            Bayes are the first model's.
         inline: further checkpoints' steps that the output holds.
 
     Raises:

@@ -137,20 +137,12 @@ function control(root, name, models, given) {
     change({ panels: [...state.panels, restoredPanel(other, {})] });
   });
   const single = button("Remove the second model", () => change({ panels: state.panels.slice(0, 1) }));
+  const labels = models.map((m) => m.label);
   const panelCards = [0, 1].map((i) => {
-    const select = options(
-      make("select"),
-      models.map((m) => m.label),
-    );
+    const select = options(make("select"), labels);
     select.setAttribute("aria-label", `${["first", "second"][i]} model`);
     const changed = (panel) => change({ panels: state.panels.map((old, j) => (i === j ? panel : old)) });
-    select.onchange = () =>
-      changed(
-        restoredPanel(
-          models.find((m) => m.label === select.value),
-          {},
-        ),
-      );
+    select.onchange = () => changed(restoredPanel(modelOf({ model: select.value }), {}));
     const step = make("input", { type: "range", min: 0 });
     step.oninput = () => changed({ ...state.panels[i], step: stepsOf(modelOf(state.panels[i]))[step.value] });
     step.setAttribute("aria-label", "training step");
@@ -214,13 +206,14 @@ function control(root, name, models, given) {
   }
 
   const question = (i) => {
-    const { model, off } = state.panels[i];
+    const { model, off = [] } = state.panels[i] ?? {}; // the second one may have gone
     return JSON.stringify([model, [...off], state.examples, state.shots]);
   };
 
   /** Put the question to every checkpoint; the answers stay until another question is asked. */
   async function askEveryStep(i) {
-    const [card, key, off] = [panelCards[i], question(i), state.panels[i].off];
+    const [card, key] = [panelCards[i], question(i)];
+    const [tokens, asked, { off }] = [state.examples.flat(), state.shots, state.panels[i]];
     const model = modelOf(state.panels[i]);
     const steps = stepsOf(model);
     const answers = [];
@@ -228,8 +221,7 @@ function control(root, name, models, given) {
       card.every.textContent = `Asking step ${step.toLocaleString("en")} …`;
       try {
         const transformer = await load(model, step);
-        const read = transformer.read(state.examples.flat(), off);
-        answers.push(answersOf(transformer.answers(read, state.shots, numbers, numbers)));
+        answers.push(answersOf(transformer.answers(transformer.read(tokens, off), asked, numbers, numbers)));
       } catch (error) {
         status.textContent = `The weights could not be loaded: ${error.message}.`;
         break;
@@ -240,6 +232,7 @@ function control(root, name, models, given) {
     card.every.textContent = "Ask at every step";
     if (answers.length < steps.length) return;
     card.asked = { key, steps, answers };
+    if (document.activeElement === card.every) card.step.focus(); // the button goes
     redraw();
   }
 
@@ -247,8 +240,10 @@ function control(root, name, models, given) {
     Array.from({ length: p * p }, (_, q) => argmax(logits.subarray(q * p, (q + 1) * p)));
 
   let turn = 0;
+  let last = null; // what was drawn, to be drawn again for another width or theme
   async function update() {
     const mine = ++turn;
+    last = null;
     showState();
     let transformers;
     try {
@@ -314,13 +309,8 @@ function control(root, name, models, given) {
     while (list.children.length > state.examples.length) list.lastChild.remove();
     while (list.children.length < state.examples.length) {
       const i = list.children.length;
-      list.append(
-        make(
-          "li",
-          {},
-          button("", () => lie(i)),
-        ),
-      );
+      const chip = button("", () => lie(i));
+      list.append(make("li", {}, chip));
     }
     state.examples.forEach((example, i) => {
       const [x, y, z] = example;
@@ -357,7 +347,6 @@ function control(root, name, models, given) {
     return { context, panels, exact, truth: queries.map(([x, y]) => answer(x, y)) };
   }
 
-  let last = null; // what was drawn, for another width or theme
   function draw(results) {
     last = results;
     const { context, panels, exact, truth: right } = results;
@@ -452,7 +441,11 @@ function control(root, name, models, given) {
   }
 
   const redraw = () => last && draw(last);
-  new ResizeObserver(redraw).observe(root);
+  let width = 0;
+  new ResizeObserver(() => {
+    if (root.clientWidth !== width) requestAnimationFrame(redraw);
+    width = root.clientWidth;
+  }).observe(root);
   new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   addEventListener("hashchange", () => {
