@@ -96,7 +96,7 @@ def build(
         if _record(copy) is not None and copy.name not in {n.name for n in notebooks}:
             copy.unlink()
 
-    modules = sorted((root / "modgrok").rglob("*.py"))
+    modules = sorted(f for f in (root / "modgrok").rglob("*.*") if f.suffix in (".py", ".js", ".css"))
     todo, library = {}, {f.relative_to(root).as_posix(): _hash_file(f) for f in modules}
     of_run: dict[str, str] = {}  # each is hashed once
     for notebook in notebooks:
@@ -319,6 +319,7 @@ def setup(app) -> dict:
     """Run papermill before Sphinx looks for its sources, and write formulas as MathML."""
     app.add_config_value("modgrok_parameters", {}, "")
     app.connect("config-inited", _before_sphinx, priority=1)
+    app.connect("build-finished", _write_weights)
     app.add_post_transform(KeepPunctuation)
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_display_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -341,6 +342,26 @@ def _before_sphinx(app, config) -> None:
         sys.exit(
             "The book was not built: it was interrupted, and the chapters that were running are stopped."
         )
+
+
+def _write_weights(app, exception) -> None:
+    """Put the checkpoints that the live control can ask for beside the pages; see `modgrok.live`.
+
+    Not among the sources: Jupyter Book would load every script under its _static on every page.
+    """
+    wanted: dict[str, set[int]] = {}
+    for copy in Path(app.srcdir).glob("*.ipynb") if exception is None else ():
+        for cell in nbformat.read(copy, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                asked = output.get("metadata", {}).get("text/html", {}).get("modgrok_live", {})
+                for run, steps in asked.items():
+                    wanted.setdefault(run, set()).update(steps)
+    if wanted:
+        from modgrok.live import write_weights  # loads torch, which other builds can do without
+        from modgrok.runs import Run
+
+        for run, steps in wanted.items():
+            write_weights(Run(Path(app.srcdir).parent / run), steps, Path(app.outdir))
 
 
 class KeepPunctuation(SphinxPostTransform):

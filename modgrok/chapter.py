@@ -30,7 +30,7 @@ from modgrok.claims import core_minutes
 from modgrok.config import Config, preset
 from modgrok.parameters import checked, declared
 from modgrok.process import die_with_parent
-from modgrok.runs import Run, find_run
+from modgrok.runs import Run, escaped, find_run
 from modgrok.sweep import obtain_grid
 from modgrok.train import check_divides, train
 from modgrok.widgets import close, escape
@@ -115,7 +115,7 @@ class Chapter:
         """A sentence about the models of the page."""
         runs = flat(self.runs)
         p, what = runs[0].config.p, "model" if len(runs) == 1 else f"{len(runs)} models"
-        notes = [f" Note: {run.provenance['note']}." for run in runs if "note" in run.provenance]
+        notes = [f" Note: {escaped(run.provenance['note'])}." for run in runs if "note" in run.provenance]
         return Markdown(
             f"*The {what} of this page: {scale(runs)}; {_cost(runs)}. A blind guess is right in one of {p} cases, "
             f"{100 / p:.0f} %.{''.join(notes)}*"

@@ -29,6 +29,7 @@ CHANGED = {
     "09_claims": {"n_seeds": 2, "n_seeds_map": 1, "deep": 4},
     "10_parts": {"n_seeds": 2, "depths": "[2]", "sequences": 60},
     "11_lies": {"seed": 1, "n_seeds": 1, "depths": "[2, 1]", "sequences": 60},
+    "12_ask": {"depths": "[2]"},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
 
@@ -44,6 +45,7 @@ WRONG = {
     "09_claims": ("n_seeds", "0", "1 or more"),
     "10_parts": ("seed", "-1", "0 or more"),
     "11_lies": ("num_processes", "0", "1 or more"),
+    "12_ask": ("depths", "[0]", "1 or more"),
 }
 
 REMADE = ("02_learning", "06_answers")

@@ -1,0 +1,172 @@
+"""The model live in the page: its answers are computed in the reader's browser, without a server or a kernel.
+
+`ask` gives a piece of HTML that holds the model's last checkpoint and the code that runs it:
+
+- `transformer.js`: the forward pass, `Transformer.query_logits` with the parts of `interpret.ablated` switched off;
+- `predictors.js`: the exact predictors of `algorithms`;
+- `state.js`, `views.js`, `flow.js`, `control.js` and `live.css`: what the reader sees and moves.
+
+The code is one inline module, and further checkpoints are scripts that assign a text, because a page opened from a
+folder (`file://`) may neither import nor fetch.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import urlencode
+
+import safetensors.torch
+from IPython.display import HTML
+
+from modgrok.algorithms import predictors
+from modgrok.data import Data, pretraining_tasks, split_inputs
+from modgrok.interpret import draw_contexts
+from modgrok.runs import Run, write_atomically
+
+MODULES = ("transformer", "predictors", "state", "views", "flow", "control")
+"""The modules of the page's code, which are written one after the other."""
+
+FOLDER = "_static/live"
+"""Where, below its root, the book keeps the checkpoints that are not in the page."""
+
+
+def ask(
+    runs: dict[str, Run],
+    name: str = "ask",
+    models: Sequence[str | dict] = (),
+    task: Sequence[int] = (),
+    examples: Sequence[Sequence[int]] = (),
+    shots: int | None = None,
+    query: Sequence[int] = (),
+    predictor: str = "regression",
+    inline: Iterable[int] = (),
+) -> HTML:
+    """A control that asks trained models in the page and shows their answers to all p² queries.
+
+    In the book all checkpoints can be chosen: its build puts them next to the pages (`write_weights`). Elsewhere,
+    as in a notebook by itself, only those in the output can.
+
+    Args:
+        runs: label → run; all of one p.
+        name: tells the controls of one page apart, in its links too.
+        models: one or two that are shown first: a label, or {"model": label, "step": a checkpoint, "off": parts as
+            `interpret.ablated` names heads and MLPs}. By default the first run's last checkpoint, with all parts.
+        task: (a, b); by default a held-out one.
+        examples: (x, y, z) each, lies included; by default training inputs answered by the task.
+        shots: how many of them stand in front of the query, by default all.
+        query: (x, y) that is looked at closely.
+        predictor: the exact predictor beside the models, a name of `algorithms.predictors`; the pre-training tasks of
+            Bayes are the first model's.
+        inline: further checkpoints' steps that the output holds.
+
+    Raises:
+        ValueError: no runs, several p, an unknown predictor, or a number beyond p.
+    """
+    if len({run.config.p for run in runs.values()}) != 1:
+        given = ", ".join(str(run.config.p) for run in runs.values()) or "no run"
+        raise ValueError(f"ask needs runs of one p, got {given}.")
+    config = next(iter(runs.values())).config
+    known = predictors(config.p, pretraining_tasks(config))
+    if predictor not in known:
+        raise ValueError(f"predictor={predictor!r} is not known; choose one of {', '.join(known)}.")
+    numbers = [*task, *query, *(number for example in examples for number in example)]
+    if any(not 0 <= number < config.p for number in numbers):
+        raise ValueError(f"task, examples and query must be numbers in 0 … {config.p - 1}, got {numbers}.")
+
+    pairs, tasks = draw_contexts(Data(config), 1, task or None)
+    a, b = (int(number) for number in tasks[0])
+    most = min(run.config.n_examples for run in runs.values()) - 1
+    drawn = [(int(x), int(y), int(a * x + b * y) % config.p) for x, y in pairs[0][:most]]
+    examples = [tuple(example) for example in examples or drawn]
+    steps = set(inline)
+    state = {
+        "panels": [{"model": m} if isinstance(m, str) else m for m in models or list(runs)[:1]],
+        "task": [a, b],
+        "examples": examples,
+        "shots": len(examples) if shots is None else shots,
+        "query": list(query or (2 % config.p, 1)),
+        "by": predictor,
+    }
+    here = Path(__file__).parent
+    code = "\n".join((here / f"{module}.js").read_text() for module in MODULES)
+    described = [_described(label, run, steps) for label, run in runs.items()]
+    given = json.dumps([name, described, state]).replace("<", "\\u003c")  # a label cannot end the script
+    text = (
+        f"<style>{(here / 'live.css').read_text()}</style>\n"
+        f'<div class="modgrok-live" data-name="{name}"></div>\n'
+        f'<script type="module">\n{code}\nstart(...{given});\n</script>'
+    )
+    asked = {str(run.path): [s for s in run.steps[:-1] if s not in steps] for run in runs.values()}
+    return HTML(text, metadata={"modgrok_live": asked})
+
+
+def link(
+    text: str,
+    name: str = "ask",
+    models: Sequence[str | dict] = (),
+    task: Sequence[int] = (),
+    examples: Sequence[Sequence[int]] = (),
+    shots: int | None = None,
+    query: Sequence[int] = (),
+    predictor: str = "",
+) -> str:
+    """An HTML link that brings the page's control of that name into a state; what is not given stays as it is.
+
+    Args:
+        text: what is clicked.
+        name, models, task, examples, shots, query, predictor: as for `ask`.
+    """
+    fields: list[tuple[str, str | int]] = []
+    for model in models:
+        model = {"model": model} if isinstance(model, str) else model
+        off = " ".join(model.get("off", ()))
+        fields += [("model", model["model"]), ("step", model.get("step", "last")), ("off", off)]
+    given = {
+        "task": _joined(task),
+        "examples": " ".join(map(_joined, examples)),
+        "shots": "" if shots is None else shots,
+        "query": _joined(query),
+        "by": predictor,
+    }
+    fields += [(key, value) for key, value in given.items() if value != ""]
+    return f'<a href="#{escape(f"{name}?{urlencode(fields)}")}">{escape(text)}</a>'
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    return ".".join(str(int(number)) for number in numbers)
+
+
+def _described(label: str, run: Run, inline: set[int]) -> dict:
+    """What the page knows of a run."""
+    if not run.steps:
+        raise ValueError(f"{run.name} keeps no weights; retrain it with `train`.")
+    steps = [
+        {"step": s, "weights": weights(run, s) if s in inline or s == run.steps[-1] else None}
+        for s in run.steps
+    ]
+    return {
+        "label": label,
+        "name": run.name,
+        "config": run.config.to_dict(),
+        "tasks": pretraining_tasks(run.config).tolist(),
+        "pairs": split_inputs(run.config)[0].tolist(),
+        "steps": steps,
+    }
+
+
+def weights(run: Run, step: int) -> str:
+    """A checkpoint in half precision, as safetensors in base64. Errors as in `Run.model`."""
+    halves = {name: tensor.half() for name, tensor in run.model(step).state_dict().items()}
+    return base64.b64encode(safetensors.torch.save(halves)).decode()
+
+
+def write_weights(run: Run, steps: Iterable[int], site: Path) -> None:
+    """Put checkpoints where the pages of a site look for them; those that are there stay as they are."""
+    for step in steps:
+        key = f"{run.name}-{step}"
+        file = Path(site) / FOLDER / f"{key}.js"
+        if not file.exists():
+            line = f'(globalThis.modgrokWeights ??= {{}})["{key}"] = "{weights(run, step)}";\n'
+            write_atomically(file, line)

@@ -1,0 +1,463 @@
+// The control: a question, the answers of a model or two, the truth and an exact predictor, and the models' maps.
+// Whatever changes the state calls `update`, which asks the models and draws everything anew.
+
+/** Fill the elements that wait for a control of that name; the arguments are those of modgrok.live.ask. */
+function start(name, models, state) {
+  for (const root of document.querySelectorAll(".modgrok-live:empty")) {
+    if (root.dataset.name === name) control(root, name, models, state);
+  }
+}
+
+function control(root, name, models, given) {
+  const { p } = models[0].config;
+  const numbers = [...Array(p).keys()];
+  const most = Math.min(...models.map((m) => m.config.n_examples)) - 1;
+  const modelOf = (panel) => models.find((m) => m.label === panel.model);
+  const first = restored(given, models, {
+    panels: [restoredPanel(models[0], {})],
+    task: [1, 1],
+    examples: [],
+    query: [0, 0],
+    by: "regression",
+  });
+  let state = restored(fromHash(name, location.hash) ?? {}, models, first);
+  const answer = (x, y) => (state.task[0] * x + state.task[1] * y) % p;
+  const isLie = ([x, y, z]) => z !== answer(x, y);
+  const random = (list) => list[Math.floor(Math.random() * list.length)];
+  const change = (fields) => {
+    Object.assign(state, fields);
+    // an address that no longer holds what is shown would mislead, and its link would not work twice
+    if (fromHash(name, location.hash)) history.replaceState(history.state, "", location.href.split("#")[0]);
+    update();
+  };
+
+  // the question
+  const taskSelects = ["a", "b"].map((letter, i) => {
+    const select = options(make("select"), numbers);
+    select.setAttribute("aria-label", `${letter} of the task`);
+    select.onchange = () => change(withTask(state.task.map((n, j) => (i === j ? Number(select.value) : n))));
+    return select;
+  });
+  const held = make("span", { className: "ask-quiet" });
+  const button = (text, onclick) => make("button", { type: "button", textContent: text, onclick });
+  const surprise = button("Surprise me", () => {
+    const known = state.panels.flatMap((panel) => modelOf(panel).tasks.map(String));
+    const unseen = allTasks(p).filter((task) => task[0] * task[1] && !known.includes(String(task)));
+    change(drawn(random(unseen.length ? unseen : allTasks(p))));
+  });
+  const renew = button("New examples", () => change(drawn(state.task)));
+  const link = button("Link to this", async () => {
+    history.replaceState(history.state, "", toHash(name, state));
+    link.textContent = "The address holds it";
+    await navigator.clipboard?.writeText(location.href).then(
+      () => (link.textContent = "Copied"),
+      () => {},
+    );
+    setTimeout(() => (link.textContent = "Link to this"), 2000);
+  });
+  const shots = make("input", {
+    type: "range",
+    min: 0,
+    oninput: () => change({ shots: Number(shots.value) }),
+  });
+  const shotsText = make("span");
+  const list = make("ol", { className: "ask-examples" });
+  list.setAttribute("aria-label", "examples; pressing one makes it lie");
+  const own = make("textarea", { rows: 3, spellcheck: false, oninput: typed });
+  own.setAttribute("aria-label", "own examples: x y z of each");
+  const problem = make("p", { role: "alert", className: "ask-problem" });
+  const status = make("p", { role: "status" });
+
+  const withTask = (task) => {
+    const lies = state.examples.map(isLie);
+    const examples = state.examples.map(([x, y, z], i) => [
+      x,
+      y,
+      lies[i] ? z : (task[0] * x + task[1] * y) % p,
+    ]);
+    return { task, examples };
+  };
+
+  /** Examples of a task with training inputs of the first model, and as many in front of the query as before. */
+  function drawn(task) {
+    const pairs = Array.from({ length: most }, () => random(modelOf(state.panels[0]).pairs));
+    const examples = pairs.map(([x, y]) => [x, y, (task[0] * x + task[1] * y) % p]);
+    return { task, examples, shots: state.examples.length ? state.shots : most };
+  }
+
+  /** Take the examples from the text; the task becomes one that agrees with them, if there is one. */
+  function typed() {
+    const found = (own.value.match(/-?\d+/g) ?? []).map(Number);
+    const wrong = found.find((n) => n < 0 || n >= p);
+    problem.textContent =
+      wrong !== undefined
+        ? `${wrong} is not in 0 … ${p - 1}.`
+        : found.length > 3 * most
+          ? `At most ${most} examples fit in front of the query.`
+          : found.length % 3
+            ? "An example is three numbers, x y z; the last is not whole yet."
+            : "";
+    if (problem.textContent) return;
+    const examples = Array.from({ length: found.length / 3 }, (_, i) => found.slice(3 * i, 3 * i + 3));
+    const agrees = ([a, b]) => examples.every(([x, y, z]) => (a * x + b * y) % p === z);
+    const task = agrees(state.task) ? state.task : (allTasks(p).find(agrees) ?? state.task);
+    change({ task, examples, shots: examples.length });
+  }
+
+  function lie(i) {
+    const examples = state.examples.map((e) => [...e]);
+    const [x, y] = examples[i];
+    examples[i][2] = isLie(examples[i]) ? answer(x, y) : (answer(x, y) + 1 + (i % (p - 1))) % p;
+    change({ examples });
+  }
+
+  // the cards: a model or two, the truth, a predictor
+  const cards = make("div", { className: "ask-cards" });
+  cards.style.setProperty("--card", `${Math.min(330, Math.max(150, 15 * p + 20))}px`);
+  const pick = (query) => change({ query });
+  const card = (heading, ...below) => {
+    const grid = gridView(p, pick);
+    const count = make("p", { className: "ask-count" });
+    const element = make(
+      "section",
+      { className: "ask-card" },
+      make("div", { className: "ask-row" }, ...heading),
+      grid.element,
+      count,
+      ...below,
+    );
+    return { element, grid, count };
+  };
+  const truth = card([make("p", { className: "ask-title", textContent: "the truth" })]);
+  const by = options(make("select", { onchange: () => change({ by: by.value }) }), SHOWN_PREDICTORS);
+  by.setAttribute("aria-label", "exact predictor");
+  const predictor = card([by]);
+  const compare = button("Compare with another model", () => {
+    const other = models.find((m) => m.label !== state.panels[0].model) ?? models[0];
+    change({ panels: [...state.panels, restoredPanel(other, {})] });
+  });
+  const single = button("Remove the second model", () => change({ panels: state.panels.slice(0, 1) }));
+  const labels = models.map((m) => m.label);
+  const panelCards = [0, 1].map((i) => {
+    const select = options(make("select"), labels);
+    select.setAttribute("aria-label", `${["first", "second"][i]} model`);
+    const changed = (panel) => change({ panels: state.panels.map((old, j) => (i === j ? panel : old)) });
+    select.onchange = () => changed(restoredPanel(modelOf({ model: select.value }), {}));
+    const step = make("input", { type: "range", min: 0 });
+    step.oninput = () => changed({ ...state.panels[i], step: stepsOf(modelOf(state.panels[i]))[step.value] });
+    step.setAttribute("aria-label", "training step");
+    const stepText = make("span");
+    const steps = make("label", { className: "ask-steps" }, step, stepText);
+    const history = historyView((at) => changed({ ...state.panels[i], step: at }));
+    const every = button("Ask at every step", () => askEveryStep(i));
+    return {
+      ...card([select], steps, every, history.element),
+      select,
+      step,
+      stepText,
+      steps,
+      every,
+      history,
+      asked: null,
+      flow: null,
+      model: null,
+    };
+  });
+  const flows = make("div", { className: "ask-flows" });
+  const explained = make("table", { className: "ask-explained" });
+  const told =
+    "Who answers like this? Of the queries that a predictor is certain about, those to which the model gives the " +
+    "same answer:";
+
+  root.replaceChildren(
+    make(
+      "div",
+      { className: "ask-row" },
+      make("span", {}, "z = ", taskSelects[0], " x + ", taskSelects[1], ` y mod ${p}`),
+      held,
+      surprise,
+      renew,
+      link,
+    ),
+    make("label", { className: "ask-row" }, "examples", shots, shotsText),
+    list,
+    make("details", {}, make("summary", { textContent: "Type your own examples" }), own, problem),
+    status,
+    cards,
+    make("div", { className: "ask-row" }, compare, single),
+    flows,
+    make("p", { textContent: told }),
+    explained,
+  );
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", "Ask the model");
+  // JupyterLab takes single keys as its commands (d d deletes a cell) unless the focused element itself forbids it.
+  root.addEventListener("focusin", (event) => (event.target.dataset.lmSuppressShortcuts = "true"));
+
+  const answered = []; // a panel's last question and what came of it, for a change that leaves it as it is
+  function answersTo(i, transformer) {
+    const { shots, examples } = state;
+    const key = `${state.panels[i].step} ${question(i)}`;
+    if (answered[i]?.key !== key) {
+      const read = transformer.read(examples.flat(), state.panels[i].off);
+      answered[i] = { key, read, answers: answersOf(transformer.answers(read, shots, numbers, numbers)) };
+    }
+    return answered[i];
+  }
+
+  const question = (i) => {
+    const { model, off = [] } = state.panels[i] ?? {}; // the second one may have gone
+    return JSON.stringify([model, [...off], state.examples, state.shots]);
+  };
+
+  /** Put the question to every checkpoint; the answers stay until another question is asked. */
+  async function askEveryStep(i) {
+    const [card, key] = [panelCards[i], question(i)];
+    const [tokens, asked, { off }] = [state.examples.flat(), state.shots, state.panels[i]];
+    const model = modelOf(state.panels[i]);
+    const steps = stepsOf(model);
+    const answers = [];
+    for (const step of steps) {
+      card.every.textContent = `Asking step ${step.toLocaleString("en")} …`;
+      try {
+        const transformer = await load(model, step);
+        answers.push(answersOf(transformer.answers(transformer.read(tokens, off), asked, numbers, numbers)));
+      } catch (error) {
+        status.textContent = `The weights could not be loaded: ${error.message}.`;
+        break;
+      }
+      await new Promise((resolve) => setTimeout(resolve)); // let the page breathe
+      if (question(i) !== key) break;
+    }
+    card.every.textContent = "Ask at every step";
+    if (answers.length < steps.length) return;
+    card.asked = { key, steps, answers };
+    if (document.activeElement === card.every) card.step.focus(); // the button goes
+    redraw();
+  }
+
+  const answersOf = (logits) =>
+    Array.from({ length: p * p }, (_, q) => argmax(logits.subarray(q * p, (q + 1) * p)));
+
+  let turn = 0;
+  let last = null; // what was drawn, to be drawn again for another width or theme
+  async function update() {
+    const mine = ++turn;
+    last = null;
+    showState();
+    let transformers;
+    try {
+      transformers = await Promise.all(state.panels.map((panel) => load(modelOf(panel), panel.step)));
+    } catch (error) {
+      if (mine === turn) status.textContent = `The weights could not be loaded: ${error.message}.`;
+      return;
+    }
+    if (mine === turn) draw(asked(transformers));
+  }
+
+  /** The controls as the state has them. */
+  function showState() {
+    taskSelects.forEach((select, i) => (select.value = state.task[i]));
+    const knows = (panel) => modelOf(panel).tasks.some((task) => String(task) === String(state.task));
+    const outside = state.panels.filter((panel) => !knows(panel));
+    held.textContent =
+      outside.length === state.panels.length
+        ? "held out from training"
+        : outside.length
+          ? `held out from ${outside[0].model}`
+          : "a pre-training task";
+    shots.max = state.examples.length;
+    shots.value = state.shots;
+    shotsText.textContent = `${state.shots} of ${state.examples.length} in front of the query`;
+    shots.setAttribute("aria-valuetext", shotsText.textContent);
+    showExamples();
+    if (document.activeElement !== own) {
+      own.value = state.examples.map((e) => e.join(" ")).join("\n");
+      problem.textContent = "";
+    }
+    by.value = state.by;
+    compare.hidden = state.panels.length > 1;
+    single.hidden = !compare.hidden;
+    const shown = panelCards.slice(0, state.panels.length);
+    const wanted = [...shown, truth, predictor].map((c) => c.element);
+    if (wanted.length !== cards.children.length) cards.replaceChildren(...wanted);
+    shown.forEach((card, i) => {
+      const model = modelOf(state.panels[i]);
+      const steps = stepsOf(model);
+      card.select.value = model.label;
+      card.steps.hidden = card.every.hidden = steps.length < 2;
+      card.step.max = steps.length - 1;
+      card.step.value = steps.indexOf(state.panels[i].step);
+      card.stepText.textContent = `step ${state.panels[i].step.toLocaleString("en")}`;
+      card.step.setAttribute("aria-valuetext", card.stepText.textContent);
+      if (card.model === model) return;
+      card.model = model;
+      card.flow = flowView(model, (edit) => {
+        const off = new Set(state.panels[i].off);
+        edit(off);
+        change({ panels: state.panels.map((panel, j) => (i === j ? { ...panel, off } : panel)) });
+      });
+    });
+    const maps = shown.map((card) => card.flow.element);
+    if (maps.length !== flows.children.length || maps.some((map, i) => map !== flows.children[i])) {
+      flows.replaceChildren(...maps);
+    }
+  }
+
+  /** The examples as buttons; those that stay are kept, and with them the focus. */
+  function showExamples() {
+    while (list.children.length > state.examples.length) list.lastChild.remove();
+    while (list.children.length < state.examples.length) {
+      const i = list.children.length;
+      const chip = button("", () => lie(i));
+      list.append(make("li", {}, chip));
+    }
+    state.examples.forEach((example, i) => {
+      const [x, y, z] = example;
+      const chip = list.children[i].firstChild;
+      chip.textContent = `${x} ${y} → ${z}`;
+      chip.className = isLie(example) ? "ask-lie" : "";
+      chip.setAttribute("aria-pressed", isLie(example));
+      chip.setAttribute(
+        "aria-label",
+        `example ${i + 1}: ${x} ${y} gives ${z}${isLie(example) ? ", a lie" : ""}`,
+      );
+      chip.title = isLie(example) ? "a lie: press to mend it" : "press to make it lie";
+      list.children[i].classList.toggle("ask-unread", i >= state.shots);
+    });
+  }
+
+  /** What models and predictors answer to the state's question. */
+  function asked(transformers) {
+    const context = state.examples.slice(0, state.shots);
+    const queries = allTasks(p); // all pairs, x·p + y
+    const panels = transformers.map((transformer, i) => {
+      const { read, answers } = answersTo(i, transformer);
+      const seen = [];
+      const keep = (b, weights, readout) => (seen[b] = { weights, readout });
+      const own = transformer.answers(read, state.shots, [state.query[0]], [state.query[1]], keep);
+      return { answers, seen, odds: softmax(own) };
+    });
+    const exact = Object.fromEntries(
+      SHOWN_PREDICTORS.map((name) => {
+        const predict = PREDICTORS[name](p, context, modelOf(state.panels[0]).tasks);
+        return [name, queries.map(([x, y]) => predict(x, y))];
+      }),
+    );
+    return { context, panels, exact, truth: queries.map(([x, y]) => answer(x, y)) };
+  }
+
+  function draw(results) {
+    last = results;
+    const { context, panels, exact, truth: right } = results;
+    const colors = colorsOf(root);
+    const [x, y] = state.query;
+    const q = x * p + y;
+    const rings = new Map(); // pair → did any example of it lie?
+    for (const [u, v, z] of context) rings.set(u * p + v, rings.get(u * p + v) || isLie([u, v, z]));
+    const drawGrid = (card, label, answers, kind) => {
+      const cells = answers.map((z, i) => ({ text: z ?? "·", kind: kind(z, i) }));
+      const told = { right: ", right", wrong: ", wrong", plain: "", none: "" }[cells[q].kind];
+      const says = answers[q] === null ? "cannot tell" : `${answers[q]}${told}`;
+      card.grid.draw({ cells, rings, query: state.query, label, told: `x ${x}, y ${y}: ${says}`, colors });
+    };
+    const judged = (z, i) => (z === null ? "none" : z === right[i] ? "right" : "wrong");
+    const count = (answers) => answers.filter((z, i) => z === right[i]).length;
+    const names = state.panels.map(({ model, step }, i) =>
+      state.panels.length > 1 && state.panels[0].model === state.panels[1].model
+        ? `${model}, ${["left", "right"][i]}`
+        : model,
+    );
+
+    panels.forEach(({ answers, seen, odds }, i) => {
+      const off = state.panels[i].off;
+      const card = panelCards[i];
+      const without = off.size ? `, ${off.size} part${off.size > 1 ? "s" : ""} off` : "";
+      card.count.textContent = `${count(answers)} of ${p * p} right${without}`;
+      drawGrid(card, `${names[i]}: ${card.count.textContent}`, answers, judged);
+      card.flow.draw({
+        name: names[i],
+        off,
+        context,
+        query: state.query,
+        seen,
+        odds,
+        exact: exact[state.by][q],
+        truth: right[q],
+        by: state.by,
+        colors,
+      });
+    });
+    panelCards.forEach(({ asked, history, every }, i) => {
+      history.element.hidden = !(state.panels[i] && asked?.key === question(i));
+      if (history.element.hidden) return;
+      every.hidden = true;
+      const shares = asked.answers.map((each) => count(each) / p ** 2);
+      const rightThere = asked.answers.map((each) => each[q] === right[q]);
+      const at = (step, j) =>
+        `step ${step}: ${percent(shares[j])} right, (${x}, ${y}) ${rightThere[j] ? "right" : "wrong"}`;
+      const told = asked.steps.map(at).join("; ");
+      history.draw({
+        steps: asked.steps,
+        shares,
+        right: rightThere,
+        now: asked.steps.indexOf(state.panels[i].step),
+        told,
+        colors,
+      });
+    });
+    drawGrid(truth, "the truth", right, () => "plain");
+    truth.count.textContent = `z = ${state.task[0]}x + ${state.task[1]}y mod ${p}`;
+    const told = exact[state.by].map(certain);
+    const open = told.filter((z) => z === null).length;
+    predictor.count.textContent = `${count(told)} of ${p * p} right${open ? `, ${open} open` : ""}`;
+    drawGrid(predictor, `${state.by}: ${predictor.count.textContent}`, told, judged);
+
+    const verdicts = panels.map(({ answers, odds }, i) => {
+      const says = `at (${x}, ${y}) it says ${answers[q]} (${percent(odds[answers[q]])})`;
+      return `${names[i]}: ${count(answers)} of ${p * p} queries right; ${says}.`;
+    });
+    const seen = `After ${context.length} example${context.length === 1 ? "" : "s"}.`;
+    status.textContent = [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" ");
+    drawExplained(panels, exact, names);
+  }
+
+  /** Of the queries that a predictor is certain about, how many get its answer from the model. */
+  function drawExplained(panels, exact, names) {
+    const row = (tag, texts) => make("tr", {}, ...texts.map((text) => make(tag, { textContent: text })));
+    const rows = SHOWN_PREDICTORS.map((name) => {
+      const told = exact[name].map(certain);
+      const sure = told.filter((z) => z !== null).length;
+      const agreeing = panels.map(({ answers }) => answers.filter((z, i) => z === told[i]).length);
+      const made = row("td", [sure, ...agreeing]);
+      made.prepend(make("th", { scope: "row", textContent: name }));
+      made.classList.toggle("ask-chosen", name === state.by);
+      return made;
+    });
+    explained.replaceChildren(
+      make("thead", {}, row("th", ["predictor", "certain", ...names])),
+      make("tbody", {}, ...rows),
+    );
+  }
+
+  const redraw = () => last && draw(last);
+  let width = 0;
+  new ResizeObserver(() => {
+    if (root.clientWidth !== width) requestAnimationFrame(redraw);
+    width = root.clientWidth;
+  }).observe(root);
+  new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  addEventListener("hashchange", () => {
+    const linked = fromHash(name, location.hash);
+    if (!linked) return;
+    state = restored(linked, models, state);
+    root.scrollIntoView();
+    update();
+  });
+  update();
+}
+
+function argmax(numbers) {
+  return numbers.indexOf(Math.max(...numbers));
+}

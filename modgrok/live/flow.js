@@ -1,0 +1,127 @@
+// The model's map: tokens, blocks, heads and answer along the residual stream, each part with its switch.
+
+/** Tokens, blocks, heads and answer of one panel's model from top to bottom, each part with its switch. */
+function flowView(model, change) {
+  const { depth, n_head: H } = model.config;
+  const say = (text) => (reading.textContent = text);
+  const reading = make("p", { className: "ask-quiet" });
+  const tokens = stripView(say);
+  const bars = barsView();
+  const switches = []; // {parts, button, row}
+
+  const row = (label, ...rest) =>
+    make("div", { className: "ask-part" }, make("div", { className: "ask-label" }, ...label), ...rest);
+  const toggle = (text, name, parts) => {
+    const button = make("button", {
+      type: "button",
+      role: "switch",
+      className: "ask-switch",
+      textContent: text,
+    });
+    button.setAttribute("aria-label", name);
+    button.onclick = () =>
+      change((off) => {
+        const isOff = parts.every((part) => off.has(part));
+        for (const part of parts) isOff ? off.delete(part) : off.add(part);
+      });
+    switches.push({ parts, button });
+    return button;
+  };
+  const blocks = Array.from({ length: depth }, (_, b) => {
+    const [heads, mlp] = [Array.from({ length: H }, (_, h) => `blocks.${b}.head.${h}`), `blocks.${b}.mlp`];
+    const strips = heads.map(() => stripView(say));
+    const only = (h) => {
+      const button = make("button", { type: "button", className: "ask-only", textContent: "only" });
+      button.setAttribute("aria-label", `of block ${b}'s heads keep only head ${h}`);
+      button.onclick = () =>
+        change((off) => heads.forEach((head, i) => (i === h ? off.delete(head) : off.add(head))));
+      return button;
+    };
+    const soFar = b < depth - 1 ? stripView(say) : null;
+    const element = make(
+      "div",
+      { className: "ask-block" },
+      make("div", { className: "ask-part ask-head" }, toggle(`block ${b}`, `block ${b}`, [...heads, mlp])),
+      ...heads.map((head, h) =>
+        row(
+          [toggle(`head ${h}`, `block ${b}, head ${h}`, [head]), ...(H > 1 ? [only(h)] : [])],
+          strips[h].element,
+        ),
+      ),
+      row([toggle("MLP", `block ${b}, MLP`, [mlp])]),
+      ...(soFar ? [row(["answer so far"], soFar.element)] : []),
+    );
+    return { element, strips, soFar };
+  });
+  const title = make("p", { className: "ask-title" });
+  const all = make("button", {
+    type: "button",
+    textContent: "all parts on",
+    onclick: () => change((off) => off.clear()),
+  });
+  const element = make(
+    "section",
+    { className: "ask-flow" },
+    make("div", { className: "ask-row" }, title, all),
+    row(["tokens"], tokens.element),
+    ...blocks.map((block) => block.element),
+    row(["answer"], bars.element),
+    reading,
+  );
+
+  function draw({ name, off, context, query, seen, odds, exact, truth, by, colors }) {
+    title.textContent = name;
+    all.hidden = !off.size;
+    for (const { parts, button } of switches) {
+      const isOff = parts.every((part) => off.has(part));
+      button.setAttribute("aria-checked", !isOff);
+      button.closest(".ask-part").classList.toggle("ask-off", isOff);
+    }
+    const flat = [...context.flat(), ...query];
+    const place = (t) => {
+      const example = Math.floor(t / 3);
+      return example < context.length
+        ? `${"xyz"[t % 3]} of example ${example + 1}`
+        : `the query's ${"xy"[t % 3]}`;
+    };
+    const texts = flat.map(String);
+    const common = { group: 3, colors };
+    tokens.draw({
+      ...common,
+      weights: flat.map(() => 0),
+      texts,
+      labels: flat.map((n, t) => `${n}: ${place(t)}`),
+      told: `tokens ${texts.join(" ")}`,
+    });
+    blocks.forEach(({ strips, soFar }, b) => {
+      const { weights, readout } = seen[b];
+      strips.forEach((strip, h) => {
+        const own = weights.subarray(h * flat.length, (h + 1) * flat.length);
+        const labels = flat.map(
+          (n, t) => `Block ${b}, head ${h} looks at ${n}, ${place(t)}: ${percent(own[t])}.`,
+        );
+        const order = [...own.keys()].sort((i, j) => own[j] - own[i]).slice(0, 3);
+        const told = `block ${b}, head ${h} looks at ${order.map((t) => `${place(t)} ${percent(own[t])}`).join(", ")}`;
+        strip.draw({ ...common, weights: own, labels, told });
+      });
+      if (!soFar) return;
+      const early = softmax(readout);
+      const labels = early.map(
+        (odd, z) => `Read off after block ${b}, the answer would be ${z} with ${percent(odd)}.`,
+      );
+      const best = early.indexOf(Math.max(...early));
+      soFar.draw({
+        weights: early,
+        texts: early.map((_, z) => z),
+        group: 1,
+        labels,
+        told: labels[best],
+        colors,
+      });
+    });
+    const listed = (shares) => shares.map((share, z) => `${z}: ${percent(share)}`).join(", ");
+    bars.draw({ odds, exact, truth, told: `${listed(odds)}; ${by}: ${listed(exact)}`, colors });
+    say(`Line across a bar: ${by}. Bold: the truth. Point at a strip to read it.`);
+  }
+  return { element, draw };
+}

@@ -1,0 +1,253 @@
+// What is drawn: canvases, each in an element that says what it shows to those who do not see it.
+
+/** An element with properties or attributes, and what it holds. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+let made = 0; // elements that needed an id
+
+function options(select, names) {
+  select.replaceChildren(...names.map((name) => make("option", { value: name, textContent: name })));
+  return select;
+}
+
+/** A canvas's context, the canvas so many CSS pixels large and sharp on its screen. */
+function canvasContext(canvas, width, height) {
+  const scale = globalThis.devicePixelRatio || 1;
+  canvas.width = Math.round(width * scale);
+  canvas.height = Math.round(height * scale);
+  Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  const context = canvas.getContext("2d");
+  context.scale(scale, scale);
+  Object.assign(context, { textAlign: "center", textBaseline: "middle" });
+  return context;
+}
+
+/** The theme's colours: those that live.css names --ask-…, and the text's own. */
+function colorsOf(root) {
+  const style = getComputedStyle(root);
+  const named = ["right", "right-ink", "wrong", "wrong-ink", "plain", "line", "ring", "look"];
+  return Object.fromEntries([
+    ["ink", style.color],
+    ...named.map((n) => [n, style.getPropertyValue(`--ask-${n}`)]),
+  ]);
+}
+
+const FONT = "system-ui, sans-serif";
+const SMALL = `10px ${FONT}`; // axes and tokens
+
+/** A grid over all queries, x to the right and y upwards. One tab stop: arrow keys move the query. */
+function gridView(p, pick) {
+  const canvas = make("canvas", { "aria-hidden": "true" });
+  const cell = make("span", {
+    role: "gridcell",
+    id: `ask-cell-${made++}`,
+    className: "ask-cell",
+    "aria-selected": "true",
+  });
+  const row = make("div", { role: "row" }, cell);
+  const element = make("div", { role: "grid", className: "ask-grid", tabIndex: 0 }, canvas, row);
+  for (const [name, value] of [
+    ["rowcount", p],
+    ["colcount", p],
+    ["activedescendant", cell.id],
+  ]) {
+    element.setAttribute(`aria-${name}`, value);
+  }
+  let [query, size, margin] = [[0, 0], 0, 0];
+  element.onkeydown = (event) => {
+    const [x, y] = query;
+    const next = {
+      ArrowLeft: [x - 1, y],
+      ArrowRight: [x + 1, y],
+      ArrowUp: [x, y + 1],
+      ArrowDown: [x, y - 1],
+      Home: [0, y],
+      End: [p - 1, y],
+      PageUp: [x, p - 1],
+      PageDown: [x, 0],
+    }[event.key];
+    if (!next) return;
+    event.preventDefault();
+    pick(next.map((n) => (n + p) % p));
+  };
+  canvas.onclick = (event) => {
+    const at = [Math.floor((event.offsetX - margin) / size), p - 1 - Math.floor(event.offsetY / size)];
+    if (at.every((n) => n >= 0 && n < p)) pick(at);
+  };
+
+  /** cells: x·p + y → {text, kind: right | wrong | plain | none}; rings: cells of the context → is it a lie? */
+  function draw({ cells, rings, label, told, colors, ...more }) {
+    query = more.query;
+    margin = p > 10 ? 18 : 13;
+    const width = element.clientWidth;
+    size = Math.max(4, Math.min(32, Math.floor((width - margin) / p)));
+    const [side, gap] = [size * p, size < 10 ? 0 : 1];
+    const context = canvasContext(canvas, margin + side, side + 14);
+    const font = Math.min(14, Math.floor(size * (p > 10 ? 0.62 : 0.7)));
+    const readable = font >= 9;
+    context.font = `${font}px ${FONT}`;
+    cells.forEach(({ text, kind }, i) => {
+      const [left, top] = [margin + Math.floor(i / p) * size, (p - 1 - (i % p)) * size];
+      if (kind !== "none") {
+        context.fillStyle = colors[kind];
+        context.fillRect(left, top, size - gap, size - gap);
+      }
+      if (kind === "none") {
+        context.strokeStyle = colors.line;
+        context.strokeRect(left + 0.5, top + 0.5, size - gap - 1, size - gap - 1);
+      }
+      context.fillStyle = colors[`${kind}-ink`] ?? colors.ink;
+      if (readable) context.fillText(text, left + (size - gap) / 2, top + (size - gap) / 2 + 1);
+    });
+    context.lineWidth = size < 14 ? 1 : 1.5;
+    context.strokeStyle = colors.ring;
+    for (const [i, lie] of rings) {
+      context.setLineDash(lie ? [2, 2] : []);
+      context.beginPath();
+      const center = [
+        margin + (Math.floor(i / p) + 0.5) * size - gap / 2,
+        (p - 0.5 - (i % p)) * size - gap / 2,
+      ];
+      context.arc(...center, size * 0.42, 0, 7);
+      context.stroke();
+    }
+    context.font = SMALL;
+    context.fillStyle = colors.ink;
+    const every = Math.ceil((p > 10 ? 15 : 9) / size);
+    for (let n = 0; n < p; n += every) {
+      context.fillText(n, margin + (n + 0.5) * size, side + 9);
+      context.fillText(n, margin / 2 - 1, (p - 0.5 - n) * size + 1);
+    }
+    const [x, y] = query;
+    Object.assign(cell.style, { left: `${margin + x * size}px`, top: `${(p - 1 - y) * size}px` });
+    Object.assign(cell.style, { width: `${size - gap}px`, height: `${size - gap}px` });
+    row.setAttribute("aria-rowindex", p - y);
+    cell.setAttribute("aria-colindex", x + 1);
+    cell.setAttribute("aria-label", told);
+    element.setAttribute("aria-label", label);
+  }
+  return { element, draw };
+}
+
+/** A row of cells shaded by weights from 0 to 1. */
+function stripView(say) {
+  const canvas = make("canvas", { role: "img" });
+  const element = make("div", { className: "ask-strip" }, canvas);
+  let names = [];
+  canvas.onpointermove = canvas.onpointerdown = (event) => {
+    const name = names[Math.floor((event.offsetX / canvas.clientWidth) * names.length)];
+    if (name) say(name);
+  };
+
+  /** weights: of n cells; texts: theirs, if there is room, else groups are numbered; labels: said on pointing. */
+  function draw({ weights, texts, group, labels, told, colors }) {
+    names = labels;
+    const [n, height] = [weights.length, 18];
+    const width = element.clientWidth;
+    const context = canvasContext(canvas, width, height);
+    const step = width / n;
+    context.font = SMALL;
+    const fits = texts && Math.max(...texts.map((t) => context.measureText(t).width)) + 1 <= step;
+    for (let i = 0; i < n; i++) {
+      context.globalAlpha = Math.sqrt(weights[i]); // small weights stay visible
+      context.fillStyle = colors.look;
+      context.fillRect(i * step, 0, step, height);
+      context.globalAlpha = 1;
+      context.fillStyle = colors.ink;
+      if (fits) context.fillText(texts[i], (i + 0.5) * step, height / 2 + 1);
+    }
+    const every = Math.ceil(15 / (step * group));
+    for (let i = every - 1; texts && !fits && (i + 1) * group <= n; i += every) {
+      context.fillText(i + 1, (i + 0.5) * group * step, height / 2 + 1);
+    }
+    context.fillStyle = colors.line;
+    for (let i = 0; i < n; i += group) context.fillRect(Math.round(i * step), 0, 1, height);
+    context.fillRect(width - 1, 0, 1, height);
+    context.fillRect(0, 0, width, 1);
+    context.fillRect(0, height - 1, width, 1);
+    canvas.setAttribute("aria-label", told);
+  }
+  return { element, draw };
+}
+
+/** Bars of the model's probabilities, and a line across each where the predictor's stands. */
+function barsView() {
+  const canvas = make("canvas", { role: "img" });
+  const element = make("div", { className: "ask-strip" }, canvas);
+
+  function draw({ odds, exact, truth, told, colors }) {
+    const [p, height, foot, head] = [odds.length, 84, 14, 13];
+    const width = element.clientWidth;
+    const context = canvasContext(canvas, width, height);
+    const step = Math.min(width / p, 40);
+    const full = height - foot - head;
+    context.font = SMALL;
+    const every = Math.ceil((p > 10 ? 15 : 9) / step);
+    const best = odds.indexOf(Math.max(...odds));
+    odds.forEach((odd, z) => {
+      const left = z * step + 1;
+      context.fillStyle = colors.plain;
+      context.fillRect(left, head, step - 2, full);
+      context.fillStyle = colors.look;
+      context.fillRect(left, head + full * (1 - odd), step - 2, full * odd);
+      context.fillStyle = colors.ink;
+      context.fillRect(left - 1, head + full * (1 - exact[z]) - 1, step, 2);
+      context.font = z === truth ? `bold ${SMALL}` : SMALL;
+      if (z % every === 0 || z === best) context.fillText(z, left - 1 + step / 2, height - 6);
+    });
+    const text = `${Math.round(100 * odds[best])} %`;
+    const half = context.measureText(text).width / 2;
+    context.fillText(text, Math.min(Math.max((best + 0.5) * step, half), width - half), 6);
+    canvas.setAttribute("aria-label", told);
+  }
+  return { element, draw };
+}
+
+/** One bar a checkpoint: how many queries are right, in the colour of the query that is looked at. */
+function historyView(pick) {
+  const canvas = make("canvas", { role: "img" });
+  const element = make("div", { className: "ask-history" }, canvas);
+  let steps = [];
+  canvas.onclick = (event) => pick(steps[Math.floor((event.offsetX / canvas.clientWidth) * steps.length)]);
+
+  /** shares: (n) right answers; right: (n) is the query's answer right; now: the index of the step shown. */
+  function draw({ shares, right, now, told, colors, ...more }) {
+    steps = more.steps;
+    const [width, height] = [element.clientWidth, 44];
+    const context = canvasContext(canvas, width, height);
+    const step = width / shares.length;
+    shares.forEach((share, i) => {
+      context.fillStyle = colors.plain;
+      context.fillRect(i * step, 0, step - 1, height - 4);
+      context.fillStyle = right[i] ? colors.right : colors.wrong;
+      const top = (height - 4) * (1 - share);
+      context.fillRect(i * step, top, step - 1, height - 4 - top);
+      context.strokeStyle = colors.line;
+      context.strokeRect(i * step + 0.5, top + 0.5, step - 2, height - 5 - top);
+    });
+    context.fillStyle = colors.ink;
+    context.fillRect(now * step, height - 3, step - 1, 3);
+    canvas.setAttribute("aria-label", told);
+    canvas.title = "violet: the outlined query is answered wrong at that step";
+  }
+  return { element, draw };
+}
+
+function percent(share) {
+  return `${Math.round(100 * share)} %`;
+}
+
+function softmax(logits) {
+  const most = Math.max(...logits);
+  const powers = Array.from(logits, (logit) => Math.exp(logit - most));
+  const sum = powers.reduce((total, power) => total + power, 0);
+  return powers.map((power) => power / sum);
+}

@@ -1,0 +1,505 @@
+"""The live control in Chromium, on a page by itself opened from a folder, its numbers against torch's."""
+
+import re
+import tomllib
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from test_browser import chromium  # noqa: F401
+from tiny import one_thread, sentence, tiny  # noqa: F401
+
+from modgrok import book, interpret, live
+from modgrok.algorithms import predictors
+from modgrok.data import grid, pretraining_tasks
+from modgrok.runs import Run
+from modgrok.train import train
+
+FIELDS = dict(steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, init_std=0.3, n_examples=6, n_embd=16)
+CODE = "".join((ROOT / f"modgrok/live/{part}.js").read_text() for part in ("transformer", "predictors"))
+PAGE = """<!doctype html><html lang="en" {}><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>live</title>
+<style>body {{ margin: 16px; font-family: sans-serif }}</style>
+</head><body>{}</body></html>"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Run]:
+    root = tmp_path_factory.mktemp("runs")
+    return {
+        "shallow": train(tiny(**FIELDS, p=5, depth=2), root),
+        "deep": train(tiny(**FIELDS, p=5, depth=3, n_head=4), root),
+        "large": train(tiny(**FIELDS | {"n_examples": 4}, p=29, depth=1), root),
+    }
+
+
+@pytest.fixture
+def opened(chromium, tmp_path):  # noqa: F811
+    """opened(body, **context options) opens a page of that body; at the end nothing may have gone wrong on it."""
+    wrong, contexts = [], []
+
+    def open_page(body, hash="", in_book=True, **options):
+        (tmp_path / "page.html").write_text(PAGE.format('data-content_root="./"' if in_book else "", body))
+        contexts.append(chromium.new_context(offline=True, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda m: m.type == "error" and wrong.append(f"console: {m.text}"))
+        page.on("pageerror", lambda e: wrong.append(f"script: {e}"))
+        page.goto(f"file://{tmp_path}/page.html{hash}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def asked(opened, runs, tmp_path):
+    """asked(**arguments of ask, hash=…, **context options) opens the control on the two models of p = 5."""
+
+    def open_control(hash="", viewport=None, **arguments):
+        both = {name: runs[name] for name in ("shallow", "deep")}
+        for run in both.values():
+            live.write_weights(run, run.steps[:-1], tmp_path)
+        options = {"viewport": viewport} if viewport else {}
+        page = opened(live.ask(both, **arguments).data, hash, **options)
+        page.get_by_text(re.compile("^After")).wait_for()
+        return page
+
+    return open_control
+
+
+def shipped(run: Run, step: int | None = None) -> torch.nn.Module:
+    """The model with the weights that the page receives, in half precision."""
+    model = run.model(step)
+    model.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
+    return model
+
+
+def questions(context, p) -> torch.Tensor:
+    """All p² queries after a context of tokens: (p², 3·k + 2)."""
+    repeated = torch.tensor(context, dtype=torch.long).expand(p * p, -1)
+    return torch.cat([repeated, torch.from_numpy(grid(p))], 1)
+
+
+def drawn(p, k, seed=0) -> list[list[int]]:
+    """Examples of a task, a third of them lies."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(p, size=2)
+    examples = rng.integers(p, size=(k, 3))
+    true = (a * examples[:, 0] + b * examples[:, 1]) % p
+    examples[:, 2] = np.where(rng.random(k) < 1 / 3, examples[:, 2], true)
+    return examples.tolist()
+
+
+# --- the numbers ------------------------------------------------------------------------------------------
+
+
+def forward(page, run, context, shots, off=(), query=(1, 2)):
+    """What the page computes: logits of all queries, and attention and read-out after each block at one query."""
+    return page.evaluate(
+        """([text, config, context, shots, off, [x, y]]) => {
+          const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          const model = new Transformer(readSafetensors(bytes.buffer), config);
+          const numbers = [...Array(config.p).keys()];
+          const read = model.read(context, new Set(off));
+          const seen = [];
+          model.answers(read, shots, [x], [y], (b, ...kept) => seen.push(kept.map((each) => [...each])));
+          return { logits: [...model.answers(read, shots, numbers, numbers)], seen };
+        }""",
+        [live.weights(run, run.steps[-1]), run.config.to_dict(), context, shots, list(off), list(query)],
+    )
+
+
+@pytest.fixture
+def bare(opened):
+    return opened(f"<script>{CODE}</script>")
+
+
+@pytest.mark.parametrize(("name", "shots"), [("shallow", 0), ("shallow", 3), ("deep", 5), ("large", 2)])
+def test_answers_are_those_of_query_logits(bare, runs, name, shots):
+    run = runs[name]
+    p, K = run.config.p, run.config.n_examples
+    context = np.ravel(drawn(p, K - 1, shots)).tolist()
+    found = torch.tensor(forward(bare, run, context, shots)["logits"]).view(p, p, p)
+    expected = shipped(run).query_logits(torch.tensor(context)[None], [shots])[0, 0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert expected.std() > 0.1  # else anything would agree
+
+
+@pytest.mark.parametrize(
+    "off", [("blocks.0.head.1",), ("blocks.1.head.0", "blocks.1.head.3", "blocks.2.mlp"), ("blocks.0.mlp",)]
+)
+def test_switched_off_parts_are_those_of_ablated(bare, runs, off):
+    run, shots = runs["deep"], 4
+    p = run.config.p
+    context = np.ravel(drawn(p, shots, 1)).tolist()
+    found = torch.tensor(forward(bare, run, context, shots, off)["logits"]).view(p * p, p)
+    model = shipped(run)
+    with torch.no_grad(), interpret.ablated(model, *off) as predict:
+        expected = predict(questions(context, p))[:, -1]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    whole = torch.tensor(forward(bare, run, context, shots)["logits"]).view(p * p, p)
+    assert (whole - found).abs().max() > 0.01
+
+
+def test_attention_and_early_answers_are_those_of_interpret(bare, runs):
+    run, shots, query = runs["deep"], 3, (4, 1)
+    p, depth = run.config.p, run.config.depth
+    context = np.ravel(drawn(p, shots, 2)).tolist()
+    tokens, model = torch.tensor([context + list(query)]), shipped(run)
+    names = [f"blocks.{b}.attn.pattern" for b in range(depth)]
+    patterns = interpret.activations(model, tokens, names, [-1])
+    early = interpret.layer_readout(model, tokens)[1:, 0, -1]
+    for b, (weights, readout) in enumerate(forward(bare, run, context, shots, query=query)["seen"]):
+        torch.testing.assert_close(torch.tensor(weights), patterns[names[b]].flatten(), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(torch.tensor(readout), early[b], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("p", [5, 11])
+def test_predictors_are_those_of_algorithms(bare, p):
+    tasks = pretraining_tasks(tiny(p=p, n_tasks=12, batch_size=12))
+    exact = predictors(p, tasks)
+    for seed, k in enumerate([0, 1, 2, 3, 8]):
+        examples = drawn(p, k, seed)
+        found = bare.evaluate(
+            """([p, examples, tasks]) => Object.fromEntries(Object.entries(PREDICTORS).map(([name, of]) => {
+              const predict = of(p, examples, tasks);
+              return [name, allTasks(p).map(([x, y]) => predict(x, y))];
+            }))""",
+            [p, examples, tasks.tolist()],
+        )
+        assert list(found) == list(exact)
+        for name, predict in exact.items():
+            expected = predict(questions(np.ravel(examples).astype(int).tolist(), p))[:, -1].exp()
+            told = torch.tensor(found[name], dtype=torch.float32)
+            torch.testing.assert_close(told, expected, msg=f"{name}, {examples}")
+
+
+# --- the control ------------------------------------------------------------------------------------------
+
+
+def cells(page, which: int) -> list[str]:
+    """What a screen reader is told of every cell of a grid, x·p + y, by walking through it with the arrow keys."""
+    told = (
+        page.get_by_role("grid")
+        .nth(which)
+        .evaluate(
+            """async (grid) => {
+          const told = [];
+          for (const key of [...Array(5)].flatMap(() => [...Array(5).fill("ArrowUp"), "ArrowRight"])) {
+            told.push(grid.querySelector("[role=gridcell]").ariaLabel);
+            grid.dispatchEvent(new KeyboardEvent("keydown", { key }));
+            await new Promise((resolve) => setTimeout(resolve));
+          }
+          return told;
+        }"""
+        )
+    )
+    found = dict(re.match(r"x (\d, y \d): (.*)", label).groups() for label in told)
+    return [found[f"{x}, y {y}"] for x, y in grid(5)]
+
+
+def expected_cells(model, context, task, off=()) -> list[str]:
+    """What `cells` gives if the control answers as torch does."""
+    p = model.config.p
+    with torch.no_grad(), interpret.ablated(model, *off) as predict:
+        answers = predict(questions(np.ravel(context).tolist(), p))[:, -1].argmax(-1)
+    pairs = zip(answers.tolist(), (grid(p) @ task) % p, strict=True)
+    return [f"{z}, {'right' if z == true else 'wrong'}" for z, true in pairs]
+
+
+def status(page) -> str:
+    return page.get_by_role("status").inner_text()
+
+
+TASK, EXAMPLES = (2, 3), [[1, 2, 3], [0, 1, 4], [2, 2, 2], [4, 0, 3]]  # mod 5; the second and third are lies
+
+
+def test_the_grids_show_model_truth_and_predictor(asked, runs):
+    page = asked(task=TASK, examples=EXAMPLES)
+    assert cells(page, 0) == expected_cells(shipped(runs["shallow"]), EXAMPLES, TASK)
+    assert cells(page, 1) == [str(z) for z in (grid(5) @ TASK) % 5]
+    assert page.get_by_text("0 of 25 right, 25 open").is_visible()  # no task agrees with the lies
+    page.get_by_label("exact predictor").select_option("look-up")
+    told = dict(zip(map(tuple, grid(5).tolist()), cells(page, 2), strict=True))
+    assert [told[1, 2], told[0, 1], told[4, 4]] == ["3, right", "4, wrong", "cannot tell"]
+
+
+def test_shots_lies_switches_and_checkpoints_change_the_answers_as_in_torch(asked, runs):
+    page = asked(models=["deep"], task=TASK, examples=EXAMPLES)
+    page.get_by_label("examples", exact=False).and_(page.get_by_role("slider")).press("ArrowLeft")
+    page.get_by_role("button", name="example 1: 1 2 gives 3").click()
+    lied = page.get_by_role("button", name="example 1: 1 2 gives 4, a lie")
+    assert lied.get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="example 2: 0 1 gives 4, a lie").click()
+    context = [[1, 2, 4], [0, 1, 3], [2, 2, 2]]
+    assert cells(page, 0) == expected_cells(shipped(runs["deep"]), context, TASK)
+
+    page.get_by_role("button", name="of block 1's heads keep only head 2").click()
+    page.get_by_role("switch", name="block 0, MLP").click()
+    off = [f"blocks.1.head.{h}" for h in (0, 1, 3)] + ["blocks.0.mlp"]
+    assert cells(page, 0) == expected_cells(shipped(runs["deep"]), context, TASK, off)
+    assert page.get_by_text("4 parts off").is_visible()
+    page.get_by_role("switch", name="block 1", exact=True).click()
+    off = ["blocks.1", "blocks.0.mlp"]
+    assert cells(page, 0) == expected_cells(shipped(runs["deep"]), context, TASK, off)
+    page.get_by_role("button", name="all parts on").click()
+
+    page.get_by_label("training step").press("Home")
+    first = runs["deep"].steps[0]
+    page.get_by_text(f"step {first}").wait_for()
+    expected = expected_cells(shipped(runs["deep"], first), context, TASK)
+    assert cells(page, 0) == expected != expected_cells(shipped(runs["deep"]), context, TASK)
+
+
+def test_every_checkpoint_is_asked_the_same_question(asked, runs):
+    page = asked(task=TASK, examples=EXAMPLES, query=(1, 2))
+    page.get_by_role("button", name="Ask at every step").click()
+    told = page.locator(".ask-history canvas").get_attribute("aria-label")
+    for step, part in zip(runs["shallow"].steps, told.split("; "), strict=True):
+        expected = expected_cells(shipped(runs["shallow"], step), EXAMPLES, TASK)
+        right = sum(cell.endswith("right") for cell in expected)
+        assert part == f"step {step}: {4 * right} % right, (1, 2) {expected[7].split()[-1]}"
+    page.get_by_role("button", name="example 1: 1 2 gives 3").click()
+    assert not page.locator(".ask-history canvas").is_visible(), "these are answers to another question"
+
+
+def test_two_models_stand_side_by_side(asked, runs):
+    page = asked(task=TASK, examples=EXAMPLES)
+    page.get_by_role("button", name="Compare").click()
+    for i, name in enumerate(["shallow", "deep"]):
+        assert cells(page, i) == expected_cells(shipped(runs[name]), EXAMPLES, TASK)
+    page.get_by_role("switch", name="block 0, head 0").last.click()
+    assert cells(page, 1) == expected_cells(shipped(runs["deep"]), EXAMPLES, TASK, ["blocks.0.head.0"])
+    page.get_by_role("button", name="Remove").click()
+    assert page.get_by_role("grid").count() == 3
+
+
+def test_the_query_shows_its_probabilities_and_where_heads_look(asked, runs):
+    page, model = asked(task=TASK, examples=EXAMPLES, query=(3, 1)), shipped(runs["shallow"])
+    tokens = torch.tensor([[*np.ravel(EXAMPLES).tolist(), 3, 1]])
+    odds = model.logits_everywhere(tokens)[0, -1].softmax(-1)
+    told = ", ".join(f"{z}: {100 * odd:.0f} %" for z, odd in enumerate(odds.tolist()))
+    assert page.locator(".ask-part canvas").last.get_attribute("aria-label").startswith(told)
+    pattern = interpret.activations(model, tokens, ["blocks.1.attn.pattern"], [-1])["blocks.1.attn.pattern"]
+    best = int(pattern[0, 1, 0].argmax())
+    place = f"{'xyz'[best % 3]} of example {best // 3 + 1}" if best < 12 else f"the query's {'xy'[best % 3]}"
+    looks = page.locator("canvas[aria-label^='block 1, head 1 looks at']").get_attribute("aria-label")
+    assert looks.startswith(f"block 1, head 1 looks at {place} {100 * pattern[0, 1, 0, best]:.0f} %")
+
+
+def test_typed_examples_choose_the_task_or_say_what_is_wrong(asked):
+    page = asked(task=TASK)
+    page.get_by_text("Type your own examples").click()
+    own, problem = page.get_by_label("own examples"), page.get_by_role("alert")
+    own.fill("1 0 4\n0 1, 2")
+    assert page.get_by_label("a of the task").input_value() == "4"
+    assert page.get_by_label("b of the task").input_value() == "2"
+    assert page.get_by_text("z = 4x + 2y mod 5").is_visible() and status(page).startswith("After 2 examples.")
+    for text, said in [
+        ("1 2", "An example is three numbers, x y z; the last is not whole yet."),
+        ("1 2 5", "5 is not in 0 … 4."),
+        ("1 2 3 " * 6, "At most 5 examples fit in front of the query."),
+    ]:
+        own.fill(text)
+        assert problem.inner_text() == said
+    own.fill("")
+    assert status(page).startswith("After 0 examples.") and problem.inner_text() == ""
+
+
+def test_surprise_me_draws_a_held_out_task(asked, runs):
+    page = asked(models=["shallow", "deep"], task=TASK)
+    known = {
+        tuple(task) for run in ("shallow", "deep") for task in pretraining_tasks(runs[run].config).tolist()
+    }
+    for _ in range(5):
+        page.get_by_role("button", name="Surprise me").click()
+        a, b = (int(page.get_by_label(f"{letter} of the task").input_value()) for letter in "ab")
+        assert (a, b) not in known and page.get_by_text("held out from training").is_visible()
+        assert not page.locator(".ask-lie").count()
+
+
+# --- links ------------------------------------------------------------------------------------------------
+
+
+def state(page) -> list:
+    """What a reader sees of the state."""
+    values = page.locator("select, input[type=range]").evaluate_all("all => all.map(e => e.value)")
+    pressed = page.locator("[aria-checked=false], [aria-pressed=true]").evaluate_all(
+        "all => all.map(e => e.ariaLabel)"
+    )
+    return [values, pressed, status(page)]
+
+
+def test_a_link_restores_the_whole_state(asked, runs):
+    page = asked(models=["deep"], task=TASK, examples=EXAMPLES, shots=3, query=(4, 2), predictor="look-up")
+    page.get_by_role("switch", name="block 2, head 1").click()
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_label("training step").last.press("Home")
+    page.get_by_text(f"step {runs['shallow'].steps[0]}").wait_for()
+    page.get_by_role("button", name="Link to this").click()
+    address = page.evaluate("location.hash")
+    assert state(asked(hash=address)) == state(page)
+    page.get_by_role("slider").first.press("ArrowLeft")
+    assert page.evaluate("location.hash") == "", "the address holds another state than the page"
+
+
+def test_a_wrong_link_changes_nothing(asked):
+    options = dict(task=TASK, examples=EXAMPLES, shots=2)
+    whole = state(asked(**options))
+    page = asked(hash="#ask?task=9.9&query=1&%", **options)
+    assert state(page) == whole
+    for given in ["examples=1.2&shots=77", "model=<i>&step=x&off=blocks.9", "by=toString", ""]:
+        page.evaluate("given => { location.hash = `#ask?${given}` }", given)
+        page.evaluate("new Promise(requestAnimationFrame)")
+        assert state(page) == whole, given
+
+
+def test_a_links_text_and_the_page_understand_each_other(opened, runs):
+    chosen = {"model": "deep", "off": ["blocks.0", "blocks.1.attn"]}
+    link = live.link(
+        "<go>", models=[chosen], task=(1, 1), examples=[(1, 1, 3)], query=(0, 4), predictor="look-up"
+    )
+    page = opened(live.ask({n: runs[n] for n in ("shallow", "deep")}).data + link)
+    page.get_by_role("link", name="<go>").click()
+    page.get_by_text("After 1 example.").wait_for()
+    assert page.get_by_label("first model").input_value() == "deep"
+    assert page.get_by_role("button", name="example 1: 1 1 gives 3, a lie").is_visible()
+    assert page.locator("[aria-checked=false]").count() == 1 + 5 + 4  # block 0 and its parts, block 1's heads
+    assert page.get_by_role("gridcell").first.get_attribute("aria-label").startswith("x 0, y 4")
+
+
+# --- for every reader -------------------------------------------------------------------------------------
+
+
+def test_every_control_is_reached_and_named_by_keyboard(asked):
+    page = asked(models=["shallow", "deep"], task=TASK, examples=EXAMPLES)
+    page.evaluate("document.body.tabIndex = -1; document.body.focus()")
+    seen = []
+    while True:
+        page.keyboard.press("Tab")
+        focused = page.evaluate(
+            """() => {
+              const e = document.activeElement;
+              if (e === document.body) return null;
+              return [e.ariaLabel || e.labels?.[0]?.textContent || e.textContent, e.dataset.lmSuppressShortcuts];
+            }"""
+        )
+        if focused is None or len(seen) > 99:
+            break
+        seen.append(focused)
+    names = [name for name, _ in seen]
+    assert all(name.strip() for name in names)
+    assert all(suppressed == "true" for _, suppressed in seen), "JupyterLab would take the keys"
+    assert (
+        len(seen)
+        == page.locator(".modgrok-live :is(button, select, input, summary, [role=grid])")
+        .locator("visible=true")
+        .count()
+    )
+    switch = page.get_by_role("switch", name="block 0, head 1").first
+    switch.focus()
+    page.keyboard.press("Space")
+    assert switch.get_attribute("aria-checked") == "false" and page.get_by_text("1 part off").is_visible()
+    grids = page.get_by_role("grid")
+    grids.last.focus()
+    for key, place in [
+        ("ArrowLeft", "x 1, y 1"),
+        ("ArrowDown", "x 1, y 0"),
+        ("End", "x 4, y 0"),
+        ("ArrowRight", "x 0, y 0"),
+    ]:
+        page.keyboard.press(key)
+        page.evaluate("new Promise(requestAnimationFrame)")
+        for area in grids.all():
+            assert area.get_by_role("gridcell").get_attribute("aria-label").startswith(place)
+    page.get_by_role("button", name="example 1: 1 2 gives 3").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.ariaLabel") == "example 1: 1 2 gives 4, a lie"
+
+
+WATCH_FONTS = """() => {
+  globalThis.smallest = 99;
+  const { fillText } = CanvasRenderingContext2D.prototype;
+  CanvasRenderingContext2D.prototype.fillText = function (...all) {
+    smallest = Math.min(smallest, Number(/([\\d.]+)px/.exec(this.font)[1]));
+    return fillText.apply(this, all);
+  };
+}"""
+
+
+@pytest.mark.parametrize("which", [("shallow", "deep"), ("large",)])
+def test_it_fits_a_phone_with_letters_that_can_be_read(opened, runs, which):
+    made = live.ask({name: runs[name] for name in which}, models=which)
+    page = opened(f"<script>({WATCH_FONTS})()</script>{made.data}", viewport={"width": 390, "height": 844})
+    page.get_by_text(re.compile("^After")).wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("smallest") >= 9
+    sizes = page.locator(".modgrok-live *").evaluate_all(
+        "all => all.map(e => parseFloat(getComputedStyle(e).fontSize))"
+    )
+    assert min(sizes) >= 9
+    for box in page.locator("canvas, button, select, input").locator("visible=true").all():
+        place = box.bounding_box()
+        assert place["x"] >= 0 and place["x"] + place["width"] <= 390
+
+
+def test_it_follows_the_theme(asked):
+    page = asked(task=TASK, examples=EXAMPLES)
+    pictures = "all => all.map(canvas => canvas.toDataURL()).join()"
+    light = page.locator("canvas").evaluate_all(pictures)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert page.locator("canvas").evaluate_all(pictures) != light
+
+
+# --- around it --------------------------------------------------------------------------------------------
+
+
+def test_outside_the_book_only_the_steps_in_the_output_are_offered(opened, runs):
+    run = runs["shallow"]
+    for inline, shown in [((), False), (run.steps[:1], True)]:
+        page = opened(live.ask({"</script><i>": run}, inline=inline).data, in_book=False)
+        page.get_by_text(re.compile("^After")).wait_for()
+        assert page.get_by_label("training step").is_visible() == shown
+        assert page.get_by_label("first model").input_value() == "</script><i>"
+
+
+def test_wrong_arguments_are_refused_in_a_sentence(runs):
+    with pytest.raises(ValueError) as error:
+        live.ask({name: runs[name] for name in ("shallow", "large")})
+    assert sentence(error) == "ask needs runs of one p, got 5, 29."
+    with pytest.raises(ValueError) as error:
+        live.ask({"a": runs["shallow"]}, predictor="guess")
+    assert "'guess'" in sentence(error) and "ratio matching" in sentence(error)
+    with pytest.raises(ValueError) as error:
+        live.ask({"a": runs["shallow"]}, examples=[(1, 2, 5)])
+    assert "0 … 4" in sentence(error)
+
+
+def test_the_book_puts_the_other_checkpoints_beside_its_pages(runs, tmp_path):
+    run = runs["deep"]
+    (tmp_path / "book").mkdir()
+    made = live.ask({"deep": run})
+    output = new_output("display_data", {"text/html": made.data}, metadata={"text/html": made.metadata})
+    nbformat.write(new_notebook(cells=[new_code_cell(outputs=[output])]), tmp_path / "book/page.ipynb")
+    book._write_weights(SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out"), None)
+    written = sorted((tmp_path / "out/_static/live").iterdir())
+    assert [file.name for file in written] == [f"{run.name}-{step}.js" for step in run.steps[:-1]]
+    before = [file.stat().st_mtime_ns for file in written]
+    book._write_weights(SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out"), None)
+    assert [file.stat().st_mtime_ns for file in written] == before
+
+
+def test_an_installed_package_has_all_files():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folder = ROOT / "modgrok/live"
+    named = {file for pattern in tool["package-data"]["modgrok.live"] for file in folder.glob(pattern)}
+    assert "modgrok.live" in tool["packages"]
+    assert named == {file for file in folder.iterdir() if file.suffix not in (".py", "")}
