@@ -207,11 +207,12 @@ def test_processes_that_wait_for_another_trainer_are_never_silent_for_long(tmp_p
 
     def gather(ready):
         asked.append(int(ready))
+        assert len(asked) < 500, "it never got the lock"
         return ready
 
     group = SimpleNamespace(is_main_process=True, device="cpu", gather=gather)
     monkeypatch.setattr("modgrok.session.ASK_EVERY", 0.05)
-    other = FileLock(tmp_path / "lock")
+    other = FileLock(tmp_path / "lock", thread_local=False)  # a timer lets go of it
     other.acquire()
     threading.Timer(1, other.release).start()
     with held(tmp_path, group):
