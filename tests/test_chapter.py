@@ -85,7 +85,7 @@ def test_show_displays_svg_with_a_download_link_a_caption_and_its_origin(shown, 
     first, *folded = caption.data.split("\n\n")
     assert first == 'Accuracy "by" shot.'
     folded = "\n".join(folded)
-    assert f"`{CONFIG.name}`: p = 3, 4 of 9 tasks" in folded and "core-minutes" in folded
+    assert f"`{CONFIG.name}`: p = 3, 4 of 9 tasks" in folded and "core-minute" in folded
     assert "\npapermill X\n" in folded and "-p source train" in folded
 
 
