@@ -1,7 +1,6 @@
 """Shared by all tests: the repository's root, and the real book, built once."""
 
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,19 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 LONGEST = 20 * 60
-"""Seconds after which a test is given up, whatever it waits for; the book is built within the first that needs it."""
-
-
-@pytest.fixture(autouse=True)
-def bounded(request):
-    def give_up(*_):
-        raise TimeoutError(f"{request.node.nodeid} took more than {LONGEST} s.")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(LONGEST)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+"""Seconds after which a build is given up, as a test is (see pyproject.toml)."""
 
 
 @dataclass(frozen=True)
