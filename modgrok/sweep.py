@@ -50,7 +50,7 @@ SWEEPS = {
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
-        {"n_tasks": (8, 20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
+        {"n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
         seeds=(0, 1, 2),
     ),
     "laptop-rule": Sweep(
@@ -68,7 +68,7 @@ SWEEPS = {
 """Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, along a row of the map.
 `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again, with few training
 inputs. Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of `laptop` on two
-cores: `map` forty minutes (27 runs), `rule` a quarter of an hour (12, of which 6 are the map's), `depth` half an hour
+cores: `map` half an hour (18 runs), `rule` a quarter of an hour (12, of which 6 are the map's), `depth` half an hour
 (9), `coarse` twenty minutes (12, of which 4 are the map's), `lasting` a quarter of an hour (6, of which 4 are in
 other maps)."""
 
