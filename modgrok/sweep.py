@@ -54,10 +54,10 @@ SWEEPS = {
         seeds=(0, 1, 2),
     ),
     "laptop-rule": Sweep(
-        "laptop", {"task_rule": ("rectangle", "random"), "n_tasks": (20, 40)} | SHORT, seeds=(0, 1, 2)
+        "laptop", {"task_rule": ("rectangle", "random"), "n_tasks": (40,)} | SHORT, seeds=(0, 1, 2)
     ),
     "laptop-coarse": Sweep(
-        "laptop", {"depth": (1, 2, 4), "n_tasks": (20, 40), "alpha": (0.4, 0.8)} | SHORT
+        "laptop", {"depth": (1, 2, 4), "alpha": (0.4, 0.8)} | SHORT
     ),
     "laptop-lasting": Sweep("laptop", {"depth": (2, 4), "alpha": (0.4,)} | SHORT, seeds=(0, 1, 2)),
     "paper-map": Sweep("paper", PAPER_PLANE),
@@ -68,8 +68,8 @@ SWEEPS = {
 """Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, along a row of the map.
 `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again, with few training
 inputs. Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of `laptop` on two
-cores: `map` half an hour (18 runs), `rule` a quarter of an hour (12, of which 6 are the map's), `depth` half an hour
-(9), `coarse` twenty minutes (12, of which 4 are the map's), `lasting` a quarter of an hour (6, of which 4 are in
+cores: `map` half an hour (18 runs), `rule` ten minutes (6, of which 3 are the map's), `depth` half an hour
+(9), `coarse` ten minutes (6, of which 2 are the map's), `lasting` a quarter of an hour (6, of which 4 are in
 other maps)."""
 
 
