@@ -102,6 +102,15 @@ def test_in_context_asks_about_queries_that_are_no_repeat():
     assert claims.in_context(seeds(last=copied)).verdict == "contrary"
 
 
+@pytest.mark.parametrize(("errors", "words"), [(1.5, "contrary"), (2.5, "shown")])
+def test_in_context_counts_a_rise_from_1_96_errors_on(errors, words):
+    (run, *_) = seeds(1)
+    asked = run.asked["ood_train"][claims.MULTIPLE :, [0, -1]].sum(0)
+    error = np.hypot(*np.sqrt(0.8 * 0.2 / asked))
+    curve = np.linspace(0.8, 0.8 + errors * error, K)
+    assert claims.in_context(seeds(last=np.broadcast_to(curve, (4, K)))).verdict == words
+
+
 def test_two_blocks():
     can, cannot, untaught = seeds(), seeds(3, (NOTHING, NOTHING)), seeds(3, (NOTHING,) * 2, (NOTHING,) * 2)
     assert claims.two_blocks(cannot, can).verdict == "shown"
