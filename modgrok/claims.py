@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok import interpret, structure
+from modgrok import interpret, similarity, structure
 from modgrok.config import SETS, Config
 from modgrok.data import Data, grid
 from modgrok.evaluate import COMBINATION, MULTIPLE, mean_interval
@@ -216,11 +216,26 @@ def waves(runs: Sequence[Run]) -> Claim:
     )
 
 
+def ratios(runs: Sequence[Run]) -> Claim:
+    """Claim 5, in what the blocks write: pairs of one ratio x/y are alike (F7).
+
+    Args:
+        runs: see `distinct`.
+    """
+    return structured(
+        "at y, after some block, pairs of one ratio x/y are alike, more than if the numbers had other names "
+        f"(mean over {CONTEXTS} contexts, P < {CHANCE}, all blocks counted)",
+        runs,
+        [ratio_probability(run) < CHANCE for run in runs],
+        CHANCE,
+    )
+
+
 CONTEXTS = 20
 """Contexts that a measure of structure is the mean of."""
 
 CHANCE = 0.05
-"""What chance passes of the runs' tests for a wave, at most."""
+"""What chance passes of the runs' tests for a wave, or for likeness by ratio, at most."""
 
 
 def wave_probability(run: Run, shots: int = 4) -> float:
@@ -238,6 +253,21 @@ def wave_probability(run: Run, shots: int = 4) -> float:
     spectra = np.array([[structure.log_spectrum(of) for of in heads] for heads in means])
     best = min(structure.best_of(spectra[:, head])[0].p_value for head in range(run.config.n_head))
     return min(1.0, run.config.n_head * best)
+
+
+def ratio_probability(run: Run, shots: int = 4) -> float:
+    """How probable, if numbers had random names, such likeness by ratio at y after some block would be (F7).
+
+    Args:
+        run, shots: as in `wave_probability`.
+    """
+    model = run.model()
+    drawn = zip(*interpret.draw_contexts(Data(run.config), CONTEXTS), strict=True)
+    at_y = [interpret.block_features(model, context[:shots], task)[:, 1] for context, task in drawn]
+    alike = [[similarity.cosine_similarity(of, center=True) for of in blocks] for blocks in at_y]
+    each = similarity.contrast(alike, similarity.ratio_groupings(run.config.p))  # (contexts, depth, shuffles)
+    best = min(structure.compare(of_block).p_value for of_block in each.swapaxes(0, 1))
+    return min(1.0, run.config.depth * best)
 
 
 def distinct(runs: Runs) -> list[Run]:

@@ -6,6 +6,7 @@ import torch
 from made_up import ALL, COMBINES, NOTHING, RATIOS, K, P, made_up, seeds, solving
 
 from modgrok import claims
+from modgrok.algorithms import ratio_classes
 from modgrok.config import SETS, preset
 from modgrok.data import grid
 from modgrok.model import Transformer
@@ -196,6 +197,30 @@ def test_parity_asks_the_embedding_and_waves_the_heads(monkeypatch):
     )
     assert claims.wave_probability(runs[0]) < 0.05 < claims.wave_probability(with_model(0, ALL, 0.01 * noise))
     assert claims.waves(runs[:1]).verdict == "not shown"
+
+
+def test_ratios_asks_the_blocks(monkeypatch):
+    """A code of the ratio is found; one of x and of y, each alone, is not."""
+    rng, (x, y) = np.random.default_rng(1), grid(P).T
+    of_ratio = rng.normal(size=(P + 2, 16))[ratio_classes(P)]
+    of_each = rng.normal(size=(P, 16))[x] + rng.normal(size=(P, 16))[y]
+
+    def blocks(model, *_):
+        planted = of_ratio if model.embed.weight.std(0).mean() > 0.9 else of_each
+        after = 0.5 * rng.normal(size=(2, 3, P * P, 16))
+        after[1, 1] += planted
+        return after
+
+    monkeypatch.setattr(claims.interpret, "block_features", blocks)
+    knows, does_not = rng.normal(size=(P, 64)), 0.01 * rng.normal(size=(P, 64))
+    assert claims.ratio_probability(with_model(0, ALL, knows)) < 0.05
+    assert claims.ratio_probability(with_model(0, ALL, does_not)) > 0.05
+    runs = [
+        *(with_model(i, ALL, knows) for i in range(4)),
+        *(with_model(i, NOTHING, does_not) for i in range(4)),
+    ]
+    claim = claims.ratios(runs)
+    assert claim.verdict == "shown" and "ratio" in claim.claim
 
 
 def test_a_run_and_its_beginning_are_one():
