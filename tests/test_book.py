@@ -203,7 +203,9 @@ def test_a_killed_chapter_is_named(slow_house):
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, slow_house):
     (slow_house / "notebooks/fails.ipynb").unlink()
-    code = "from modgrok.book import build; from pathlib import Path; build(Path('.'), Path('book'))"
+    # a shell's background jobs, and what they start, ignore SIGINT
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from modgrok.book import build; "
+    code += "from pathlib import Path; build(Path('.'), Path('book'))"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code], cwd=slow_house, env=environment, stdout=-3, stderr=-3

@@ -70,12 +70,13 @@ def outputs(path: Path) -> list:
 
 
 def figures(path: Path) -> list[str]:
-    """Every picture of an executed notebook: figures in their order, then those in widgets."""
+    """Every picture of an executed notebook: figures and live controls in their order, then those in widgets."""
     pages = [output["data"].get("text/html", "") for output in outputs(path) if "data" in output]
     states = nbformat.read(path, as_version=4).metadata.get("widgets", {}).values()
     models = [model for of in states for model in of["state"].values()]
     pictures = [b["data"] for m in models if m["model_name"] == "ImageModel" for b in m.get("buffers", [])]
-    return [page for page in pages if "modgrok-picture" in page] + sorted(pictures)
+    shown = [page for page in pages if "modgrok-picture" in page or '<script type="module"' in page]
+    return shown + sorted(pictures)
 
 
 def commands(path: Path) -> set[str]:
