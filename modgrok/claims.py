@@ -358,10 +358,10 @@ def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:
 
 def table(claims: Sequence[Claim]) -> str:
     """Markdown, a row a claim."""
-    head = ("claim", "setting", "units", "measured", "verdict", "core-minutes")
+    head = ("claim", "verdict", "measured", "units", "setting", "core-minutes")
     lines = [head, ("---",) * len(head)]
     lines += [
-        (c.claim, c.setting, c.units, c.measured, f"**{c.verdict}**", f"{c.minutes:.0f}") for c in claims
+        (c.claim, f"**{c.verdict}**", c.measured, c.units, c.setting, f"{c.minutes:.0f}") for c in claims
     ]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
