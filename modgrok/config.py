@@ -214,7 +214,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "paper": {},
 }  # fmt: skip
-"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `desk` a quarter of an hour or more at p = 11, `night`
+"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `desk` 6,000 steps of some 260 ms at p = 11, `night`
 hours at p = 13, and `paper` hours on a GPU."""
 
 
