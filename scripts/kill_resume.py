@@ -4,11 +4,13 @@
 
 Every other kill comes at a random moment; the ones between come out of a write, with the file half written, whole but
 not yet in its place, or just put there. All are SIGKILL, which a process cannot notice. Each attempt is a process
-forked from this one, which saves it importing torch. Exits with 0 if every run that was killed on its way ended bit for
-bit like the reference.
+forked from this one, which saves it importing torch; this one trains nothing itself, because a fork of a process that
+has threads may wait for ever for a lock that one of them held. Exits with 0 if every run that was killed on its way
+ended bit for bit like the reference.
 """
 
 import argparse
+import faulthandler
 import os
 import random
 import signal
@@ -18,6 +20,9 @@ import time
 import traceback
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: its pool would be threads
+
+import accelerate  # noqa: F401  that an attempt need not import it
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -60,6 +65,8 @@ def die_while_writing(write: int, moment: str) -> None:
 def attempt(config: Config, root: Path, seconds: float | None, write: tuple[int, str] | None) -> bool:
     """Train in a forked process, killed after some seconds or at a write; whether it came to its end."""
     log = root.with_suffix(".log")
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise SystemExit("this process has threads, so it cannot be forked safely")
     child = os.fork()
     if child == 0:
         status = 1
@@ -67,6 +74,9 @@ def attempt(config: Config, root: Path, seconds: float | None, write: tuple[int,
             said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(said, 1)
             os.dup2(said, 2)
+            faulthandler.dump_traceback_later(
+                120, exit=True
+            )  # an attempt takes a second; one that waits says where
             torch.set_num_threads(1)
             if write:
                 die_while_writing(*write)
@@ -94,7 +104,8 @@ def main() -> None:
     kills = runs = 0
     with tempfile.TemporaryDirectory() as folder:
         reference, root = Path(folder) / "reference", Path(folder) / "timed"
-        expected = train(CONFIG, reference)  # in this process, which so has done every import before it forks
+        attempt(CONFIG, reference, None, None)
+        expected = Run(reference / CONFIG.name)
         started = time.monotonic()
         attempt(CONFIG, root, None, None)
         duration = time.monotonic() - started
