@@ -25,7 +25,7 @@ Presets = tyro.extras.subcommand_type_from_defaults(
     descriptions={
         "smoke": "Seconds; to see that everything works.",
         "laptop": "Minutes on a CPU core; shows the phenomena.",
-        "desk": "6,000 steps of some 260 ms on a CPU core, at p = 11.",
+        "desk": "An hour on a CPU core, at p = 11.",
         "night": "Hours at p = 13, with four blocks of width 128.",
         "paper": "The paper's d = 2 model; hours on a GPU.",
     },

@@ -114,11 +114,13 @@ class Chapter:
     def about(self) -> Markdown:
         """A sentence about the models of the page."""
         runs = flat(self.runs)
-        p, what = runs[0].config.p, "model" if len(runs) == 1 else f"{len(runs)} models"
+        what = "model" if len(runs) == 1 else f"{len(runs)} models"
+        moduli = {run.config.p for run in runs}
+        guess = f"{(p := moduli.pop())} cases, {100 / p:.0f} %" if len(moduli) == 1 else "$p$ cases"
         notes = [f" Note: {escaped(run.provenance['note'])}." for run in runs if "note" in run.provenance]
         return Markdown(
-            f"*The {what} of this page: {scale(runs)}; {_cost(runs)}. A blind guess is right in one of {p} cases, "
-            f"{100 / p:.0f} %.{''.join(notes)}*"
+            f"*The {what} of this page: {scale(runs)}; {_cost(runs)}. A blind guess is right in one of {guess}."
+            f"{''.join(notes)}*"
         )
 
     def show(self, thing: Figure | Widget, name: str, caption: str, of: Runs | None = None) -> None:
@@ -245,8 +247,9 @@ def scale(runs: Iterable[Run]) -> str:
 
     seeds = {config.seed for config in configs}
     deep = "block" if values("depth") == "1" else "blocks"
+    tasks = "p²" if " and " in values("p") else configs[0].p ** 2
     return (
-        f"p = {values('p')}, {values('n_tasks')} of {configs[0].p ** 2} tasks, α = {values('alpha', 'g')}, "
+        f"p = {values('p')}, {values('n_tasks')} of {tasks} tasks, α = {values('alpha', 'g')}, "
         f"{values('depth')} {deep} of width {values('n_embd')}, {values('n_examples')} examples, "
         f"{values('steps', ',')} steps, seed{'s' * (len(seeds) > 1)} {values('seed')}"
     )

@@ -199,7 +199,7 @@ LAPTOP = dict(
 )  # fmt: skip
 
 DESK = LAPTOP | dict(
-    p=11, n_tasks=96, n_examples=16, batch_size=192, depth=4, steps=6000, eval_every=250,
+    p=11, n_tasks=96, n_examples=16, batch_size=192, depth=4, n_head=4, steps=16_000, eval_every=250,
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -210,12 +210,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": LAPTOP,
     "desk": DESK,
     "night": DESK | dict(
-        p=13, n_tasks=132, batch_size=264, n_embd=128, n_head=4, steps=20_000, eval_every=500,
+        p=13, n_tasks=132, batch_size=264, n_embd=128, steps=20_000, eval_every=500,
     ),
     "paper": {},
 }  # fmt: skip
-"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `desk` 6,000 steps of some 260 ms at p = 11, `night`
-hours at p = 13, and `paper` hours on a GPU."""
+"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `desk` an hour at p = 11, `night` hours at p = 13, and
+`paper` hours on a GPU."""
 
 
 def preset(name: str, **overrides: Any) -> Config:

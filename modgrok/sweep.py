@@ -32,7 +32,10 @@ from modgrok.train import train
 
 
 class Sweep(NamedTuple):
-    """A named grid: every combination of the values, for every seed, on top of a preset."""
+    """A named grid: every combination of the values, for every seed, on top of a preset.
+
+    Fields that change together are named together, separated by commas, and each of their values is a tuple.
+    """
 
     preset: str
     vary: Mapping[str, Sequence[Any]]
@@ -40,6 +43,7 @@ class Sweep(NamedTuple):
 
 
 SHORT = {"steps": (2000,), "eval_every": (100,)}
+RUNG = "p,n_tasks,n_examples,batch_size,steps,eval_every"
 PAPER_PLANE = {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
 
 SWEEPS = {
@@ -47,6 +51,7 @@ SWEEPS = {
     "smoke-rule": Sweep("smoke", {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16)}),
     "smoke-coarse": Sweep("smoke", {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "smoke-lasting": Sweep("smoke", {"depth": (1, 2), "alpha": (0.6,)}),
+    "smoke-ladder": Sweep("smoke", {RUNG: ((3, 4, 4, 16, 20, 5), (5, 16, 8, 48, 20, 5))}),
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
         "laptop",
@@ -60,6 +65,17 @@ SWEEPS = {
         "laptop", {"depth": (1, 2, 4), "alpha": (0.4, 0.8)} | SHORT
     ),
     "laptop-lasting": Sweep("laptop", {"depth": (2, 4), "alpha": (0.4,)} | SHORT, seeds=(0, 1, 2)),
+    "desk-depth": Sweep("desk", {"depth": (1, 2, 4)}, seeds=(0, 1, 2)),
+    "desk-ladder": Sweep(
+        "desk",
+        {RUNG: ((5, 20, 10, 160, 2000, 50), (7, 40, 12, 160, 3000, 100), (11, 96, 16, 192, 16_000, 250))},
+        seeds=(0, 1, 2),
+    ),
+    "desk-map": Sweep(
+        "desk",
+        {"n_tasks": (16, 32, 64, 96), "alpha": (0.4, 0.6, 0.8), "steps": (6000,)},
+        seeds=(0, 1),
+    ),
     "paper-map": Sweep("paper", PAPER_PLANE),
     "paper-rule": Sweep("paper", {"task_rule": ("rectangle", "random"), "n_tasks": PAPER_PLANE["n_tasks"]}),
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE),
@@ -67,10 +83,11 @@ SWEEPS = {
 }  # fmt: skip
 """Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, along a row of the map.
 `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again, with few training
-inputs. Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of `laptop` on two
-cores: `map` half an hour (18 runs), `rule` ten minutes (6, of which 3 are the map's), `depth` half an hour
-(9), `coarse` ten minutes (6, of which 2 are the map's), `lasting` a quarter of an hour (6, of which 4 are in
-other maps)."""
+inputs. `ladder`: the modulus, and with it all that grows with it. Those of `smoke` take up to a minute (CI), of
+`paper` hours on a GPU for each run. Those of `laptop` on two cores: `map` half an hour (18 runs), `rule` ten minutes
+(6, of which 3 are the map's), `depth` half an hour (9), `coarse` ten minutes (6, of which 2 are the map's), `lasting` a
+quarter of an hour (6, of which 4 are in other maps). Those of `desk` on two cores: `depth` three hours (9), `ladder`
+half an hour more (9, of which 3 are the depths'), `map` five hours (24)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,9 @@ def grid(preset_name: str, vary: Mapping[str, Sequence[Any]], seeds: Sequence[in
     preset(preset_name)
     configs, errors = [], []
     for values in itertools.product(*vary.values()):
-        point = dict(zip(vary, values, strict=True))
+        point = {}
+        for name, value in zip(vary, values, strict=True):
+            point |= zip(name.split(","), value, strict=True) if "," in name else {name: value}
         try:
             configs += [preset(preset_name, **{"seed": seed} | point) for seed in seeds]
         except ValueError as error:

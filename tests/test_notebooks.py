@@ -30,6 +30,7 @@ CHANGED = {
     "10_parts": {"n_seeds": 2, "depths": "[2]", "sequences": 60},
     "11_lies": {"seed": 1, "n_seeds": 1, "depths": "[2, 1]", "sequences": 60},
     "12_ask": {"depths": "[2]"},
+    "14_cost": {"seed": 1, "n_seeds": 1},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
 
@@ -46,6 +47,7 @@ WRONG = {
     "10_parts": ("seed", "-1", "0 or more"),
     "11_lies": ("num_processes", "0", "1 or more"),
     "12_ask": ("depths", "[0]", "1 or more"),
+    "14_cost": ("preset", "laptop", "laptop' has no ladder"),
 }
 
 REMADE = ("02_learning", "06_answers")

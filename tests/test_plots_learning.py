@@ -131,3 +131,17 @@ def test_accuracy_by_shot_starts_without_examples():
     assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
     assert names(ax) == ("number of shots", "accuracy") and ax.get_title() == "above"
     assert keys(made) == SET_KEYS
+
+
+def test_ladder_draws_every_run_and_the_law():
+    p, at, steps = [5, 7, 7], [5, 7, 11], [100.0, 200.0, np.nan]
+    line = np.array([[90, 180, 500], [80, 160, 300], [100, 200, 900.0]])
+    made = plots.ladder({"steps": steps, "hours": values(3)}, p, at, {"steps": line, "hours": line / 100})
+    ax = made.axes[0]
+    assert_line(ax, at, line[0], plots.COLORS["ood_train"], linestyle=":")
+    assert_line(ax, p, steps, plots.COLORS["ood_train"], marker="o")
+    assert_band(ax, at, line[1], line[2], plots.COLORS["ood_train"])
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert names(ax) == ("p", "steps") and names(made.axes[1]) == ("p", "hours")
+    assert_line(ax, [11, 11], [0, 1], plots.GREY)
+    assert "the paper's p = 11" in words(ax).values()

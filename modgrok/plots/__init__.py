@@ -23,6 +23,7 @@ from modgrok.plots.learning import (
     PHASE_COLORS,
     accuracy_by_shot,
     accuracy_maps,
+    ladder,
     phase_diagram,
     seed_curves,
     steps_and_minutes,

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import ArrayLike
 
-from modgrok.plots.style import COLORS, DASHES, DEPTHS, GREY, INK, LABELS, chance_line, figure, styled
+from modgrok.plots.style import COLORS, DASHES, DEPTHS, GREY, INK, LABELS, banded, chance_line, figure, styled
 
 
 @styled
@@ -218,4 +218,32 @@ def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "
     ax.set(xlabel="number of shots", ylabel="accuracy", ylim=(0, 1.02), title=title)
     ax.set_xlim(-0.3, len(next(iter(curves.values()))) - 0.7)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
+@styled
+def ladder(
+    panels: dict[str, tuple[ArrayLike, ArrayLike]], p: ArrayLike, at: ArrayLike, lines: dict[str, ArrayLike]
+) -> Figure:
+    """What it takes to solve the unseen tasks, against p, on logarithmic axes: every run, and power laws.
+
+    Args:
+        panels: label of the y axis → (n,) values, one a run; a run without one (nan) is not drawn.
+        p: (n,) their moduli.
+        at: (m,) places of the lines, primes, the last of which is pointed out.
+        lines: label of the y axis → (3, m) a line and its interval.
+    """
+    fig = figure(9.6, 4.0)
+    for ax, (label, values) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):
+        banded(ax, np.asarray(at), lines[label], color=COLORS["ood_train"], lw=1.4, ls=":")
+        ax.plot(p, values, "o", color=COLORS["ood_train"], mec="white", mew=0.8, ms=7)
+        ax.axvline(at[-1], color=GREY, lw=1)
+        ax.annotate(
+            f"the paper's p = {at[-1]}", (at[-1], 0.02), xycoords=("data", "axes fraction"), xytext=(-4, 0),
+            textcoords="offset points", ha="right", fontsize=9, color=INK,
+        )  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlabel="p", ylabel=label)
+        ax.xaxis.set_major_locator(FixedLocator(at))
+        ax.xaxis.set_minor_locator(FixedLocator([]))
+        ax.set_xticks(at, [str(one) for one in at])
     return fig
