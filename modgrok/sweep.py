@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config, preset
-from modgrok.runs import Run, find_run, same_result
+from modgrok.find import find_run, same_result
+from modgrok.runs import Run
 from modgrok.session import finished_elsewhere, is_finished, signals
 from modgrok.train import train
 

@@ -1,12 +1,16 @@
-"""Shared by all tests: the repository's root, and the real book, built once."""
+"""Shared by all tests: the repository's root, a finished run, and the real book, built once."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from modgrok.runs import Run
+from modgrok.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,3 +51,15 @@ def book(tmp_path_factory) -> Book:
     text = log.read_text()
     assert text.endswith("exit status 0"), text
     return Book(out / "_build" / "html", text)
+
+
+@pytest.fixture(scope="module")
+def kept(request, tmp_path_factory) -> Run:
+    """A finished run of the module's CONFIG, not to be changed."""
+    return train(request.module.CONFIG, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def run(kept, tmp_path) -> Run:
+    """A copy of it, to be changed at will."""
+    return Run(shutil.copytree(kept.path, tmp_path / kept.name))

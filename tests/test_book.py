@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
 from modgrok.book import ChapterError, build
-from modgrok.runs import find_run
+from modgrok.find import find_run
 from modgrok.train import train
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from modgrok.config import SETS, Config
-from modgrok.runs import Run, load_tensors
+from modgrok.files import load_tensors
+from modgrok.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
