@@ -27,12 +27,13 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.config import Config, preset
+from modgrok.engine import check_divides
 from modgrok.find import find_run
 from modgrok.parameters import checked, declared
 from modgrok.process import die_with_parent
 from modgrok.runs import Run, escaped
 from modgrok.sweep import obtain_grid
-from modgrok.train import check_divides, train
+from modgrok.train import train
 from modgrok.verdicts import core_minutes
 from modgrok.widgets import close, escape
 

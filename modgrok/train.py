@@ -15,12 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from modgrok import engine, files, progress
-from modgrok.config import SETS, Config, nearest_multiple
+from modgrok.config import SETS, Config
 from modgrok.data import Data
 from modgrok.evaluate import count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
@@ -56,11 +55,11 @@ def train(
         OSError: the disk is full; what was saved before is whole.
     """
     path = Path(root) / config.name
-    check_divides(config, 1, accumulate)
-    accelerator = make_accelerator(config, path, accumulate, log_with)
+    engine.check_divides(config, 1, accumulate)
+    accelerator = engine.make_accelerator(config, path, accumulate, log_with)
     threads = engine.one_thread() if accelerator.device.type == "cpu" else contextlib.nullcontext()
     try:
-        check_divides(config, accelerator.num_processes, accumulate)
+        engine.check_divides(config, accelerator.num_processes, accumulate)
         found = path if is_finished(path, config) or anew else finished_elsewhere(config, root) or path
         done = torch.tensor([is_finished(found, config)], dtype=torch.int, device=accelerator.device)
         if accelerator.gather(done).all():  # all, lest one process goes ahead while another one waits for it
@@ -72,34 +71,6 @@ def train(
             return Training(config, path, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
-
-
-def make_accelerator(
-    config: Config, path: Path, accumulate: int = 1, log_with: str | None = None
-) -> Accelerator:
-    AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
-    arithmetic = engine.arithmetic(config)
-    return Accelerator(
-        cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
-        mixed_precision="bf16" if arithmetic.bf16 else "no",
-        gradient_accumulation_steps=accumulate,
-        log_with=log_with,
-        project_dir=path,
-        dynamo_backend="inductor" if arithmetic.compiled else "no",
-    )
-
-
-def check_divides(config: Config, processes: int, accumulate: int) -> None:
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
-    parts = processes * accumulate
-    if config.batch_size % parts:
-        unit = math.lcm(parts, config.n_tasks)
-        nearest = nearest_multiple(config.batch_size, unit)
-        raise ValueError(
-            f"batch_size={config.batch_size} does not divide into {processes} processes × {accumulate} "
-            f"micro-batches; sizes that do are the multiples of {unit}, the nearest is {nearest}."
-        )
 
 
 class Training:
