@@ -234,11 +234,20 @@ def _is_progress_bar(output: nbformat.NotebookNode) -> bool:
 
 
 def _lift_caption(cell: nbformat.NotebookNode) -> None:
-    """Turn the caption that `modgrok.chapter` printed below a figure into a numbered figure's caption."""
+    """Turn the caption that `modgrok.chapter` printed below a figure into a numbered figure's caption.
+
+    Folded code moves into the caption's own fold, how the figure was made, so that one line stands below a figure.
+    """
     for output in cell.get("outputs", []):
         name = output.get("metadata", {}).get("modgrok_figure")
         if name is not None:
-            options = {"caption": output["data"]["text/markdown"], "classes": "modgrok-figure"}
+            caption = output["data"]["text/markdown"]
+            if "hide-input" in _tags(cell):
+                fence = "`" * (3 + ("```" in cell.source))
+                folded = f"\n\n{fence}python\n{cell.source}\n{fence}\n\n</details>"
+                caption = caption.removesuffix("\n\n</details>") + folded
+                cell.metadata["tags"] = [*(tag for tag in _tags(cell) if tag != "hide-input"), "remove-input"]
+            options = {"caption": caption, "classes": "modgrok-figure"}
             cell.metadata["mystnb"] = {"figure": options | {"name": name}}
             cell.outputs.remove(output)
             return
