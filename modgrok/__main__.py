@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from modgrok import bench, engine, runs
+from modgrok import bench, engine
 from modgrok.authors import import_authors
 from modgrok.config import PRESETS, SETS, preset
+from modgrok.files import write_atomically
+from modgrok.find import find_run, run_folders
+from modgrok.runs import Run
 from modgrok.session import environment
 from modgrok.sweep import SWEEPS, Sweep, grid, parse_values, sweep
 from modgrok.train import train
@@ -145,7 +148,7 @@ def bench_command(out: Path = Path("bench.json"), repetitions: int = 7) -> None:
         raise ValueError(f"repetitions={repetitions} is not allowed; choose 1 or more.")
     rows = bench.bench(repetitions)
     print(bench.table(rows))
-    runs.write_atomically(out, json.dumps({"rows": rows, "environment": environment()}, indent=1))
+    write_atomically(out, json.dumps({"rows": rows, "environment": environment()}, indent=1))
 
 
 @app.command(name="export")
@@ -165,7 +168,7 @@ def export_command(
     """
     if not names:
         raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")
-    found = [runs.find_run(name, root) for name in dict.fromkeys(names)]
+    found = [find_run(name, root) for name in dict.fromkeys(names)]
     for run in found:
         run.check_export(to, steps)  # all of them, before the first is written
     for run in found:
@@ -183,7 +186,7 @@ def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
     damaged = 0
     for path in existing_runs(*roots):
         try:
-            print(f"{table_row(runs.Run(path))}  {path}")
+            print(f"{table_row(Run(path))}  {path}")
         except ValueError as error:  # the others are listed all the same
             print(error)
             damaged += 1
@@ -204,12 +207,12 @@ def verify_command(
     """
     if checkpoints < 0:
         raise ValueError(f"checkpoints={checkpoints} is not allowed; choose 0 or more.")
-    paths = [runs.find_run(name, root).path for name in names] or existing_runs(root)
+    paths = [find_run(name, root).path for name in names] or existing_runs(root)
     wrong = 0
     with engine.one_thread():
         for path in paths:
             try:
-                print(f"{path}: {verify(runs.Run(path), checkpoints)}", flush=True)
+                print(f"{path}: {verify(Run(path), checkpoints)}", flush=True)
             except ValueError as error:
                 print(f"WRONG: {error}", flush=True)
                 wrong += 1
@@ -222,12 +225,12 @@ def existing_runs(*roots: Path) -> list[Path]:
     for root in roots:
         if not root.is_dir():
             raise ValueError(f"{root} is no folder; name one that holds runs.")
-    if not (paths := runs.run_folders(*roots)):
+    if not (paths := run_folders(*roots)):
         raise ValueError(f"{' and '.join(map(str, roots))} hold no run; name a folder that does.")
     return paths
 
 
-def table_row(run: runs.Run) -> str:
+def table_row(run: Run) -> str:
     if not run.finished and not (run.path / "metrics.csv").exists():
         return "not evaluated yet".ljust(68)
     last = {name: values[-1] for name, values in run.metrics.items()}

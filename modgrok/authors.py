@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from modgrok.config import Config, is_prime
+from modgrok.engine import make_accelerator
 from modgrok.model import Transformer
 from modgrok.runs import Run
 from modgrok.session import held, is_finished
-from modgrok.train import Training, make_accelerator
+from modgrok.train import Training
 
 SURPLUS = 18
 """Tokens of the authors' vocabulary that are no numbers below p: their 47 rows are for p = 29."""

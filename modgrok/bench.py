@@ -24,7 +24,7 @@ from modgrok.config import Config, preset
 from modgrok.data import Data, sequences
 from modgrok.evaluate import query_grid, targets
 from modgrok.model import Transformer, flops_per_step
-from modgrok.train import Training, make_accelerator
+from modgrok.train import Training
 
 SHAPES = {
     "d 2, width 64": Config(n_embd=64, n_head=2, n_tasks=128, batch_size=128, mixed_precision="no"),
@@ -150,7 +150,7 @@ def worker() -> None:
         engine.arithmetic = lambda config: engine.Arithmetic(*job["arithmetic"])
     if job["torch_muon"]:
         optimizers.Muon = torch.optim.Muon
-    accelerator = make_accelerator(config, Path(job["root"]))
+    accelerator = engine.make_accelerator(config, Path(job["root"]))
     training = Training(config, Path(job["root"]), accelerator)
     for _ in range(3):  # compiles, if need be
         training.update()

@@ -26,17 +26,13 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
-from docutils import nodes
-from docutils.utils.math import MathError
-from docutils.utils.math.latex2mathml import tex2mathml
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
-from sphinx.util.math import get_node_equation_number
 
+from modgrok import formulas
 from modgrok.process import die_with_parent
 
 log = logging.getLogger(__name__)
@@ -238,11 +234,20 @@ def _is_progress_bar(output: nbformat.NotebookNode) -> bool:
 
 
 def _lift_caption(cell: nbformat.NotebookNode) -> None:
-    """Turn the caption that `modgrok.chapter` printed below a figure into a numbered figure's caption."""
+    """Turn the caption that `modgrok.chapter` printed below a figure into a numbered figure's caption.
+
+    Folded code moves into the caption's own fold, how the figure was made, so that one line stands below a figure.
+    """
     for output in cell.get("outputs", []):
         name = output.get("metadata", {}).get("modgrok_figure")
         if name is not None:
-            options = {"caption": output["data"]["text/markdown"], "classes": "modgrok-figure"}
+            caption = output["data"]["text/markdown"]
+            if "hide-input" in _tags(cell):
+                fence = "`" * (3 + ("```" in cell.source))
+                folded = f"\n\n{fence}python\n{cell.source}\n{fence}\n\n</details>"
+                caption = caption.removesuffix("\n\n</details>") + folded
+                cell.metadata["tags"] = [*(tag for tag in _tags(cell) if tag != "hide-input"), "remove-input"]
+            options = {"caption": caption, "classes": "modgrok-figure"}
             cell.metadata["mystnb"] = {"figure": options | {"name": name}}
             cell.outputs.remove(output)
             return
@@ -316,12 +321,11 @@ def _tags(cell: nbformat.NotebookNode) -> list[str]:
 
 
 def setup(app) -> dict:
-    """Run papermill before Sphinx looks for its sources, and write formulas as MathML."""
+    """Run papermill before Sphinx looks for its sources, put weights beside the pages, and write formulas as MathML."""
     app.add_config_value("modgrok_parameters", {}, "")
     app.connect("config-inited", _before_sphinx, priority=1)
     app.connect("build-finished", _write_weights)
-    app.add_post_transform(KeepPunctuation)
-    app.add_html_math_renderer("mathml", (_inline_formula, None), (_display_formula, None))
+    formulas.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -362,42 +366,3 @@ def _write_weights(app, exception) -> None:
 
         for run, steps in wanted.items():
             write_weights(Run(Path(app.srcdir).parent / run), steps, Path(app.outdir))
-
-
-class KeepPunctuation(SphinxPostTransform):
-    """Browsers break lines between a formula and the full stop after it, unless one element holds both."""
-
-    default_priority = 900
-    formats = ("html",)
-
-    def run(self, **kwargs) -> None:
-        for formula in list(self.document.findall(nodes.math)):
-            rest = formula.parent[formula.parent.index(formula) + 1 :]
-            if rest and isinstance(rest[0], nodes.Text) and rest[0].startswith(tuple(",.;:!?)")):
-                formula["punctuation"] = rest[0][0]
-                formula.parent.replace(rest[0], nodes.Text(rest[0][1:]))
-
-
-def _mathml(self, node, as_block: bool) -> str:
-    # Browsers draw MathML themselves: no script, no fonts to fetch, no reflow, and readable by screen readers.
-    try:
-        return tex2mathml(node.astext().replace(r"\dots", r"\ldots"), as_block=as_block)
-    except MathError as error:
-        log.warning("formula: %s", error, location=node)
-        return f"<code>{self.encode(node.astext())}</code>"
-
-
-def _inline_formula(self, node) -> None:
-    self.body.append(f'<span class="math notranslate nohighlight">{_mathml(self, node, False)}')
-    self.body.append(f"{node.get('punctuation', '')}</span>")
-    raise nodes.SkipNode
-
-
-def _display_formula(self, node) -> None:
-    self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight"))
-    if node["number"]:
-        self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
-        self.add_permalink_ref(node, "Link to this equation")
-        self.body.append("</span>")
-    self.body.append(f"{_mathml(self, node, True)}</div>\n")
-    raise nodes.SkipNode

@@ -26,13 +26,15 @@ from ipywidgets import Widget
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.claims import core_minutes
 from modgrok.config import Config, preset
+from modgrok.engine import check_divides
+from modgrok.find import find_run
 from modgrok.parameters import checked, declared
 from modgrok.process import die_with_parent
-from modgrok.runs import Run, escaped, find_run
+from modgrok.runs import Run, escaped
 from modgrok.sweep import obtain_grid
-from modgrok.train import check_divides, train
+from modgrok.train import train
+from modgrok.verdicts import core_minutes
 from modgrok.widgets import close, escape
 
 Runs = Run | Iterable | Mapping

@@ -1,17 +1,14 @@
-"""Verdicts: what runs say of each of the paper's six claims, by contrasts whose unit of replication is named."""
+"""The paper's six claims, each a contrast whose unit of replication is named; `verdicts` says how they are decided."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from math import comb
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok import interpret, similarity, structure
-from modgrok.config import SETS, Config
+from modgrok.config import SETS
 from modgrok.data import Data, grid
-from modgrok.evaluate import COMBINATION, MULTIPLE, mean_interval
+from modgrok.evaluate import COMBINATION, MULTIPLE
 from modgrok.runs import Run
 from modgrok.skill import (
     EASIER,
@@ -25,42 +22,7 @@ from modgrok.skill import (
     phases,
     solves,
 )
-
-Runs = Sequence[Run] | NDArray[np.object_]
-
-MIN_SEEDS = 3
-"""With fewer, nothing is shown, nor its contrary."""
-
-
-class Claim(NamedTuple):
-    """A claim of the paper and what runs say of it.
-
-    Attributes:
-        claim: in a sentence.
-        agrees, contradicts: what one unit must do to count for the claim, or against it.
-        setting: of the runs.
-        units: how many there are, of what: seeds, as a rule.
-        measured: numbers with 95 % intervals over these units.
-        verdict: "shown", "not shown" or "contrary".
-        minutes: core-minutes of training.
-    """
-
-    claim: str
-    agrees: str
-    contradicts: str
-    setting: str
-    units: str
-    measured: str
-    verdict: str
-    minutes: float
-
-
-def verdict(outcomes: ArrayLike, min_seeds: int = MIN_SEEDS) -> str:
-    """What seeds say together: each 1 if it agrees with the claim, -1 if it contradicts it, 0 if it does not tell."""
-    outcomes = np.asarray(outcomes)
-    if len(outcomes) >= min_seeds and (outcomes == 1).all():
-        return "shown"
-    return "contrary" if len(outcomes) >= min_seeds and (outcomes == -1).all() else "not shown"
+from modgrok.verdicts import Claim, interval, seed_by_seed, structured
 
 
 def more_tasks(runs: NDArray[np.object_]) -> Claim:
@@ -73,7 +35,7 @@ def more_tasks(runs: NDArray[np.object_]) -> Claim:
     solved = (skills >= SOLVED).mean(1)  # (seeds, n_tasks), over all α
     rise = solved[:, -1] - solved[:, 0]
     correlation = np.array([_rank_correlation(np.broadcast_to(numbers, of.shape), of) for of in skills])
-    return _seed_by_seed(
+    return seed_by_seed(
         "1a. With more pre-training tasks a model goes from in-distribution to out-of-distribution generalisation",
         f"from {numbers[0]} to {numbers[-1]} tasks the share of all α at which o.o.d. tasks are solved (training "
         "inputs) rises by half or more, and over the whole map skill grows with the number of tasks (rank correlation)",
@@ -98,7 +60,7 @@ def four_phases(runs: NDArray[np.object_]) -> Claim:
     found = np.array([[(of_seed == i).any() for i in range(1, len(PHASES))] for of_seed in reached])
     counts = ", ".join(f"{name} {(reached == i).sum()}" for i, name in enumerate(PHASES))
     mostly = 2 * disorder.reshape(len(runs), -1).sum(1) > able
-    return _seed_by_seed(
+    return seed_by_seed(
         "1b. There are four phases in the plane of tasks and inputs",
         "each of the four phases is reached by some model",
         "of the models that solve any set, most solve one without the easier ones, so that phases make no sense",
@@ -120,7 +82,7 @@ def in_context(runs: Sequence[Run]) -> Claim:
     last = curves.shape[1] - 1
     shown = sorted({min(shot, last) for shot in (0, 1, 2, last // 2, last)})
     by_shot = "; ".join(f"{shot} shots: {interval(curves[:, shot])}" for shot in shown)
-    return _seed_by_seed(
+    return seed_by_seed(
         "2. Out-of-distribution generalisation is in-context learning: accuracy rises with shots",
         "the model solves o.o.d. tasks on training inputs, and there its accuracy on queries that are no repeat rises "
         f"from 0 to {last} shots by more than its error",
@@ -144,7 +106,7 @@ def two_blocks(one: Sequence[Run], two: Sequence[Run]) -> Claim:
         f"{name} {interval(of)} ({_count(knows, 'learned their training set')})"
         for name, of, knows in zip(("one block", "two blocks"), best, known, strict=True)
     ]
-    return _seed_by_seed(
+    return seed_by_seed(
         "3. Two blocks are the least that generalise out of distribution",
         "both learned their training set, and stopped early two blocks solve o.o.d. tasks on training inputs and one "
         "block does not",
@@ -172,7 +134,7 @@ def transience(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
         f"{interval([stop.final for stop in group])} at the end ({_count(of, 'fell')})"
         for depth, group, of in zip(depths, stops, fell, strict=True)
     ]
-    return _seed_by_seed(
+    return seed_by_seed(
         f"4. In deeper models o.o.d. generalisation is transient ({depths[1]} blocks against {depths[0]})",
         f"both solve o.o.d. tasks on training inputs at some time; then {depths[1]} blocks lose skill, more than "
         f"{LEAST_LOSS} and than noise explains, and {depths[0]} do not",
@@ -187,7 +149,7 @@ def parity(runs: Sequence[Run]) -> Claim:
     """Claim 5, in the embedding: odd and even logarithms lie apart (F1e).
 
     Args:
-        runs: of one p; see `distinct`.
+        runs: of one p; see `verdicts.distinct`.
     """
     p = runs[0].config.p
     ranks = [structure.parity_rank(run.model().embed.weight.detach().numpy(), p) for run in runs]
@@ -205,28 +167,31 @@ def waves(runs: Sequence[Run]) -> Claim:
     """Claim 5, in a head of the first block: numbers in the order of their logarithm (F1d).
 
     Args:
-        runs: see `distinct`.
+        runs: see `verdicts.distinct`.
     """
-    return structured(
-        "at y some head of block 0 writes x in waves of its discrete logarithm, more than if the numbers had other "
-        f"names (mean over {CONTEXTS} contexts, P < {CHANCE}, all heads counted)",
-        runs,
-        [wave_probability(run) < CHANCE for run in runs],
-        CHANCE,
-    )
+    what = "at y some head of block 0 writes x in waves of its discrete logarithm"
+    return _against_other_names(what, "heads", runs, wave_probability)
 
 
 def ratios(runs: Sequence[Run]) -> Claim:
     """Claim 5, in what the blocks write: pairs of one ratio x/y are alike (F7).
 
     Args:
-        runs: see `distinct`.
+        runs: see `verdicts.distinct`.
     """
+    what = "at y, after some block, pairs of one ratio x/y are alike"
+    return _against_other_names(what, "blocks", runs, ratio_probability)
+
+
+def _against_other_names(
+    what: str, places: str, runs: Sequence[Run], probability: Callable[[Run], float]
+) -> Claim:
+    """Claim 5 where a run has a structure if random names for the numbers would hardly show as much of it."""
     return structured(
-        "at y, after some block, pairs of one ratio x/y are alike, more than if the numbers had other names "
-        f"(mean over {CONTEXTS} contexts, P < {CHANCE}, all blocks counted)",
+        f"{what}, more than if the numbers had other names (mean over {CONTEXTS} contexts, P < {CHANCE}, all {places} "
+        "counted)",
         runs,
-        [ratio_probability(run) < CHANCE for run in runs],
+        [probability(run) < CHANCE for run in runs],
         CHANCE,
     )
 
@@ -270,47 +235,6 @@ def ratio_probability(run: Run, shots: int = 4) -> float:
     return min(1.0, run.config.depth * best)
 
 
-def distinct(runs: Runs) -> list[Run]:
-    """Of runs that differ in how long they were trained, and else in nothing, the longest; they are no replicates."""
-    longest: dict[Config, Run] = {}
-    for run in sorted(_flat(runs), key=lambda run: run.config.steps):
-        same = replace(run.config, steps=1, warmup_steps=0, eval_every=1, n_checkpoints=1)
-        longest[same] = run
-    return list(longest.values())
-
-
-def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) -> Claim:
-    """Claim 5: models that generalise have a structure that others, and chance, do not have.
-
-    Here the unit is the run, and all of them are judged together: by chance some would have the structure, too.
-
-    Args:
-        what: the structure, in a sentence.
-        runs: those that were looked at, of whatever setting.
-        found: (runs,) whether each has it.
-        chance: probability that a model without structure passes.
-    """
-    found, able = np.asarray(found, dtype=bool), np.array([solves(run, "ood_train")[-1] for run in runs])
-    hits, others, seeds = found[able].sum(), found[~able].sum(), {run.config.seed for run in runs}
-    by_chance = _upper_tail(int(hits), int(able.sum()), chance)
-    # exact: how probable it is that so many of those found, or more, fall among the able, or among the others
-    more, fewer = (_shared(int(n), int(of.sum()), found) for n, of in ((hits, able), (others, ~able)))
-    decided = "shown" if by_chance < 0.01 and more < 0.05 else "contrary" if fewer < 0.05 else "not shown"
-    return Claim(
-        f"5. Representations are structured: {what}",
-        "it is found in more of the runs that solve o.o.d. tasks (training inputs) at the end than chance (P < 0.01) "
-        "and than the runs that do not solve them (P < 0.05) explain",
-        "it is found in fewer of them than of the others (P < 0.05)",
-        _setting(runs),
-        f"{len(runs)} runs of {_words(len(seeds), 'seed')}",
-        f"of runs that solve: {hits} of {able.sum()}; of the others: {others} of {(~able).sum()}; by chance "
-        f"{chance:.2g} of them (P = {by_chance:.1g}; against the others P = {more:.1g})"
-        + _too_few(len(seeds)),
-        decided if len(seeds) >= MIN_SEEDS else "not shown",
-        core_minutes(runs),
-    )
-
-
 def algorithms(two: Sequence[Run], four: Sequence[Run]) -> Claim:
     """Claim 6: two blocks match ratios, four also combine examples.
 
@@ -326,7 +250,7 @@ def algorithms(two: Sequence[Run], four: Sequence[Run]) -> Claim:
     known = np.array([learned(x) and learned(y) for x, y in zip(two, four, strict=True)])
     clear = 1.96 * np.hypot(error_a, error_b)
     agrees = (b - 1 / p > 1.96 * error_b) & (b - a > np.maximum(0.1, clear))
-    return _seed_by_seed(
+    return seed_by_seed(
         "6. Two blocks match ratios; four combine examples, the more the more shots there are",
         "both learned their training set, and on o.o.d. queries (training inputs) that need a combination four blocks "
         "are above chance, and above two blocks by 0.1, each by more than the error",
@@ -356,53 +280,6 @@ def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:
     return "\n".join(rows)
 
 
-def table(claims: Sequence[Claim]) -> str:
-    """Markdown, a row a claim."""
-    head = ("claim", "verdict", "measured", "units", "setting", "core-minutes")
-    lines = [head, ("---",) * len(head)]
-    lines += [
-        (c.claim, f"**{c.verdict}**", c.measured, c.units, c.setting, f"{c.minutes:.0f}") for c in claims
-    ]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
-def rules(claims: Sequence[Claim]) -> str:
-    """Markdown, an item a claim: what counts for it, and what against."""
-    items = [f"- *{c.claim}.* Agrees: {c.agrees}. Contradicts: {c.contradicts}." for c in claims]
-    return "\n".join(dict.fromkeys(items))
-
-
-def interval(values: ArrayLike) -> str:
-    """Mean and 95 % interval over units (first axis); the mean alone of a single one."""
-    mean, low, high = mean_interval(values)
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(low) else f"{mean:.2f}"
-
-
-def core_minutes(runs: Runs) -> float:
-    """Wall time of training times threads, in minutes, over all sessions at the size of the last."""
-    records = [run.provenance for run in _flat(runs)]
-    return sum(r["seconds"] * r["threads"] * r["processes"][-1] for r in records) / 60
-
-
-def _seed_by_seed(
-    claim: str, agrees: str, contradicts: str, runs: Runs, outcomes: ArrayLike, measured: str
-) -> Claim:
-    """A claim that seeds decide, one by one."""
-    n = len(np.asarray(outcomes))
-    return Claim(
-        claim, agrees, contradicts, _setting(runs), _words(n, "seed"), measured + _too_few(n),
-        verdict(outcomes), core_minutes(runs),
-    )  # fmt: skip
-
-
-def _too_few(seeds: int) -> str:
-    return "" if seeds >= MIN_SEEDS else f"; {_words(seeds, 'seed')} only, a verdict takes {MIN_SEEDS}"
-
-
-def _words(n: int, unit: str) -> str:
-    return f"{('no', 'one', 'two')[n] if n < 3 else n} {unit}{'' if n == 1 else 's'}"
-
-
 def _count(of: ArrayLike, what: str) -> str:
     return f"{np.sum(of)} of {len(np.asarray(of))} {what}"
 
@@ -423,28 +300,3 @@ def _rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     a, b = (np.ravel(of) for of in (a, b))
     ranks = [((of[:, None] > of).sum(1) + (of[:, None] >= of).sum(1)) / 2 for of in (a, b)]
     return float(np.corrcoef(ranks)[0, 1]) if all(np.ptp(rank) > 0 for rank in ranks) else 0.0
-
-
-def _upper_tail(hits: int, n: int, chance: float) -> float:
-    """Probability of so many hits, or more, in n trials."""
-    return sum(comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(hits, n + 1))
-
-
-def _shared(hits: int, n: int, found: NDArray[np.bool_]) -> float:
-    """Probability that, of n runs drawn at random, so many or more are among those found (hypergeometric)."""
-    total, marked = len(found), int(found.sum())
-    ways = sum(comb(marked, k) * comb(total - marked, n - k) for k in range(hits, min(marked, n) + 1))
-    return ways / comb(total, n)
-
-
-def _flat(runs: Runs) -> list[Run]:
-    return list(np.ravel(np.array(runs, dtype=object)))
-
-
-def _setting(runs: Runs) -> str:
-    """The fields that describe runs, with the values that they take."""
-    configs, words = [run.config for run in _flat(runs)], []
-    for field, word in (("p", "p"), ("n_tasks", "n"), ("alpha", "α"), ("depth", "d"), ("steps", "steps")):
-        values = sorted({getattr(config, field) for config in configs})
-        words.append(f"{word} = {', '.join(f'{value:g}' for value in values)}")
-    return "; ".join(words)

@@ -1,4 +1,4 @@
-"""What a training step computes with on this machine: number format, attention, compilation, threads.
+"""What a training step computes with on this machine: processes, number format, attention, compilation, threads.
 
 A GPU takes bf16, fused attention and torch.compile. CPUs differ: those with bf16 instructions (AMX, AVX512-BF16)
 multiply matrices two to ten times faster in bf16, but torch's fused attention and its backward do not profit, so
@@ -8,6 +8,7 @@ stays float32.
 """
 
 import contextlib
+import math
 import os
 import platform
 import shutil
@@ -18,8 +19,9 @@ from typing import NamedTuple
 import psutil
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
-from modgrok.config import Config
+from modgrok.config import Config, nearest_multiple
 from modgrok.model import flops_per_step
 
 WORTH_COMPILING = 5e12
@@ -117,6 +119,40 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def make_accelerator(
+    config: Config, path: Path, accumulate: int = 1, log_with: str | None = None
+) -> Accelerator:
+    """What distributes a training over processes and computes its steps, with arguments as for `train.train`."""
+    AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
+    chosen = arithmetic(config)
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
+        mixed_precision="bf16" if chosen.bf16 else "no",
+        gradient_accumulation_steps=accumulate,
+        log_with=log_with,
+        project_dir=path,
+        dynamo_backend="inductor" if chosen.compiled else "no",
+    )
+
+
+def check_divides(config: Config, processes: int, accumulate: int) -> None:
+    """Refuse a batch that so many processes and micro-batches cannot share evenly.
+
+    Raises:
+        ValueError: one sentence with the nearest size that can be shared.
+    """
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
+    parts = processes * accumulate
+    if config.batch_size % parts:
+        unit = math.lcm(parts, config.n_tasks)
+        nearest = nearest_multiple(config.batch_size, unit)
+        raise ValueError(
+            f"batch_size={config.batch_size} does not divide into {processes} processes × {accumulate} "
+            f"micro-batches; sizes that do are the multiples of {unit}, the nearest is {nearest}."
+        )
 
 
 def check_memory(config: Config, accelerator: Accelerator) -> None:

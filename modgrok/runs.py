@@ -1,4 +1,4 @@
-"""A run on disk: config, metrics, weights, provenance; found by name or config, written atomically, checked when read.
+"""A run on disk: config, metrics, weights, provenance; checked when read.
 
 root/NAME/config.json                what was trained
           metrics.csv                a row an evaluation
@@ -15,25 +15,19 @@ go through `escaped` where they become Markdown or HTML.
 import csv
 import hashlib
 import html
-import io
 import json
 import math
 import os
 import re
-import stat
-import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from modgrok.config import SETS, Config
+from modgrok.files import LARGEST_TABLE, load_tensors, read_bytes, save_tensors, write_atomically
 from modgrok.model import Transformer
 
 COLUMNS = (
@@ -46,9 +40,6 @@ COLUMNS = (
 
 LONGEST_TEXT = 500
 """Characters that a text in a provenance may have."""
-
-LARGEST_TABLE = 2**26
-"""Bytes that a JSON or CSV file of a run may have."""
 
 
 class Run:
@@ -356,190 +347,3 @@ def _is_brief(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= LONGEST_TEXT and value.isprintable()
     return value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < 1e15)
-
-
-_listings: dict[Path, tuple[int, list[str], list[str]]] = {}
-"""Folder that is no run → when it changed, the runs in it, its other folders."""
-
-
-def run_folders(*roots: str | Path) -> list[Path]:
-    """The folder of every run under the roots, also in their subfolders, sorted within each root."""
-    return [folder for root in roots for folder in _runs_under(Path(root))]
-
-
-def _runs_under(folder: Path, name: str | None = None) -> Iterator[Path]:
-    """Run folders, or those of a name, in order. What is in a run is not looked at, nor an unchanged folder twice."""
-    if os.path.lexists(folder / "config.json"):
-        if name in (None, folder.name):
-            yield folder
-        return
-    try:
-        changed = folder.stat().st_mtime_ns
-        known = _listings.get(folder.absolute())
-        if known is None or known[0] != changed:
-            names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
-            runs = {name for name in names if os.path.lexists(folder / name / "config.json")}
-            known = changed, sorted(runs), [name for name in names if name not in runs]
-            if time.time_ns() - changed > 10**9:  # else the same time may stand for a later change
-                _listings[folder.absolute()] = known
-    except OSError:  # no such folder, or not for us to read
-        return
-    _, runs, others = known
-    if name is not None:
-        runs = [name] if name in runs else []
-    for entry in sorted([*runs, *others]):
-        if entry in others:
-            yield from _runs_under(folder / entry, name)
-        else:
-            yield folder / entry
-
-
-def find_run(key: str | Config, *roots: str | Path) -> Run:
-    """The run of that name or config in the first root that has it finished, at any depth.
-
-    Raises:
-        ValueError: what is asked for is no name of a run or no folder, or only a run of another config has the name.
-        FileNotFoundError: no root has it; the message says how to train it.
-    """
-    name = key if isinstance(key, str) else key.name
-    if not re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*", name):
-        raise ValueError(
-            f"run={name[:200]!r} is not the name of a run; `python -m modgrok runs` lists the names."
-        )
-    other = None
-    for root in roots:
-        if root == "":
-            raise ValueError("root='' is not allowed; name the folder that holds runs.")
-        for folder in [Path(root) / name, *_runs_under(Path(root), name)]:
-            if (folder / "provenance.json").is_file():
-                run = Run(folder)
-                if isinstance(key, str) or same_result(key, run.config):
-                    return run
-                other = run
-    if other:
-        raise ValueError(collision(key, other))
-    places = " or ".join(str(root) for root in roots)
-    raise FileNotFoundError(f"no finished run {name} in {places}; train it first, or name another root.")
-
-
-def same_result(one: Config, other: Config) -> bool:
-    """Whether two configs train the same weights; names are equal then, and, for a digest is short, not only then."""
-    return one.result_fields() == other.result_fields()
-
-
-def collision(config: Config, run: Run) -> str:
-    """What to do about a run whose name is that of a config that it is not of."""
-    ours, theirs = config.to_dict(), run.config.to_dict()
-    fields = ", ".join(f"{name}={theirs[name]!r}" for name in ours if ours[name] != theirs[name])
-    return (
-        f"{run.path} has the name of the run asked for, but is of another config ({fields}): two configs of one name; "
-        "choose another root, or another seed."
-    )
-
-
-def read_bytes(path: Path, most: float = LARGEST_TABLE) -> bytes:
-    """The content of an ordinary file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is a folder, a pipe or a device, larger than `most` bytes, or not to be read.
-    """
-    try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            raise ValueError(f"{path} is damaged (it is no ordinary file)")
-        if state.st_size > most:
-            raise ValueError(f"{path} is damaged (it has {state.st_size} bytes)")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that a crash at any moment leaves the old content or the new, whole.
-
-    Raises:
-        OSError: the disk is full or not writable; the old content is untouched.
-    """
-    content = content.encode() if isinstance(content, str) else content
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            os.unlink(temporary)
-        raise OSError(
-            error.errno,
-            f"could not write {path} ({error.strerror}); what was saved before is whole: "
-            "make room and start the same command again to continue",
-        ) from None
-
-
-def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    """A table whose numbers read back exactly."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue())
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], run_name: str, notes: dict | None = None) -> None:
-    """Write tensors as safetensors, with the run's name, JSON-ready notes and a checksum in the header."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    notes = json.loads(json.dumps(notes or {}))  # as they will be read back
-    metadata = {"run": run_name, "sha256": checksum(tensors, notes), "notes": json.dumps(notes)}
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
-
-
-def load_tensors(path: Path, run_name: str, repair: str | None = None) -> dict[str, Tensor]:
-    """Read tensors that `save_tensors` wrote for that run; see `load_state`."""
-    return load_state(path, run_name, repair)[0]
-
-
-def load_state(path: Path, run_name: str, repair: str | None = None) -> tuple[dict[str, Tensor], dict]:
-    """Read tensors and notes that `save_tensors` wrote for that run.
-
-    Args:
-        repair: what the message advises.
-
-    Raises:
-        ValueError: the file is missing, truncated or edited, or belongs to another run.
-    """
-    repair = repair or "restore it, or remove it to train the run from the start"
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError("it is no ordinary file")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        notes = json.loads(metadata.get("notes", "{}"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; {repair}.") from None
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {repair}.") from None
-    if metadata.get("run") != run_name:
-        owner = str(metadata.get("run", "of some other program"))[:200]
-        raise ValueError(f"{path} belongs to the run {owner}; {repair}.")
-    if not isinstance(notes, dict) or metadata.get("sha256") != checksum(tensors, notes):
-        raise ValueError(f"{path} was changed after it was saved; {repair}.")
-    return tensors, notes
-
-
-def checksum(tensors: dict[str, Tensor], notes: dict) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(notes):
-        digest.update(f"{name}={notes[name]}".encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -13,8 +13,9 @@ import torch
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
-from modgrok import runs
 from modgrok.config import Config
+from modgrok.files import read_bytes, write_atomically
+from modgrok.find import collision, find_run, same_result
 from modgrok.runs import Run
 
 ASK_EVERY = 10
@@ -30,15 +31,15 @@ def is_finished(path: Path, config: Config) -> bool:
     if not os.path.lexists(path / "config.json"):
         return False
     run = Run(path)
-    if not runs.same_result(run.config, config):
-        raise ValueError(runs.collision(config, run))
+    if not same_result(run.config, config):
+        raise ValueError(collision(config, run))
     return run.finished
 
 
 def finished_elsewhere(config: Config, root: str | Path) -> Path | None:
     """The folder of the finished run of a config in a subfolder of a root."""
     with contextlib.suppress(FileNotFoundError):
-        return runs.find_run(config, root).path
+        return find_run(config, root).path
 
 
 def finished_run(path: Path) -> Run:
@@ -70,11 +71,11 @@ def held(path: Path, accelerator: Accelerator):
         if not said:
             who = "another process"
             with contextlib.suppress(OSError, ValueError):  # it has only just come, or is about to go
-                who = runs.read_bytes(holder, 1000).decode()
+                who = read_bytes(holder, 1000).decode()
             print(f"{path.name} is being trained by {who}; waiting for it.", flush=True)
         said = True
     try:
-        runs.write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
+        write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -15,12 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from modgrok import engine, progress, runs
-from modgrok.config import SETS, Config, nearest_multiple
+from modgrok import engine, files, progress
+from modgrok.config import SETS, Config
 from modgrok.data import Data
 from modgrok.evaluate import count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
@@ -56,11 +55,11 @@ def train(
         OSError: the disk is full; what was saved before is whole.
     """
     path = Path(root) / config.name
-    check_divides(config, 1, accumulate)
-    accelerator = make_accelerator(config, path, accumulate, log_with)
+    engine.check_divides(config, 1, accumulate)
+    accelerator = engine.make_accelerator(config, path, accumulate, log_with)
     threads = engine.one_thread() if accelerator.device.type == "cpu" else contextlib.nullcontext()
     try:
-        check_divides(config, accelerator.num_processes, accumulate)
+        engine.check_divides(config, accelerator.num_processes, accumulate)
         found = path if is_finished(path, config) or anew else finished_elsewhere(config, root) or path
         done = torch.tensor([is_finished(found, config)], dtype=torch.int, device=accelerator.device)
         if accelerator.gather(done).all():  # all, lest one process goes ahead while another one waits for it
@@ -72,34 +71,6 @@ def train(
             return Training(config, path, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group; a rank that does not may abort at exit
-
-
-def make_accelerator(
-    config: Config, path: Path, accumulate: int = 1, log_with: str | None = None
-) -> Accelerator:
-    AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
-    arithmetic = engine.arithmetic(config)
-    return Accelerator(
-        cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
-        mixed_precision="bf16" if arithmetic.bf16 else "no",
-        gradient_accumulation_steps=accumulate,
-        log_with=log_with,
-        project_dir=path,
-        dynamo_backend="inductor" if arithmetic.compiled else "no",
-    )
-
-
-def check_divides(config: Config, processes: int, accumulate: int) -> None:
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
-    parts = processes * accumulate
-    if config.batch_size % parts:
-        unit = math.lcm(parts, config.n_tasks)
-        nearest = nearest_multiple(config.batch_size, unit)
-        raise ValueError(
-            f"batch_size={config.batch_size} does not divide into {processes} processes × {accumulate} "
-            f"micro-batches; sizes that do are the multiples of {unit}, the nearest is {nearest}."
-        )
 
 
 class Training:
@@ -198,7 +169,7 @@ class Training:
         self.seconds = time.monotonic() - self.started
         if self.step in self.kept and self.accelerator.is_main_process:
             file = Run(self.path).checkpoint_file(self.step)
-            runs.save_tensors(file, self.weights.state_dict(), self.config.name)
+            files.save_tensors(file, self.weights.state_dict(), self.config.name)
 
     def tell_cost(self) -> None:
         """Once, from ten steps of this session after those that compile: what the rest will take, if it is long."""
@@ -274,8 +245,8 @@ class Training:
             scores = {f"{name}.asked": asked.int() for name, asked in self.asked.items()}
             scores |= {f"{name}.right": torch.stack(each) for name, each in self.right.items()}
             scores |= {f"{name}.divergence": torch.stack(each) for name, each in self.divergence.items()}
-            runs.save_tensors(self.path / "scores.safetensors", scores, self.config.name)
-            runs.write_csv(self.path / "metrics.csv", self.rows)
+            files.save_tensors(self.path / "scores.safetensors", scores, self.config.name)
+            files.write_csv(self.path / "metrics.csv", self.rows)
 
     def predict(self, tokens: Tensor) -> Tensor:
         """The model's logits in float32, whatever the arithmetic of training: what analyses will see."""
@@ -304,7 +275,7 @@ class Training:
         if (self.path / "config.json").exists():
             Run(self.path)  # refuses a folder that holds another config
         elif self.accelerator.is_main_process:
-            runs.write_atomically(self.path / "config.json", json.dumps(self.config.to_dict(), indent=1))
+            files.write_atomically(self.path / "config.json", json.dumps(self.config.to_dict(), indent=1))
         if self.accelerator.is_main_process:
             for leftover in self.path.rglob(".part-*"):
                 leftover.unlink()  # of a process that was killed while it wrote
@@ -343,7 +314,7 @@ class Training:
         tensors["loss_sum"] = loss_sum
         notes = {"step": self.step, "seconds": self.seconds, "sessions": self.sessions}
         notes["arithmetic"] = self.arithmetics
-        runs.save_tensors(self.path / "resume.safetensors", tensors, self.config.name, notes)
+        files.save_tensors(self.path / "resume.safetensors", tensors, self.config.name, notes)
 
     def load(self) -> None:
         """The inverse of `save`; evaluations after the resume point are dropped, to be made again.
@@ -351,7 +322,7 @@ class Training:
         Raises:
             ValueError: a file that is damaged or does not belong, or a table that ends before the resume point.
         """
-        tensors, notes = runs.load_state(self.path / "resume.safetensors", self.config.name)
+        tensors, notes = files.load_state(self.path / "resume.safetensors", self.config.name)
         self.weights.load_state_dict(
             {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
         )
@@ -369,7 +340,7 @@ class Training:
         run, n = Run(self.path), self.step // self.config.eval_every + 1  # evaluations up to here
         for step in checkpoint_steps(self.config):
             if step <= self.step:  # lest the run be finished without it
-                runs.load_tensors(run.checkpoint_file(step), run.name, run.repair)
+                files.load_tensors(run.checkpoint_file(step), run.name, run.repair)
         expected = np.arange(n) * self.config.eval_every
         if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.right.values())) < n:
             raise ValueError(

@@ -1,12 +1,19 @@
-"""Shared by all tests: the repository's root, and the real book, built once."""
+"""Shared by all tests: the repository's root, a small model, a finished run, and the real book, built once."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+
+from modgrok.config import Config
+from modgrok.model import Transformer
+from modgrok.runs import Run
+from modgrok.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,3 +54,29 @@ def book(tmp_path_factory) -> Book:
     text = log.read_text()
     assert text.endswith("exit status 0"), text
     return Book(out / "_build" / "html", text)
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    """Of a model small enough to look into at once."""
+    return Config(
+        p=5, n_tasks=8, alpha=0.8, n_examples=6, depth=2, n_embd=16, n_head=2, batch_size=16, init_std=0.3
+    )
+
+
+@pytest.fixture(scope="module")
+def model(config) -> Transformer:
+    """It, untrained."""
+    return Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
+
+
+@pytest.fixture(scope="module")
+def kept(request, tmp_path_factory) -> Run:
+    """A finished run of the module's CONFIG, not to be changed."""
+    return train(request.module.CONFIG, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def run(kept, tmp_path) -> Run:
+    """A copy of it, to be changed at will."""
+    return Run(shutil.copytree(kept.path, tmp_path / kept.name))

@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
 from modgrok.book import ChapterError, build
-from modgrok.runs import find_run
+from modgrok.find import find_run
 from modgrok.train import train
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -287,6 +287,28 @@ def test_captions_become_numbered_figures(house):
     assert (described.name, described.classes) == ("fig-a", "modgrok-figure")
     assert described.caption.startswith("What to see.\n\n<details") and "papermill X" in described.caption
     assert len(made.outputs) == 1 and "modgrok-picture" in made.outputs[0].data["text/html"]
+
+
+def test_folded_code_stands_in_the_figures_own_fold(house):
+    shown = (
+        "import matplotlib.pyplot as plt\nfrom modgrok.chapter import Chapter\n"
+        "Chapter('reads', {}, 'papermill X').show(plt.figure(), 'fig-a', 'What to see.')"
+    )
+    (house / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
+    (house / "modgrok").rmdir()
+    write(house, "reads", "seed = 0", shown, "'no figure'")
+    source = nbformat.read(house / "notebooks/reads.ipynb", as_version=4)
+    for cell in source.cells[2:]:
+        cell.metadata["tags"] = ["hide-input"]
+    nbformat.write(source, house / "notebooks/reads.ipynb")
+    run(house)
+    figure, other = executed(house, "reads").cells[-2:]
+    assert figure.metadata.tags == ["remove-input"] and other.metadata.tags == ["hide-input"]
+    caption = figure.metadata.mystnb.figure.caption
+    assert (
+        caption.endswith(f"\n```\n\n```python\n{shown}\n```\n\n</details>")
+        and caption.count("</details>") == 1
+    )
 
 
 def test_parameters_and_set_up_are_one_fold(house):

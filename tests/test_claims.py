@@ -13,22 +13,6 @@ from modgrok.model import Transformer
 from modgrok.structure import discrete_log
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "words"),
-    [
-        ((1, 1, 1), "shown"),
-        ((-1, -1, -1), "contrary"),
-        ((1, 1, -1), "not shown"),
-        ((1, 1, 0), "not shown"),
-        ((0, 0, 0), "not shown"),
-        ((1, 1), "not shown"),
-        ((-1,), "not shown"),
-    ],
-)
-def test_a_verdict_needs_every_seed_and_three_of_them(outcomes, words):
-    assert claims.verdict(outcomes) == words
-
-
 def plane(few, many, n=3):
     """A map of four α and two numbers of tasks; the o.o.d. tasks are solved at so many α each."""
     runs = [
@@ -145,29 +129,6 @@ def test_transience_is_a_contrast(shallow, deep, words):
         assert claims.transience(pair[0], seeds(3, deep, (NOTHING, NOTHING), depth=4)).verdict == "not shown"
 
 
-def mixed(able, others, n_seeds=3):
-    """Runs of which so many solve o.o.d. tasks, and so many do not."""
-    levels = [ALL] * able + [NOTHING] * others
-    return [made_up((level,), seed=i % n_seeds) for i, level in enumerate(levels)]
-
-
-@pytest.mark.parametrize(
-    ("hits", "others", "chance", "words"),
-    [
-        (9, 2, 0.1, "shown"),
-        (1, 9, 0.1, "contrary"),
-        (1, 1, 0.1, "not shown"),
-        (9, 9, 0.1, "not shown"),  # all have it, whether they generalise or not
-        (9, 2, 0.9, "not shown"),  # chance gives as much
-    ],
-)
-def test_structured(hits, others, chance, words):
-    found = np.repeat([True, False, True, False], (hits, 10 - hits, others, 10 - others))
-    claim = claims.structured("odd and even lie apart", mixed(10, 10), found, chance)
-    assert claim.verdict == words and f"{hits} of 10; of the others: {others} of 10" in claim.measured
-    assert claims.structured("odd", mixed(10, 10, 2), found, chance).verdict == "not shown"
-
-
 def with_model(seed, ood, embedding):
     model = Transformer(preset("laptop", seed=seed))
     model.embed.weight.data = torch.as_tensor(embedding, dtype=torch.float)
@@ -223,19 +184,6 @@ def test_ratios_asks_the_blocks(monkeypatch):
     assert claim.verdict == "shown" and "ratio" in claim.claim
 
 
-def test_a_run_and_its_beginning_are_one():
-    short, long, other = made_up(steps=2000), made_up(steps=4000), made_up(steps=2000, depth=4)
-    assert claims.distinct(np.array([short, long, other])) == [long, other]
-
-
-def test_exact_probabilities():
-    assert claims._upper_tail(2, 2, 0.1) == pytest.approx(0.01)
-    assert claims._upper_tail(0, 5, 0.1) == pytest.approx(1)
-    found = np.array([True, True, False, False])
-    assert claims._shared(2, 2, found) == pytest.approx(1 / 6)
-    assert claims._shared(1, 2, found) == pytest.approx(5 / 6)
-
-
 @pytest.mark.parametrize(
     ("two", "four", "words"),
     [
@@ -265,29 +213,9 @@ def test_algorithms_tells_the_shift_with_shots():
     )
 
 
-def test_the_table_has_a_row_a_claim():
-    claim = claims.two_blocks(seeds(1, depth=1), seeds(1))._replace(setting="a | b")
-    head, line, *rows = claims.table([claim, claim]).splitlines()
-    assert len(rows) == 2 and {row.count(" | ") for row in (head, *rows)} == {5} and set(line) == set("|- ")
-    assert r"a \| b" in rows[0] and "**not shown**" in rows[0] and rows[0].endswith("| 12 |")
-    assert "d = 1, 2" in claims.two_blocks(seeds(1, depth=1), seeds(1)).setting
-
-
-def test_the_rules_say_what_counts_once_each():
-    claim = claims.in_context(seeds())
-    (item,) = claims.rules([claim, claim]).splitlines()
-    assert (
-        item.startswith("- *2. Out-of-") and "Agrees: the model" in item and "Contradicts: it solves" in item
-    )
-
-
 def test_the_table_counts_who_learned_who_solved_and_who_lost_it():
     kept, lost, never = (made_up(curve) for curve in (STAYS, FALLS, NEVER))
     untaught = made_up(NEVER, (NOTHING, NOTHING))
     *_, one, four = claims.lasting_table({1: [untaught], 4: [kept, lost, lost, never]}).splitlines()
     assert one == "| 1 | 0.00 | 0.00 | 0 of 1 | 0 of 1 | 0 of 1 |"
     assert four.endswith("| 4 of 4 | 3 of 4 | 2 of 4 |")
-
-
-def test_an_interval_is_over_units():
-    assert claims.interval([0.1, 0.2, 0.3]) == "0.20 (-0.05 to 0.45)" and claims.interval([0.5]) == "0.50"

@@ -6,22 +6,8 @@ import torch
 from torch.testing import assert_close as same
 
 from modgrok import interpret
-from modgrok.config import Config
 from modgrok.data import Data, grid
 from modgrok.evaluate import accuracy_by_shot
-from modgrok.model import Transformer
-
-
-@pytest.fixture(scope="module")
-def config():
-    return Config(
-        p=5, n_tasks=8, alpha=0.8, n_examples=6, depth=2, n_embd=16, n_head=2, batch_size=16, init_std=0.3
-    )
-
-
-@pytest.fixture(scope="module")
-def model(config):
-    return Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
 
 
 @pytest.fixture(scope="module")

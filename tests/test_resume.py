@@ -25,7 +25,8 @@ from tiny import (
     wait_for,
 )  # fmt: skip
 
-from modgrok.runs import Run, load_state, save_tensors
+from modgrok.files import load_state, save_tensors
+from modgrok.runs import Run
 from modgrok.session import held
 from modgrok.train import Training, train
 
@@ -309,7 +310,7 @@ def test_a_failing_disk_stops_with_what_was_saved(name, tmp_path, monkeypatch, r
             raise OSError(28, "No space left on device")
         os.rename(source, target)
 
-    monkeypatch.setattr("modgrok.runs.os.replace", replace)
+    monkeypatch.setattr("modgrok.files.os.replace", replace)
     with pytest.raises(OSError, match=r"could not write .*No space left on device.* to continue$"):
         train(CONFIG, tmp_path)
     path = tmp_path / CONFIG.name

@@ -1,49 +1,24 @@
-"""A run on disk: found, read, exported; written whole or not at all; nothing in it is executed."""
+"""A run on disk: read, checked, exported; nothing in it is executed."""
 
-import errno
 import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 from tiny import ENV, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
-from modgrok import runs
-from modgrok.config import SETS, Config
+from modgrok import files
+from modgrok.config import SETS
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
-from modgrok.runs import (
-    Run,
-    escaped,
-    find_run,
-    load_state,
-    load_tensors,
-    run_folders,
-    save_tensors,
-    write_atomically,
-)
-from modgrok.sweep import sweep
+from modgrok.files import load_tensors
+from modgrok.runs import Run, escaped
 from modgrok.train import train
 
 CONFIG = tiny()
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Run:
-    """A finished run, not to be changed."""
-    return train(CONFIG, tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def run(kept, tmp_path) -> Run:
-    """A copy of it, to be changed at will."""
-    return Run(shutil.copytree(kept.path, tmp_path / kept.name))
 
 
 def test_a_run_has_metrics_shots_and_weights(kept):
@@ -207,79 +182,6 @@ def test_a_damaged_manifest_is_refused(content, run):
     sentence(error)
 
 
-def test_a_name_is_a_name(kept):
-    for name in ("p3*", "*", "", ".", "..", f"../{kept.name}", str(kept.path), "a\nb", "x" * 10_000 + "/"):
-        with pytest.raises(ValueError, match="is not the name of a run") as error:
-            find_run(name, kept.path.parent)
-        assert len(sentence(error)) < 400
-    with pytest.raises(ValueError, match="root='' is not allowed"):
-        find_run(kept.name, "")
-
-
-def test_two_configs_of_one_name_are_told_apart(kept, monkeypatch):
-    """As two of the short digests may be the same."""
-    other = tiny(lr=0.02)
-    monkeypatch.setattr(Config, "name", kept.name)
-    for ask in (lambda: find_run(other, kept.path.parent), lambda: train(other, kept.path.parent)):
-        with pytest.raises(
-            ValueError, match=r"of another config \(lr=0\.003\).*choose another root"
-        ) as error:
-            ask()
-        sentence(error)
-    assert find_run(tiny(checkpoint_every=7), kept.path.parent).path == kept.path  # no other result
-    with pytest.raises(ValueError, match="two different points have the name"):
-        sweep([CONFIG, other], kept.path.parent)
-
-
-def test_training_finds_a_run_in_a_subfolder_unless_told_not_to(kept, tmp_path):
-    shipped = Run(shutil.copytree(kept.path, tmp_path / "shipped" / "of" / kept.name))
-    assert train(CONFIG, tmp_path).path == shipped.path and not (tmp_path / kept.name).exists()
-    assert sweep([CONFIG], tmp_path)[0].run.path == shipped.path
-    assert train(CONFIG, tmp_path, anew=True).path == tmp_path / kept.name
-
-
-def test_a_run_among_two_thousand_is_found_at_once(tmp_path, kept):
-    for i in range(2000):
-        folder = tmp_path / f"sweep-{i % 10}" / f"p3-n4-{i}"
-        (folder / "checkpoints").mkdir(parents=True)
-        (folder / "config.json").touch()
-    shutil.copytree(kept.path, tmp_path / "sweep-5" / kept.name)
-    time.sleep(1.1)  # a folder that changes right now is looked at again, since its time stamp is coarse
-    assert len(run_folders(tmp_path)) == 2001
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert find_run(kept.name, tmp_path).path == tmp_path / "sweep-5" / kept.name
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.05
-    shutil.rmtree(tmp_path / "sweep-5" / kept.name)
-    late = tmp_path / "sweep-7" / "late" / kept.name  # and what is new is found, what is gone is not
-    shutil.copytree(kept.path, late)
-    assert find_run(kept.name, tmp_path).path == late
-
-
-def test_runs_are_found_by_name_or_config_in_several_roots(kept, tmp_path):
-    empty, nowhere = tmp_path / "empty", tmp_path / "nowhere"
-    empty.mkdir()
-    deep = tmp_path / "deep"
-    shutil.copytree(kept.path, deep / "sweep" / "of" / kept.name)
-    for key in (CONFIG, CONFIG.name):
-        assert find_run(key, kept.path.parent).path == kept.path
-        assert find_run(key, empty, nowhere, kept.path.parent, deep).path == kept.path
-        assert find_run(key, empty, deep, kept.path.parent).path == deep / "sweep" / "of" / kept.name
-        with pytest.raises(FileNotFoundError, match=f"no finished run {CONFIG.name} in .*nowhere; train it"):
-            find_run(key, empty, nowhere)
-    assert run_folders(empty, deep, nowhere) == [deep / "sweep" / "of" / kept.name]
-
-
-def test_an_unfinished_run_is_passed_over(run, kept):
-    (run.path / "provenance.json").unlink()
-    assert not Run(run.path).finished and Run(run.path).provenance == {}
-    assert find_run(CONFIG, run.path.parent, kept.path.parent).path == kept.path
-    with pytest.raises(FileNotFoundError):
-        find_run(CONFIG, run.path.parent)
-
-
 def test_a_folder_that_is_no_run_is_refused(tmp_path, run):
     with pytest.raises(ValueError, match="is not a run: it holds no config"):
         Run(tmp_path)
@@ -426,7 +328,7 @@ def test_no_pickle_is_loaded(run, monkeypatch):
 
     for place, name in [
         (torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (np, "load"),
-        (runs.safetensors.torch, "load_file"),
+        (files.safetensors.torch, "load_file"),
     ]:  # fmt: skip
         monkeypatch.setattr(place, name, forbidden)
     (run.path / "provenance.json").unlink()
@@ -438,68 +340,6 @@ def test_no_pickle_is_loaded(run, monkeypatch):
     again.export(run.path.parent / "shipped")
 
 
-def test_tensors_and_notes_read_back_exactly(tmp_path):
-    tensors = {
-        "matrix": torch.randn(3, 4).T,  # not contiguous
-        "scalar": torch.tensor(0.1, dtype=torch.float64),
-        "empty": torch.zeros(0, 3),
-        "half": torch.randn(5).bfloat16(),
-        "whole": torch.arange(4),
-    }
-    notes = {"step": 3, "seconds": 0.1 + 0.2, "sessions": [1, 2], "é": "ü"}
-    save_tensors(tmp_path / "a" / "b.safetensors", tensors, "me", notes)
-    again, noted = load_state(tmp_path / "a" / "b.safetensors", "me")
-    assert noted == notes and again.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert again[name].dtype == tensor.dtype and torch.equal(again[name], tensor)
-    with pytest.raises(ValueError, match="belongs to the run me"):
-        load_tensors(tmp_path / "a" / "b.safetensors", "you")
-
-
-def test_numbers_in_a_table_read_back_exactly(tmp_path, kept):
-    for name, values in kept.metrics.items():
-        text = (kept.path / "metrics.csv").read_text().splitlines()
-        column = text[0].split(",").index(name)
-        assert [float(line.split(",")[column]) for line in text[2:]] == values[1:].tolist()
-
-
-@pytest.mark.parametrize("moment", ["fsync", "replace", "chmod"])
-def test_a_write_that_fails_leaves_the_old_file(moment, tmp_path, monkeypatch):
-    file = tmp_path / "file"
-    write_atomically(file, "old")
-
-    def full(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(runs.os, moment, full)
-    with pytest.raises(
-        OSError, match=r"could not write .*file \(No space left.*start the same command again"
-    ) as error:
-        write_atomically(file, "new")
-    assert error.value.errno == errno.ENOSPC
-    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
-
-
-def test_a_write_beyond_the_limit_leaves_the_old_file(tmp_path):
-    """The system's own refusal, in a process of its own, which may not write more than 1000 bytes to a file."""
-    file = tmp_path / "file"
-    write_atomically(file, b"old")
-    code = (
-        "import resource, sys, pathlib, modgrok.runs as r; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
-        "r.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 2000)"
-    )
-    argv = [sys.executable, "-c", code, file]
-    result = subprocess.run(argv, env=ENV, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1 and "could not write" in result.stderr and "File too large" in result.stderr
-    assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
-
-
-def test_an_impossible_place_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match=r"could not write .*file/run/config\.json"):
-        write_atomically(tmp_path / "file" / "run" / "config.json", "x")
-
-
 def test_written_files_can_be_read_by_others(kept):
     for file in kept.path.rglob("*"):
         if file.is_file() and file.name != "lock":
@@ -509,7 +349,7 @@ def test_written_files_can_be_read_by_others(kept):
 def test_provenance_comes_last(tmp_path, monkeypatch):
     """Its presence means finished, so everything else must be there by then."""
     order, replace = [], os.replace
-    monkeypatch.setattr(runs.os, "replace", lambda a, b: (order.append(b.name), replace(a, b)))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (order.append(b.name), replace(a, b)))
     run = train(CONFIG, tmp_path)
     assert order[-1] == "provenance.json" and order.count("provenance.json") == 1
     assert json.loads((run.path / "config.json").read_text()) == CONFIG.to_dict()

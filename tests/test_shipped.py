@@ -8,7 +8,8 @@ import torch
 from conftest import ROOT
 
 from modgrok.config import SETS, preset
-from modgrok.runs import Run, find_run, run_folders
+from modgrok.find import find_run, run_folders
+from modgrok.runs import Run
 from modgrok.train import train
 from modgrok.verify import verify
 

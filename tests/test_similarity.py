@@ -2,27 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 
 from modgrok import algorithms, interpret, similarity, structure
-from modgrok.config import Config
 from modgrok.data import Data, grid
-from modgrok.model import Transformer
 
 PRIMES = [3, 5, 7, 11, 29]
 each_p = pytest.mark.parametrize("p", PRIMES)
-
-
-@pytest.fixture(scope="module")
-def config():
-    return Config(
-        p=5, n_tasks=8, alpha=0.8, n_examples=6, depth=2, n_embd=16, n_head=2, batch_size=16, init_std=0.3
-    )
-
-
-@pytest.fixture(scope="module")
-def model(config):
-    return Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
 
 
 def test_cosines():

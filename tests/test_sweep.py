@@ -1,4 +1,4 @@
-"""Many runs: local processes for real, SLURM through stand-ins for its programs."""
+"""Many runs: grids, and what becomes of their points, in local processes."""
 
 import contextlib
 import os
@@ -8,36 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
+from tiny import SHORT, short
 
 from modgrok.__main__ import main
-from modgrok.config import Config, preset
 from modgrok.runs import Run
-from modgrok.sweep import (
-    NO_LIMIT,
-    SWEEPS,
-    Point,
-    Sweep,
-    _error,
-    _local_submit,
-    grid,
-    obtain_grid,
-    parse_values,
-    slurm_executor,
-    sweep,
-)
+from modgrok.sweep import SWEEPS, Sweep, grid, obtain_grid, parse_values, sweep
 from modgrok.train import train
 
 pytest.importorskip("submitit")
-
-TINY = dict(steps=4, warmup_steps=0, eval_every=2, n_checkpoints=1, checkpoint_every=2)
-
-
-def tiny(**fields) -> Config:
-    return preset("smoke", **TINY | fields)
 
 
 def test_values_are_read_by_the_type_of_their_field():
@@ -76,10 +56,10 @@ def test_named_sweeps_are_valid():
 
 
 def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch):
-    only = {name: (value,) for name, value in TINY.items()}
+    only = {name: (value,) for name, value in SHORT.items()}
     monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6,)} | only))
     made = [
-        [train(tiny(n_tasks=n, seed=seed, alpha=0.6, depth=1), tmp_path) for seed in (3, 5)] for n in (8, 16)
+        [train(short(n_tasks=n, seed=seed, alpha=0.6, depth=1), tmp_path) for seed in (3, 5)] for n in (8, 16)
     ]
     found = obtain_grid("shipped", "smoke", "map", tmp_path, [3, 5], depth=1)
     assert [[run.path for run in row] for row in found] == [[run.path for run in row] for row in made]
@@ -90,7 +70,7 @@ def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch)
 
 
 def test_a_failing_point_stops_no_other_and_the_rest_is_not_repeated(tmp_path, capsys):
-    done, new, bad = tiny(seed=1), tiny(seed=2), tiny(lr=1e30)
+    done, new, bad = short(seed=1), short(seed=2), short(lr=1e30)
     train(done, tmp_path)
     before = (tmp_path / done.name / "provenance.json").stat().st_mtime_ns
     results = sweep([done, new, bad, new], tmp_path, jobs=2)
@@ -110,7 +90,7 @@ def test_a_failing_point_stops_no_other_and_the_rest_is_not_repeated(tmp_path, c
 
 
 def test_a_foreign_folder_is_that_points_error(tmp_path):
-    good, foreign = tiny(), tiny(seed=1)
+    good, foreign = short(), short(seed=1)
     train(good, tmp_path)
     (tmp_path / foreign.name).mkdir()
     (tmp_path / foreign.name / "config.json").write_text("{")
@@ -118,34 +98,15 @@ def test_a_foreign_folder_is_that_points_error(tmp_path):
     assert results[0].run and "config.json is damaged" in results[1].error
 
 
-def test_a_killed_job_is_told_from_one_that_ended():
-    class Killed:  # what submitit gives for a process that left no result
-        paths = SimpleNamespace(stderr="jobs/7/7_0_log.err")
-
-        def results(self):
-            raise RuntimeError("Job 7 has not produced any output")
-
-    assert (
-        _error(Killed()) == "ended without a result, killed or out of memory; its log is jobs/7/7_0_log.err"
-    )
+def endless(root: Path) -> list[str]:
+    """The command of a sweep over two runs that will not end by themselves."""
+    fields = ("steps=100000", "eval_every=100", "checkpoint_every=100000", "warmup_steps=0")
+    vary = [f"--vary={field}" for field in fields]
+    return [sys.executable, "-m", "modgrok", "sweep", "smoke", *vary, "--seeds=0,1", f"--root={root}"]
 
 
 def test_ctrl_c_saves_and_the_same_command_continues(tmp_path):
-    fields = ("steps=100000", "eval_every=100", "checkpoint_every=100000", "warmup_steps=0")
-    vary = [part for field in fields for part in ("--vary", field)]
-    command = [
-        sys.executable,
-        "-m",
-        "modgrok",
-        "sweep",
-        "smoke",
-        *vary,
-        "--seeds",
-        "0,1",
-        "--root",
-        str(tmp_path),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(endless(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -169,20 +130,7 @@ def processes(text: str) -> list[int]:
 def test_a_killed_sweep_leaves_no_trainer(tmp_path):
     """Its jobs notice, save and end, and the same command continues them."""
     root = tmp_path / "runs"
-    vary = [f"--vary={name}" for name in ("steps=100000", "eval_every=100", "checkpoint_every=100000")]
-    command = [
-        sys.executable,
-        "-m",
-        "modgrok",
-        "sweep",
-        "smoke",
-        *vary,
-        "--seeds",
-        "0,1",
-        "--root",
-        str(root),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(endless(root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while len(list(root.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
@@ -201,98 +149,6 @@ def test_a_killed_sweep_leaves_no_trainer(tmp_path):
             os.kill(pid, signal.SIGKILL)
 
 
-def test_one_run_on_two_processes(tmp_path):
-    import submitit
-
-    config = tiny()
-    executor = submitit.LocalExecutor(tmp_path / "logs" / "%j")
-    executor.update_parameters(tasks_per_node=2, timeout_min=NO_LIMIT)
-    job = executor.submit(Point(config, tmp_path / "two"))
-    assert job.results() == [None, None]
-    two, one = Run(tmp_path / "two" / config.name), train(config, tmp_path / "one")
-    assert two.provenance["processes"] == [2]
-    for name, values in one.metrics.items():
-        torch.testing.assert_close(two.metrics[name], values, atol=1e-5, rtol=0, equal_nan=True)
-
-
-STAND_INS = {
-    # runs every element of the array at once, as a cluster with room would
-    "sbatch": """
-        script, text = sys.argv[1], open(sys.argv[1]).read()
-        open(os.environ["STAND_IN_SCRIPT"], "w").write(text)
-        count = int(re.search(r"--array=0-([0-9]+)%", text)[1]) + 1
-        one = dict(SLURM_NTASKS="1", SLURM_JOB_NUM_NODES="1", SLURM_NODEID="0", SLURM_PROCID="0", SLURM_LOCALID="0")
-        for i in range(count):
-            ids = dict(SLURM_JOB_ID=str(778 + i), SLURM_ARRAY_JOB_ID="777", SLURM_ARRAY_TASK_ID=str(i))
-            subprocess.Popen(["bash", script], env=os.environ | one | ids, stdout=-3, stderr=-3)
-        print("Submitted batch job 777")
-    """,
-    "srun": """
-        command = sys.argv[2:]  # after --unbuffered
-        while command[0].startswith("--"):
-            command = command[2:]
-        os.execvp(command[0], command)
-    """,
-    "sacct": "",
-}
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch) -> Path:
-    """A machine with SLURM, as far as submitit can tell; returns where the submitted script is kept."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, body in STAND_INS.items():
-        lines = [line.removeprefix(" " * 8) for line in body.splitlines()]
-        start = [f"#!{sys.executable}", "import os, re, subprocess, sys"]
-        (programs / name).write_text("\n".join([*start, *lines]) + "\n")
-        (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs), prepend=":")
-    monkeypatch.setenv("STAND_IN_SCRIPT", str(tmp_path / "script.sh"))
-    return tmp_path / "script.sh"
-
-
-def test_slurm_runs_an_array(tmp_path, slurm):
-    configs = [tiny(seed=1), tiny(seed=2, lr=1e30)]
-    results = sweep(
-        configs, tmp_path / "runs", jobs=5, cluster="slurm", partition="short", minutes=90,
-        slurm={"account": "lab", "cpus_per_task": 8, "exclusive": True},
-    )  # fmt: skip
-    assert results[0].run.finished and "FloatingPointError" in results[1].error
-    script = slurm.read_text()
-    for line in (
-        "#SBATCH --array=0-1%2",
-        "#SBATCH --job-name=modgrok",
-        "#SBATCH --partition=short",
-        "#SBATCH --time=90",
-        "#SBATCH --account=lab",
-        "#SBATCH --cpus-per-task=8",
-        "#SBATCH --exclusive",
-        "#SBATCH --ntasks-per-node=1",
-    ):
-        assert line in script.splitlines(), script
-    assert "gpus" not in script
-
-
-def test_the_script_for_runs_on_several_gpus(tmp_path, slurm):
-    executor = slurm_executor(tmp_path, jobs=4, gpus=8, partition=None, minutes=60, options={})
-    script = executor._make_submission_file_text("python train.py", "uid")
-    assert "#SBATCH --gpus-per-node=8\n" in script and "#SBATCH --ntasks-per-node=8\n" in script
-    assert "--partition" not in script
-
-
-def test_local_jobs_share_out_the_gpus(tmp_path, monkeypatch):
-    import submitit
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(submitit.LocalExecutor, "submit", lambda self, point: self.parameters["visible_gpus"])
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [_local_submit(tmp_path, gpus=1)(None, slot) for slot in range(3)] == [[0], [1], [0]]
-    assert _local_submit(tmp_path, gpus=0)(None, 1) == []
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
-    assert [_local_submit(tmp_path, gpus=2)(None, slot) for slot in range(2)] == [[4, 6], [7, 4]]
-
-
 def test_bad_arguments(tmp_path):
     for arguments, message in (
         (dict(jobs=0), "jobs=0 is not allowed; choose 1 or more"),
@@ -302,7 +158,7 @@ def test_bad_arguments(tmp_path):
         (dict(gpus=1000), "gpus=1000 is more than this machine has"),
     ):
         with pytest.raises(ValueError, match=message):
-            sweep([tiny()], tmp_path, **arguments)
+            sweep([short()], tmp_path, **arguments)
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
@@ -318,9 +174,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert not any(tmp_path.iterdir())
 
     for seed in (1, 2):
-        train(tiny(seed=seed), tmp_path)
+        train(short(seed=seed), tmp_path)
     capsys.readouterr()
-    vary = [part for name, value in TINY.items() for part in ("--vary", f"{name}={value}")]
+    vary = [part for name, value in SHORT.items() for part in ("--vary", f"{name}={value}")]
     done = modgrok("sweep", "smoke", *vary, "--seeds", "1,2", "--jobs", "2", "--root", tmp_path)
     assert done is None
     assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == [
@@ -328,7 +184,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         "seed=1",
         "seed=2",
     ]
-    (tmp_path / tiny(seed=1).name / "config.json").write_text("{")
+    (tmp_path / short(seed=1).name / "config.json").write_text("{")
     assert modgrok("sweep", "smoke", *vary, "--seeds", "1,2", "--root", tmp_path).startswith(
         "modgrok: 1 of 2 points failed"
     )

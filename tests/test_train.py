@@ -31,9 +31,10 @@ from modgrok import train as training
 from modgrok.config import SETS, preset
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
+from modgrok.files import load_state
 from modgrok.model import Transformer
 from modgrok.optimizers import lr_factor, make_optimizers
-from modgrok.runs import Run, load_state
+from modgrok.runs import Run
 from modgrok.train import Training, checkpoint_steps, train
 
 __all__ = ["one_thread"]  # a fixture

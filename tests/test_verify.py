@@ -7,21 +7,11 @@ import shutil
 import pytest
 from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
-from modgrok.runs import Run, load_tensors, save_tensors
-from modgrok.train import train
+from modgrok.files import load_tensors, save_tensors
+from modgrok.runs import Run
 from modgrok.verify import verify
 
 CONFIG = tiny(lr=3e-2)
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Run:
-    return train(CONFIG, tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def run(kept, tmp_path) -> Run:
-    return Run(shutil.copytree(kept.path, tmp_path / kept.name))
 
 
 def test_an_honest_run_passes_shipped_or_not(kept, tmp_path):

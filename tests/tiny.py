@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from modgrok.config import SETS, Config
-from modgrok.runs import Run, load_tensors
+from modgrok.config import SETS, Config, preset
+from modgrok.files import load_tensors
+from modgrok.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +31,14 @@ FIELDS = dict(
 
 def tiny(**overrides) -> Config:
     return Config(**FIELDS | overrides)
+
+
+SHORT = dict(steps=4, warmup_steps=0, eval_every=2, n_checkpoints=1, checkpoint_every=2)
+
+
+def short(**overrides) -> Config:
+    """The preset "smoke", cut short."""
+    return preset("smoke", **SHORT | overrides)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -22,8 +22,9 @@ from IPython.display import HTML
 
 from modgrok.algorithms import predictors
 from modgrok.data import Data, pretraining_tasks, split_inputs
+from modgrok.files import write_atomically
 from modgrok.interpret import draw_contexts
-from modgrok.runs import Run, write_atomically
+from modgrok.runs import Run
 
 MODULES = ("transformer", "predictors", "state", "views", "flow", "control")
 """The modules of the page's code, which are written one after the other."""

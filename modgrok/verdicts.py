@@ -1,0 +1,163 @@
+"""Verdicts: what runs say together of a claim, how many of them it takes, and the tables that tell it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modgrok.config import Config
+from modgrok.evaluate import mean_interval
+from modgrok.runs import Run
+from modgrok.skill import solves
+
+Runs = Sequence[Run] | NDArray[np.object_]
+
+MIN_SEEDS = 3
+"""With fewer, nothing is shown, nor its contrary."""
+
+
+class Claim(NamedTuple):
+    """A claim of the paper and what runs say of it.
+
+    Attributes:
+        claim: in a sentence.
+        agrees, contradicts: what one unit must do to count for the claim, or against it.
+        setting: of the runs.
+        units: how many there are, of what: seeds, as a rule.
+        measured: numbers with 95 % intervals over these units.
+        verdict: "shown", "not shown" or "contrary".
+        minutes: core-minutes of training.
+    """
+
+    claim: str
+    agrees: str
+    contradicts: str
+    setting: str
+    units: str
+    measured: str
+    verdict: str
+    minutes: float
+
+
+def verdict(outcomes: ArrayLike, min_seeds: int = MIN_SEEDS) -> str:
+    """What seeds say together: each 1 if it agrees with the claim, -1 if it contradicts it, 0 if it does not tell."""
+    outcomes = np.asarray(outcomes)
+    if len(outcomes) >= min_seeds and (outcomes == 1).all():
+        return "shown"
+    return "contrary" if len(outcomes) >= min_seeds and (outcomes == -1).all() else "not shown"
+
+
+def seed_by_seed(
+    claim: str, agrees: str, contradicts: str, runs: Runs, outcomes: ArrayLike, measured: str
+) -> Claim:
+    """A claim that seeds decide, one by one."""
+    n = len(np.asarray(outcomes))
+    return Claim(
+        claim, agrees, contradicts, _setting(runs), _words(n, "seed"), measured + _too_few(n),
+        verdict(outcomes), core_minutes(runs),
+    )  # fmt: skip
+
+
+def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) -> Claim:
+    """Claim 5: models that generalise have a structure that others, and chance, do not have.
+
+    Here the unit is the run, and all of them are judged together: by chance some would have the structure, too.
+
+    Args:
+        what: the structure, in a sentence.
+        runs: those that were looked at, of whatever setting.
+        found: (runs,) whether each has it.
+        chance: probability that a model without structure passes.
+    """
+    found, able = np.asarray(found, dtype=bool), np.array([solves(run, "ood_train")[-1] for run in runs])
+    hits, others, seeds = found[able].sum(), found[~able].sum(), {run.config.seed for run in runs}
+    by_chance = _upper_tail(int(hits), int(able.sum()), chance)
+    # exact: how probable it is that so many of those found, or more, fall among the able, or among the others
+    more, fewer = (_shared(int(n), int(of.sum()), found) for n, of in ((hits, able), (others, ~able)))
+    decided = "shown" if by_chance < 0.01 and more < 0.05 else "contrary" if fewer < 0.05 else "not shown"
+    return Claim(
+        f"5. Representations are structured: {what}",
+        "it is found in more of the runs that solve o.o.d. tasks (training inputs) at the end than chance (P < 0.01) "
+        "and than the runs that do not solve them (P < 0.05) explain",
+        "it is found in fewer of them than of the others (P < 0.05)",
+        _setting(runs),
+        f"{len(runs)} runs of {_words(len(seeds), 'seed')}",
+        f"of runs that solve: {hits} of {able.sum()}; of the others: {others} of {(~able).sum()}; by chance "
+        f"{chance:.2g} of them (P = {by_chance:.1g}; against the others P = {more:.1g})"
+        + _too_few(len(seeds)),
+        decided if len(seeds) >= MIN_SEEDS else "not shown",
+        core_minutes(runs),
+    )
+
+
+def distinct(runs: Runs) -> list[Run]:
+    """Of runs that differ in how long they were trained, and else in nothing, the longest; they are no replicates."""
+    longest: dict[Config, Run] = {}
+    for run in sorted(_flat(runs), key=lambda run: run.config.steps):
+        same = replace(run.config, steps=1, warmup_steps=0, eval_every=1, n_checkpoints=1)
+        longest[same] = run
+    return list(longest.values())
+
+
+def table(claims: Sequence[Claim]) -> str:
+    """Markdown, a row a claim."""
+    head = ("claim", "verdict", "measured", "units", "setting", "core-minutes")
+    lines = [head, ("---",) * len(head)]
+    lines += [
+        (c.claim, f"**{c.verdict}**", c.measured, c.units, c.setting, f"{c.minutes:.0f}") for c in claims
+    ]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def rules(claims: Sequence[Claim]) -> str:
+    """Markdown, an item a claim: what counts for it, and what against."""
+    items = [f"- *{c.claim}.* Agrees: {c.agrees}. Contradicts: {c.contradicts}." for c in claims]
+    return "\n".join(dict.fromkeys(items))
+
+
+def interval(values: ArrayLike) -> str:
+    """Mean and 95 % interval over units (first axis); the mean alone of a single one."""
+    mean, low, high = mean_interval(values)
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(low) else f"{mean:.2f}"
+
+
+def core_minutes(runs: Runs) -> float:
+    """Wall time of training times threads, in minutes, over all sessions at the size of the last."""
+    records = [run.provenance for run in _flat(runs)]
+    return sum(r["seconds"] * r["threads"] * r["processes"][-1] for r in records) / 60
+
+
+def _too_few(seeds: int) -> str:
+    return "" if seeds >= MIN_SEEDS else f"; {_words(seeds, 'seed')} only, a verdict takes {MIN_SEEDS}"
+
+
+def _words(n: int, unit: str) -> str:
+    return f"{('no', 'one', 'two')[n] if n < 3 else n} {unit}{'' if n == 1 else 's'}"
+
+
+def _upper_tail(hits: int, n: int, chance: float) -> float:
+    """Probability of so many hits, or more, in n trials."""
+    return sum(comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(hits, n + 1))
+
+
+def _shared(hits: int, n: int, found: NDArray[np.bool_]) -> float:
+    """Probability that, of n runs drawn at random, so many or more are among those found (hypergeometric)."""
+    total, marked = len(found), int(found.sum())
+    ways = sum(comb(marked, k) * comb(total - marked, n - k) for k in range(hits, min(marked, n) + 1))
+    return ways / comb(total, n)
+
+
+def _flat(runs: Runs) -> list[Run]:
+    return list(np.ravel(np.array(runs, dtype=object)))
+
+
+def _setting(runs: Runs) -> str:
+    """The fields that describe runs, with the values that they take."""
+    configs, words = [run.config for run in _flat(runs)], []
+    for field, word in (("p", "p"), ("n_tasks", "n"), ("alpha", "α"), ("depth", "d"), ("steps", "steps")):
+        values = sorted({getattr(config, field) for config in configs})
+        words.append(f"{word} = {', '.join(f'{value:g}' for value in values)}")
+    return "; ".join(words)

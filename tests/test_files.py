@@ -1,0 +1,76 @@
+"""Files: what is written reads back exactly, and a write is whole or has not been."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny import ENV, one_thread, tiny  # noqa: F401 (a fixture)
+
+from modgrok import files
+from modgrok.files import load_state, load_tensors, save_tensors, write_atomically
+
+CONFIG = tiny()
+
+
+def test_tensors_and_notes_read_back_exactly(tmp_path):
+    tensors = {
+        "matrix": torch.randn(3, 4).T,  # not contiguous
+        "scalar": torch.tensor(0.1, dtype=torch.float64),
+        "empty": torch.zeros(0, 3),
+        "half": torch.randn(5).bfloat16(),
+        "whole": torch.arange(4),
+    }
+    notes = {"step": 3, "seconds": 0.1 + 0.2, "sessions": [1, 2], "é": "ü"}
+    save_tensors(tmp_path / "a" / "b.safetensors", tensors, "me", notes)
+    again, noted = load_state(tmp_path / "a" / "b.safetensors", "me")
+    assert noted == notes and again.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert again[name].dtype == tensor.dtype and torch.equal(again[name], tensor)
+    with pytest.raises(ValueError, match="belongs to the run me"):
+        load_tensors(tmp_path / "a" / "b.safetensors", "you")
+
+
+def test_numbers_in_a_table_read_back_exactly(tmp_path, kept):
+    for name, values in kept.metrics.items():
+        text = (kept.path / "metrics.csv").read_text().splitlines()
+        column = text[0].split(",").index(name)
+        assert [float(line.split(",")[column]) for line in text[2:]] == values[1:].tolist()
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace", "chmod"])
+def test_a_write_that_fails_leaves_the_old_file(moment, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    write_atomically(file, "old")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, moment, full)
+    with pytest.raises(
+        OSError, match=r"could not write .*file \(No space left.*start the same command again"
+    ) as error:
+        write_atomically(file, "new")
+    assert error.value.errno == errno.ENOSPC
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_beyond_the_limit_leaves_the_old_file(tmp_path):
+    """The system's own refusal, in a process of its own, which may not write more than 1000 bytes to a file."""
+    file = tmp_path / "file"
+    write_atomically(file, b"old")
+    code = (
+        "import resource, sys, pathlib, modgrok.files as f; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "f.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 2000)"
+    )
+    argv = [sys.executable, "-c", code, file]
+    result = subprocess.run(argv, env=ENV, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1 and "could not write" in result.stderr and "File too large" in result.stderr
+    assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_an_impossible_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"could not write .*file/run/config\.json"):
+        write_atomically(tmp_path / "file" / "run" / "config.json", "x")

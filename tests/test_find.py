@@ -1,0 +1,88 @@
+"""Finding runs: by name or config, at any depth, the right one or none."""
+
+import shutil
+import time
+
+import pytest
+from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
+
+from modgrok.config import Config
+from modgrok.find import find_run, run_folders
+from modgrok.runs import Run
+from modgrok.sweep import sweep
+from modgrok.train import train
+
+CONFIG = tiny()
+
+
+def test_a_name_is_a_name(kept):
+    for name in ("p3*", "*", "", ".", "..", f"../{kept.name}", str(kept.path), "a\nb", "x" * 10_000 + "/"):
+        with pytest.raises(ValueError, match="is not the name of a run") as error:
+            find_run(name, kept.path.parent)
+        assert len(sentence(error)) < 400
+    with pytest.raises(ValueError, match="root='' is not allowed"):
+        find_run(kept.name, "")
+
+
+def test_two_configs_of_one_name_are_told_apart(kept, monkeypatch):
+    """As two of the short digests may be the same."""
+    other = tiny(lr=0.02)
+    monkeypatch.setattr(Config, "name", kept.name)
+    for ask in (lambda: find_run(other, kept.path.parent), lambda: train(other, kept.path.parent)):
+        with pytest.raises(
+            ValueError, match=r"of another config \(lr=0\.003\).*choose another root"
+        ) as error:
+            ask()
+        sentence(error)
+    assert find_run(tiny(checkpoint_every=7), kept.path.parent).path == kept.path  # no other result
+    with pytest.raises(ValueError, match="two different points have the name"):
+        sweep([CONFIG, other], kept.path.parent)
+
+
+def test_training_finds_a_run_in_a_subfolder_unless_told_not_to(kept, tmp_path):
+    shipped = Run(shutil.copytree(kept.path, tmp_path / "shipped" / "of" / kept.name))
+    assert train(CONFIG, tmp_path).path == shipped.path and not (tmp_path / kept.name).exists()
+    assert sweep([CONFIG], tmp_path)[0].run.path == shipped.path
+    assert train(CONFIG, tmp_path, anew=True).path == tmp_path / kept.name
+
+
+def test_a_run_among_two_thousand_is_found_at_once(tmp_path, kept):
+    for i in range(2000):
+        folder = tmp_path / f"sweep-{i % 10}" / f"p3-n4-{i}"
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "config.json").touch()
+    shutil.copytree(kept.path, tmp_path / "sweep-5" / kept.name)
+    time.sleep(1.1)  # a folder that changes right now is looked at again, since its time stamp is coarse
+    assert len(run_folders(tmp_path)) == 2001
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert find_run(kept.name, tmp_path).path == tmp_path / "sweep-5" / kept.name
+        took.append(time.perf_counter() - start)
+    assert min(took) < 0.05
+    shutil.rmtree(tmp_path / "sweep-5" / kept.name)
+    late = tmp_path / "sweep-7" / "late" / kept.name  # and what is new is found, what is gone is not
+    shutil.copytree(kept.path, late)
+    assert find_run(kept.name, tmp_path).path == late
+
+
+def test_runs_are_found_by_name_or_config_in_several_roots(kept, tmp_path):
+    empty, nowhere = tmp_path / "empty", tmp_path / "nowhere"
+    empty.mkdir()
+    deep = tmp_path / "deep"
+    shutil.copytree(kept.path, deep / "sweep" / "of" / kept.name)
+    for key in (CONFIG, CONFIG.name):
+        assert find_run(key, kept.path.parent).path == kept.path
+        assert find_run(key, empty, nowhere, kept.path.parent, deep).path == kept.path
+        assert find_run(key, empty, deep, kept.path.parent).path == deep / "sweep" / "of" / kept.name
+        with pytest.raises(FileNotFoundError, match=f"no finished run {CONFIG.name} in .*nowhere; train it"):
+            find_run(key, empty, nowhere)
+    assert run_folders(empty, deep, nowhere) == [deep / "sweep" / "of" / kept.name]
+
+
+def test_an_unfinished_run_is_passed_over(run, kept):
+    (run.path / "provenance.json").unlink()
+    assert not Run(run.path).finished and Run(run.path).provenance == {}
+    assert find_run(CONFIG, run.path.parent, kept.path.parent).path == kept.path
+    with pytest.raises(FileNotFoundError):
+        find_run(CONFIG, run.path.parent)
