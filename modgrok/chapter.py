@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.config import Config, preset
+from modgrok.cost import core_minutes
 from modgrok.engine import check_divides
 from modgrok.find import find_run
 from modgrok.parameters import checked, declared
@@ -34,7 +35,6 @@ from modgrok.process import die_with_parent
 from modgrok.runs import Run, escaped
 from modgrok.sweep import obtain_grid
 from modgrok.train import train
-from modgrok.verdicts import core_minutes
 from modgrok.widgets import close, escape
 
 Runs = Run | Iterable | Mapping

@@ -6,10 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.claims import core_minutes
 from modgrok.evaluate import students_t
 from modgrok.runs import Run
 from modgrok.skill import solves
+
+
+def core_minutes(runs: Iterable[Run]) -> float:
+    """Wall time of training times threads, in minutes, over all sessions at the size of the last."""
+    records = [run.provenance for run in runs]
+    return sum(r["seconds"] * r["threads"] * r["processes"][-1] for r in records) / 60
 
 
 def solved_at(run: Run, name: str) -> float:
@@ -66,9 +71,9 @@ def core_hours(runs: Iterable[Run]) -> list[list]:
         groups.setdefault((run.config.p, run.config.depth, run.config.n_embd), []).append(run)
     rows = []
     for of, group in sorted(groups.items()):
-        minutes = [core_minutes(run) for run in group]
+        minutes = [core_minutes([run]) for run in group]
         fastest = min(60_000 * spent / run.config.steps for spent, run in zip(minutes, group, strict=True))
         steps = sum(run.config.steps for run in group)
         rows.append([*of, len(group), f"{steps:,}", f"{fastest:.0f}", f"{sum(minutes) / 60:.2f}"])
-    total = sum(core_minutes(run) for group in groups.values() for run in group) / 60
+    total = sum(map(core_minutes, groups.values())) / 60
     return [*rows, ["all", "", "", sum(map(len, groups.values())), "", "", f"{total:.2f}"]]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.config import Config
+from modgrok.cost import core_minutes
 from modgrok.evaluate import mean_interval
 from modgrok.runs import Run
 from modgrok.skill import solves
@@ -57,7 +58,7 @@ def seed_by_seed(
     n = len(np.asarray(outcomes))
     return Claim(
         claim, agrees, contradicts, _setting(runs), _words(n, "seed"), measured + _too_few(n),
-        verdict(outcomes), core_minutes(runs),
+        verdict(outcomes), core_minutes(_flat(runs)),
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
         f"{chance:.2g} of them (P = {by_chance:.1g}; against the others P = {more:.1g})"
         + _too_few(len(seeds)),
         decided if len(seeds) >= MIN_SEEDS else "not shown",
-        core_minutes(runs),
+        core_minutes(_flat(runs)),
     )
 
 
@@ -122,12 +123,6 @@ def interval(values: ArrayLike) -> str:
     """Mean and 95 % interval over units (first axis); the mean alone of a single one."""
     mean, low, high = mean_interval(values)
     return f"{mean:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(low) else f"{mean:.2f}"
-
-
-def core_minutes(runs: Runs) -> float:
-    """Wall time of training times threads, in minutes, over all sessions at the size of the last."""
-    records = [run.provenance for run in _flat(runs)]
-    return sum(r["seconds"] * r["threads"] * r["processes"][-1] for r in records) / 60
 
 
 def _too_few(seeds: int) -> str:

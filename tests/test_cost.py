@@ -55,7 +55,7 @@ def test_power_law_leaves_out_what_was_not_measured():
 def test_core_hours_adds_up_runs_of_a_kind():
     runs = [made_up(seed=0), made_up(seed=1), made_up(depth=4)]  # six core-minutes each, 4,000 steps
     runs[1].provenance = runs[1].provenance | {"seconds": 120}
-    assert core_minutes(runs[0]) == 6
+    assert core_minutes(runs[:1]) == 6
     assert core_hours(runs) == [
         [7, 2, 64, 2, "8,000", "90", "0.30"],
         [7, 4, 64, 1, "4,000", "90", "0.10"],

@@ -65,7 +65,9 @@ def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch)
     assert [[run.path for run in row] for row in found] == [[run.path for run in row] for row in made]
     with pytest.raises(FileNotFoundError, match="train it first"):
         obtain_grid("shipped", "smoke", "map", tmp_path, [3, 4], depth=1)
-    with pytest.raises(ValueError, match=r"preset='nope' has no map; choose one of smoke, laptop, desk, paper\."):
+    with pytest.raises(
+        ValueError, match=r"preset='nope' has no map; choose one of smoke, laptop, desk, paper\."
+    ):
         obtain_grid("shipped", "nope", "map", tmp_path, [3])
 
 
