@@ -146,6 +146,11 @@ class Data:
         turn = torch.arange(n, device=self.device) % max(len(tasks), 1)
         return paired_sequences(tasks[turn], self._pairs(inputs, n, name), self.config.p)
 
+    @property
+    def sets(self) -> list[str]:
+        """The evaluation sets that hold something: all four, or two where every task is a pre-training task."""
+        return [name for name in SETS if len(self.tasks[name.split("_")[0]])]
+
     def evaluation_sets(self) -> dict[str, Tensor]:
         """All four evaluation sets by name."""
         return {name: self.evaluation_set(name) for name in SETS}

@@ -182,7 +182,7 @@ def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Pre
         ValueError: a part that the model does not have.
     """
     edits: dict[str, Callable[[Tensor], Tensor]] = {}
-    known = [name for i in range(model.config.depth) for name in _parts(model, i)]
+    known = sorted(parts_of(model).values())
     for part in parts:
         if part not in known:
             raise ValueError(f"{part!r} is no part of this model; choose from {', '.join(known)}.")
@@ -197,9 +197,14 @@ def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Pre
         yield model.plain_logits
 
 
-def _parts(model: Transformer, i: int) -> list[str]:
-    heads = [f"blocks.{i}.head.{h}" for h in range(model.config.n_head)]
-    return [f"blocks.{i}", f"blocks.{i}.attn", f"blocks.{i}.mlp", *heads]
+def parts_of(model: Transformer) -> dict[str, str]:
+    """Label → name of everything that `ablated` can take away, block by block."""
+    each = {}
+    for i in range(model.config.depth):
+        each |= {f"block {i}, head {h}": f"blocks.{i}.head.{h}" for h in range(model.config.n_head)}
+        each |= {f"block {i}, all heads": f"blocks.{i}.attn", f"block {i}, MLP": f"blocks.{i}.mlp"}
+        each |= {f"block {i}, all of it": f"blocks.{i}"}
+    return each
 
 
 def _silencer(mean: bool, heads: list[int] | None = None) -> Callable[[Tensor], Tensor]:

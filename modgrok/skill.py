@@ -115,6 +115,18 @@ def phases(runs: Run | NDArray[np.object_], evaluation: ArrayLike = -1) -> np.nd
     return np.max([(of[name] >= SOLVED) * (i + 1) for i, name in enumerate(SETS)], axis=0)
 
 
+def phases_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
+    """Phases "at the end" and "stopped early", at each run's `ood_stop`, in the shape of the runs."""
+    stops = np.vectorize(lambda run: ood_stop(run).index)(runs)
+    return {"at the end": phases(runs), "stopped early": phases(runs, stops)}
+
+
+def map_axes(runs: NDArray[np.object_]) -> tuple[list[int], list[float]]:
+    """Numbers of tasks and values of α along the last two axes of a map of runs, (…, alphas, n_tasks)."""
+    plane = runs.reshape(-1, *runs.shape[-2:])[0]
+    return [run.config.n_tasks for run in plane[0]], [run.config.alpha for run in plane[:, 0]]
+
+
 def typical_points(skills: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:
     """For each phase that all seeds of a point end in, the point that is best on the set that names the phase.
 

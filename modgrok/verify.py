@@ -45,7 +45,7 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
     asked = {
         name: questions(data.evaluation_set(name), run.config.p, data.tasks["id"])
         for name in sets
-        if len(data.tasks[name.split("_")[0]])
+        if name in data.sets
     }
     for name, own in asked.items():
         if not np.array_equal(count_kinds(own.kinds).numpy(), run.asked[name]):

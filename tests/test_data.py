@@ -174,6 +174,7 @@ def test_at_most_256_held_out_tasks_are_evaluated():
 
 def test_no_held_out_tasks_leave_two_sets_empty():
     data = Data(tiny(n_tasks=9, batch_size=9))
+    assert data.sets == ["id_train", "id_test"] and Data(tiny()).sets == list(SETS)
     assert data.evaluation_set("ood_train").shape == (0, 9)
     assert len(data.evaluation_set("id_test")) == data.config.eval_sequences
 

@@ -80,6 +80,17 @@ def test_mean_ablation_keeps_what_all_sequences_share(model, tokens):
         assert accuracy_by_shot(predict, tokens).shape == (6,)
 
 
+def test_the_parts_are_all_that_can_be_taken_away(model, tokens):
+    parts = interpret.parts_of(model)
+    assert list(parts)[:5] == [
+        "block 0, head 0", "block 0, head 1", "block 0, all heads", "block 0, MLP", "block 0, all of it"
+    ]  # fmt: skip
+    assert len(parts) == len({*parts.values()}) == 10
+    for part in parts.values():
+        with interpret.ablated(model, part) as predict:
+            assert not torch.equal(predict(tokens), model(tokens)), part
+
+
 def test_unknown_part(model):
     with (
         pytest.raises(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from made_up import ASKED, K, P, made_up, solving
+from made_up import ALL, ASKED, K, P, made_up, solving
 
 from modgrok import skill
 from modgrok.algorithms import predictors
@@ -97,6 +97,22 @@ def test_a_phase_is_shown_by_the_best_point_where_all_seeds_are_in_it():
     assert skill.typical_points(skills, reached) == {1: (0, 0), 4: (0, 2)}
     skills["id_train"] = np.array([[[0.5, 0.9, 0.1]]] * 2)
     assert skill.typical_points(skills, np.ones_like(reached)) == {1: (0, 1)}
+
+
+def test_a_map_is_looked_at_at_the_end_and_where_each_run_is_best():
+    falls, keeps = np.repeat((0, ALL, 0.3), 7), np.repeat((0, 0.6, ALL), 7)
+    runs = [
+        [
+            [made_up(curve, n_tasks=n, alpha=a) for n, curve in ((8, falls), (40, keeps))]
+            for a in (0.4, 0.6, 0.8)
+        ]
+    ]
+    runs = np.array(runs, dtype=object)
+    assert skill.map_axes(runs) == skill.map_axes(runs[None]) == ([8, 40], [0.4, 0.6, 0.8])
+    twice = skill.phases_twice(runs)
+    assert twice["at the end"].tolist() == [[[1, 3]] * 3] and twice["stopped early"].tolist() == [
+        [[3, 3]] * 3
+    ]
 
 
 def test_early_stopping_ignores_a_single_peak_and_smooths_the_end():
