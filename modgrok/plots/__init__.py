@@ -29,6 +29,14 @@ from modgrok.plots.learning import (
     training_curves,
     with_spread,
 )
+from modgrok.plots.skills import (
+    EXPLAINED,
+    TASK_COLORS,
+    arrival_steps,
+    explained_areas,
+    right_by_place,
+    task_kind_curves,
+)
 from modgrok.plots.structure import (
     circle_of_circles,
     embedding_ring,

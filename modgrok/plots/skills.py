@@ -1,0 +1,164 @@
+"""What answers are explained by, where they fail, and when each skill is learned (F5; chapters 6 and 13)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from modgrok.plots.answers import ALGORITHM_COLORS
+from modgrok.plots.style import DEPTHS, GREY, INK, chance_line, figure, styled
+
+EXPLAINED = {
+    "look-up": ALGORITHM_COLORS["look-up"],
+    "ratio matching": ALGORITHM_COLORS["ratio matching"],
+    "regression": ALGORITHM_COLORS["regression"],
+    "luck": "#D9DDE2",
+}
+"""The weakest algorithm that gives a right answer, in the order of `evaluate.KINDS`."""
+
+
+@styled
+def explained_areas(
+    rows: Sequence[tuple[str, Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]]]],
+) -> Figure:
+    """Share of all answers that each algorithm explains, stacked, a panel a depth: the mean over seeds (F5).
+
+    Thin lines are the seeds, one by one; the dotted line is what ratio matching could explain, were every query that it
+    can answer right.
+
+    Args:
+        rows: what is along the x axis, and title → places (n,), right answers as shares of all (seeds, 4, n) by kind,
+            and the kinds' shares of the queries (4, n).
+    """
+    columns = len(rows[0][1])
+    fig = figure(max(4.6, 3.6 * columns), 2.6 * len(rows) + 0.8)
+    axes = fig.subplots(len(rows), columns, squeeze=False, sharey=True, sharex="row")
+    for line, (xlabel, panels) in zip(axes, rows, strict=True):
+        for ax, (title, (places, right, asked)) in zip(line, panels.items(), strict=True):
+            places, tops = np.asarray(places), np.cumsum(right, 1)  # (seeds, 4, n)
+            bottom = np.zeros(len(places))
+            for i, color in enumerate(EXPLAINED.values()):
+                top = tops[:, i].mean(0)
+                ax.fill_between(places, bottom, top, color=color, alpha=0.85, lw=0)
+                bottom = top
+            for of_seed in tops[:, :3].reshape(-1, len(places)):
+                ax.plot(places, of_seed, color=INK, lw=0.6, alpha=0.6)
+            ax.plot(places, np.asarray(asked)[:2].sum(0), color=INK, lw=1.6, ls=":")
+            ax.set(title=title, xlabel=xlabel, ylim=(0, 1), xlim=(places[0], places[-1]))
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("share of all answers")
+    handles = [Patch(facecolor=color, label=f"right: {name}") for name, color in EXPLAINED.items()]
+    handles.append(Patch(facecolor="white", edgecolor=GREY, label="wrong"))
+    handles.append(Line2D([], [], color=INK, lw=1.6, ls=":", label="in reach of ratio matching"))
+    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+    return fig
+
+
+@styled
+def right_by_place(panels: Mapping[str, Mapping[str, ArrayLike]], places: Sequence[str], chance: float) -> Figure:
+    """Accuracy by where the query lies in the plane of inputs, a dot a seed, a panel a kind of query.
+
+    Args:
+        panels: kind of query → name of a group of runs → (seeds, places) accuracies, nan where too few were asked.
+        places: their names.
+        chance: accuracy of a blind guess, 1/p.
+    """
+    fig = figure(max(4.6, 3.8 * len(panels)), 3.7)
+    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
+    groups = list(next(iter(panels.values())))
+    for ax, (title, of_groups) in zip(axes, panels.items(), strict=True):
+        for g, (name, accuracy) in enumerate(of_groups.items()):
+            accuracy = np.asarray(accuracy)
+            at = np.arange(len(places)) + (g - (len(groups) - 1) / 2) * 0.24
+            color = DEPTHS(g / max(1, len(groups) - 1))
+            for i, of_seed in enumerate(accuracy):
+                near = at + (i - (len(accuracy) - 1) / 2) * 0.05
+                ax.plot(near, of_seed, "o", color=color, ms=6, alpha=0.85, clip_on=False, label="" if i else name)
+            measured = np.isfinite(accuracy).any(0)
+            middle = np.nanmean(accuracy[:, measured], 0)
+            ax.hlines(middle, at[measured] - 0.1, at[measured] + 0.1, color=color, lw=2)
+        chance_line(ax, chance)
+        ax.set_title(title, loc="left", fontsize=11)
+        ax.set(ylim=(0, 1.03), xlim=(-0.5, len(places) - 0.5))
+        ax.set_xticks(range(len(places)), places)
+    axes[0].set_ylabel("accuracy")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return fig
+
+
+TASK_COLORS = {"z = b·y": "#882255", "z = a·x": "#44AA99", "both numbers": "#332288"}
+"""Of `order.TASK_KINDS`, in its order."""
+
+
+@styled
+def task_kind_curves(
+    panels: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]], chance: float, columns: int = 2
+) -> Figure:
+    """Accuracy along training on tasks by the numbers that they depend on, a line a run.
+
+    Args:
+        panels: title → for each run its steps (S,) and accuracies (3, S) by kind of task.
+        chance: accuracy of a blind guess, 1/p.
+        columns: panels in a row.
+    """
+    rows = -(-len(panels) // columns)
+    fig = figure(max(4.6, 3.9 * columns), 2.5 * rows + 0.8)
+    axes = fig.subplots(rows, columns, squeeze=False, sharey=True)
+    for ax, (title, runs) in zip(axes.flat, panels.items(), strict=False):
+        for steps, accuracy in runs:
+            for color, curve in zip(TASK_COLORS.values(), accuracy, strict=True):
+                ax.plot(steps, curve, color=color, lw=1.8, marker="o", ms=3.5, alpha=0.9)
+        chance_line(ax, chance)
+        ax.set_title(title, loc="left", fontsize=11)
+        ax.set(ylim=(0, 1.03), xlabel="training step")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for ax in axes.flat[len(panels) :]:
+        ax.axis("off")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
+    handles = [Line2D([], [], color=color, lw=2, label=name) for name, color in TASK_COLORS.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return fig
+
+
+@styled
+def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequence[str]) -> Figure:
+    """When each skill arrives, a row a skill, a dot a run; at the right, apart, the runs that never learn it.
+
+    Args:
+        steps: skill → (runs,) steps, inf where it never arrives, nan where it was not looked for.
+        groups: (runs,) indices of `names`.
+        names: of the groups of runs, such as depths.
+    """
+    groups, table = np.asarray(groups), np.stack(list(steps.values()))
+    end = 1.06 * table[np.isfinite(table)].max(initial=1)
+    fig = figure(8.2, 1.3 + 0.52 * len(table))
+    ax = fig.subplots()
+    for g, name in enumerate(names):
+        color = DEPTHS(g / max(1, len(names) - 1))
+        rows = np.arange(len(table))[:, None] + (g - (len(names) - 1) / 2) * 0.22
+        of_group = table[:, groups == g]
+        ax.plot(of_group, np.broadcast_to(rows, of_group.shape), "o", color=color, ms=6, alpha=0.65)
+        ax.plot([], [], "o", color=color, label=name)
+        for row, of_skill in zip(rows[:, 0], of_group, strict=True):
+            learned = of_skill[np.isfinite(of_skill)]
+            if len(learned):
+                ax.plot(np.median(learned), row, "|", color=color, ms=16, mew=2.5)
+            if never := int(np.isinf(of_skill).sum()):
+                asked = int((~np.isnan(of_skill)).sum())
+                ax.text(end, row, f"{never} of {asked}", color=color, fontsize=9, va="center")
+    ax.set(xlim=(0, end), xlabel="training step (bar: median of the runs that learn it)")
+    ax.text(end, -0.6, "never", fontsize=9, color=INK, va="bottom")
+    ax.set_yticks(range(len(table)), list(steps))
+    ax.set_ylim(len(table) - 0.5, -0.6)
+    ax.grid(axis="y", color="#E3E6EA")
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False)
+    return fig
