@@ -238,6 +238,24 @@ def share_by_kind(hits: Tensor, kinds: Tensor, n_kinds: int, pooled: bool = Fals
     return np.stack([clustered_share(*pair, least=10) for pair in pairs])
 
 
+PLACES = ("neither is 0", "x = 0", "y = 0")
+"""Where in the plane of inputs a query lies; (0, 0), whose answer is always 0, is none of these."""
+
+
+def places(tokens: Tensor) -> Tensor:
+    """Where each query of tokens (B, 3·K) lies, (B, K): an index of PLACES, -1 for (0, 0)."""
+    x, y = tokens[:, 0::3], tokens[:, 1::3]
+    return torch.where(x * y > 0, 0, torch.where(y > 0, 1, torch.where(x > 0, 2, -1)))
+
+
+def accuracy_by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
+    """Accuracy by kind and place of the query, all shots together: (kinds, places), nan below 10 cases."""
+    right = log_probabilities(predict, tokens).argmax(-1) == targets(tokens)
+    of_kind, where = kinds(tokens, p), places(tokens)
+    rows = [torch.where(of_kind == kind, where, -1) for kind in range(len(KINDS))]
+    return np.stack([share_by_kind(right, row, len(PLACES), pooled=True)[:, 0] for row in rows])
+
+
 def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -> np.ndarray:
     """A share with its 95 % interval, when cases come in clusters: (3, …), the share, low, high.
 

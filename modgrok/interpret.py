@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from modgrok.algorithms import ratio_classes
 from modgrok.data import Data, generator, grid, sequences
-from modgrok.evaluate import Predictor
+from modgrok.evaluate import PLACES, Predictor, places
 from modgrok.model import Transformer
 
 # --- activations ----------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def matching_examples(tokens: Tensor, p: int) -> Tensor:
     return ((ratio[:, :, None] == ratio[:, None, :]) & (ratio >= 0)[:, :, None]).tril(-1)
 
 
-def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
+def matching_attention(patterns: Tensor, tokens: Tensor, p: int, queries: Tensor | None = None) -> np.ndarray:
     """Attention from a query's y to an earlier example that matches its ratio, and to one that does not.
 
     Repeats of the query count for neither: a head that likes the same token would pay them more.
@@ -271,6 +271,7 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
         patterns: (B, H, T, T), T = 3·K - 1.
         tokens: (B, 3·K) the sequences.
         p: the modulus.
+        queries: (B, K) bool, those that count; by default all.
 
     Returns:
         (B, H, 2): attention to the three tokens of a matching and of another example, averaged over examples and
@@ -281,6 +282,19 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
     repeat = pair[:, :, None] == pair[:, None, :]
     match, other = same_ratio & ~repeat, (~(same_ratio | repeat)).tril(-1)
     both = match.any(-1) & other.any(-1)  # (B, query)
+    both = both if queries is None else both & queries.cpu()
     paid = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (K, 3)).sum(-1)  # (B, H, query, example)
     each = [(paid * of[:, None]).sum(-1) / of.sum(-1).clamp(min=1)[:, None] for of in (match, other)]
     return torch.stack(each, -1).masked_fill(~both[:, None, :, None], torch.nan).nanmean(2).numpy()
+
+
+def choice_by_place(model: Transformer, tokens: Tensor) -> np.ndarray:
+    """How much more every head pays a matching example than another, by where the query lies: (heads, places).
+
+    Means over sequences (B, 3·K) of the difference that `matching_attention` tells, block by block; places as in
+    `evaluate.PLACES`.
+    """
+    names, where = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)], places(tokens)
+    patterns = torch.cat(list(activations(model, tokens, names).values()), 1)
+    paid = [matching_attention(patterns, tokens, model.config.p, where == i) for i in range(len(PLACES))]
+    return np.nanmean([of[..., 0] - of[..., 1] for of in paid], 1).T

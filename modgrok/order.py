@@ -1,7 +1,7 @@
-"""In which order skills are learned: numbers alone, copies, ratios, combinations; when each arrives, and how surely first.
+"""In which order skills are learned: numbers alone, copies, ratios, combinations; when each of them arrives.
 
-Two sources. Every run stores, at each evaluation, its right answers by kind of query (`evaluate.KINDS`): `stored_curves`.
-Its checkpoints, where they are kept, tell more, such as tasks that need one number alone: `task_curves`.
+Two sources. Every run stores, at each evaluation, its right answers by kind of query: `stored_curves`. Its checkpoints,
+where they are kept, tell more, such as tasks that need one number alone: `task_curves`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def stored_curves(run: Run) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> dict[str, np.ndarray]:
-    """Accuracy along training on each kind of task, training inputs, queries that the examples determine but do not repeat.
+    """Accuracy along training on each kind of task, on queries that the examples determine but do not repeat.
 
     Args:
         run: keeps the checkpoints.
@@ -101,23 +101,21 @@ def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int) -> float:
     return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
 
 
-def arrivals(run: Run, n: int = 100, least: int = 8, most: int = 12) -> dict[str, float]:
-    """Skill → the step at which a run learns it; those of `task_curves` only where enough checkpoints are kept.
+def arrivals(run: Run, of_tasks: tuple[ArrayLike, ArrayLike] | None = None) -> dict[str, float]:
+    """Skill → the step at which a run learns it.
 
     Args:
         run: finished or not.
-        n: sequences of each kind of task.
-        least: with fewer checkpoints than this, tasks of one number are left out: their step would mean little.
-        most: checkpoints looked at, evenly spread.
+        of_tasks: steps (S,) and accuracies (3, S) on i.d. tasks, as `task_curves` finds them, where it was asked.
     """
-    p = run.config.p
-    found = {skill: arrival(run.metrics["step"], of, p) for skill, of in stored_curves(run).items()}
-    if len(run.steps) < least:
-        return found
-    steps = [run.steps[i] for i in np.unique(np.linspace(0, len(run.steps) - 1, most).round().astype(int))]
-    of_tasks = task_curves(run, steps, n)["id"]
-    named = {f"{kind}, i.d. tasks": arrival(steps, of_tasks[i], p) for i, kind in enumerate(TASK_KINDS[:2])}
-    return named | found
+    p, found = run.config.p, {}
+    if of_tasks is not None:
+        steps, accuracy = of_tasks
+        found = {
+            f"{kind}, i.d. tasks": arrival(steps, of_kind, p)
+            for kind, of_kind in zip(TASK_KINDS[:2], accuracy, strict=False)
+        }
+    return found | {skill: arrival(run.metrics["step"], of, p) for skill, of in stored_curves(run).items()}
 
 
 class Precedence(NamedTuple):
@@ -135,7 +133,7 @@ class Precedence(NamedTuple):
 
 
 def precedence(first: ArrayLike, second: ArrayLike) -> Precedence:
-    """How often the first of two skills is the earlier, of their steps of arrival (runs,), inf: never, nan: not known."""
+    """How often the first of two skills is the earlier, by steps (runs,), inf: never, nan: not looked for."""
     first, second = np.asarray(first), np.asarray(second)
     before, after = int((first < second).sum()), int((first > second).sum())
     n, most = before + after, max(before, after)
@@ -144,7 +142,7 @@ def precedence(first: ArrayLike, second: ArrayLike) -> Precedence:
 
 
 def in_order(found: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """Skill → (runs,) steps of arrival, the earliest median first; inf where it never arrives, nan if not looked for."""
+    """Skill → (runs,) steps of arrival, the earliest median first; inf: never, nan: not looked for."""
     names = dict.fromkeys(skill for of_run in found for skill in of_run)
     table = {skill: np.array([of_run.get(skill, np.nan) for of_run in found]) for skill in names}
 

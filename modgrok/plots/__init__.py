@@ -32,8 +32,10 @@ from modgrok.plots.learning import (
 from modgrok.plots.skills import (
     EXPLAINED,
     TASK_COLORS,
+    WALL,
     arrival_steps,
     explained_areas,
+    grid_wall,
     right_by_place,
     task_kind_curves,
 )

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from modgrok.plots.answers import ALGORITHM_COLORS
-from modgrok.plots.style import DEPTHS, GREY, INK, chance_line, figure, styled
+from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT
+from modgrok.plots.style import COLORS, DEPTHS, GREY, INK, chance_line, figure, styled
 
 EXPLAINED = {
     "look-up": ALGORITHM_COLORS["look-up"],
@@ -60,7 +61,9 @@ def explained_areas(
 
 
 @styled
-def right_by_place(panels: Mapping[str, Mapping[str, ArrayLike]], places: Sequence[str], chance: float) -> Figure:
+def right_by_place(
+    panels: Mapping[str, Mapping[str, ArrayLike]], places: Sequence[str], chance: float
+) -> Figure:
     """Accuracy by where the query lies in the plane of inputs, a dot a seed, a panel a kind of query.
 
     Args:
@@ -78,7 +81,9 @@ def right_by_place(panels: Mapping[str, Mapping[str, ArrayLike]], places: Sequen
             color = DEPTHS(g / max(1, len(groups) - 1))
             for i, of_seed in enumerate(accuracy):
                 near = at + (i - (len(accuracy) - 1) / 2) * 0.05
-                ax.plot(near, of_seed, "o", color=color, ms=6, alpha=0.85, clip_on=False, label="" if i else name)
+                ax.plot(
+                    near, of_seed, "o", color=color, ms=6, alpha=0.85, clip_on=False, label="" if i else name
+                )
             measured = np.isfinite(accuracy).any(0)
             middle = np.nanmean(accuracy[:, measured], 0)
             ax.hlines(middle, at[measured] - 0.1, at[measured] + 0.1, color=color, lw=2)
@@ -161,4 +166,43 @@ def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequ
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False)
+    return fig
+
+
+WALL = {
+    "right, ratio matching can": CORRECT,
+    "right beyond ratio matching": DIFFERENCE[1],
+    "wrong, though ratio matching can": DIFFERENCE[-1],
+    "wrong": INCORRECT,
+}
+"""What a cell of `grid_wall` says of a query."""
+
+
+@styled
+def grid_wall(right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: ArrayLike) -> Figure:
+    """A small query grid for each of many tasks, sorted by how much is right beyond ratio matching (A4).
+
+    Args:
+        right: (n, p, p) bool, indexed [x, y].
+        matched: (p, p) bool, what ratio matching can answer.
+        tasks: (n, 2) task vectors (a, b).
+        held_out: (n,) bool; held-out tasks come first, their names are orange.
+    """
+    right, matched, held_out = np.asarray(right), np.asarray(matched), np.asarray(held_out)
+    n = len(right)
+    state = np.where(right, np.where(matched, 0, 1), np.where(matched, 2, 3))
+    order = np.lexsort((-(state == 0).sum((1, 2)), -(state == 1).sum((1, 2)), ~held_out))
+    columns = 13 if n > 60 else 10
+    rows = -(-n // columns)
+    fig = figure(8.4, 0.78 * 8.4 / columns * rows * 1.28 + 0.7)
+    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
+    cmap = ListedColormap(list(WALL.values()))
+    for ax in axes:
+        ax.axis("off")
+    for ax, i in zip(axes, order, strict=False):
+        ax.imshow(state[i].T, cmap=cmap, vmin=-0.5, vmax=3.5, origin="lower", interpolation="none")
+        color = COLORS["ood_train" if held_out[i] else "id_train"]
+        ax.set_title(f"({tasks[i][0]}, {tasks[i][1]})", fontsize=8.5, color=color, pad=2)
+    handles = [Patch(facecolor=color, edgecolor=GREY, lw=0.5, label=name) for name, color in WALL.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return fig
