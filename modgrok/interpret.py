@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from modgrok.algorithms import ratio_classes
 from modgrok.data import Data, generator, grid, sequences
-from modgrok.evaluate import PLACES, Predictor, places
-from modgrok.model import Transformer
+from modgrok.evaluate import PLACES, REPEAT, Predictor, places, targets
+from modgrok.evaluate import kinds as query_kinds
+from modgrok.model import Transformer, rotate
 
 # --- activations ----------------------------------------------------------------------------------------
 
@@ -226,6 +227,52 @@ def layer_readout(model: Transformer, tokens: Tensor) -> Tensor:
     return F.linear(model.ln_f(torch.stack([kept[name] for name in names])), model.embed.weight)
 
 
+def read_off_by_kind(model: Transformer, tokens: Tensor) -> np.ndarray:
+    """Accuracy of the answer after each stage, from the embedding to the last block, by kind of query (A6).
+
+    Returns:
+        (3, depth + 1): repeats, other multiples and combinations, all shots of tokens (B, 3·K) together.
+    """
+    right, kinds = (
+        layer_readout(model, tokens).argmax(-1) == targets(tokens),
+        query_kinds(tokens, model.config.p),
+    )
+    return np.array([[float(of[kinds == i].double().mean()) for of in right] for i in range(3)])
+
+
+def parts_of(model: Transformer) -> dict[str, str]:
+    """Short label → name of everything that `ablated` can take away: "block 0", "0 heads", "0 MLP", "head 0.1"."""
+    each = {}
+    for i in range(model.config.depth):
+        each |= {f"head {i}.{h}": f"blocks.{i}.head.{h}" for h in range(model.config.n_head)}
+        each |= {f"{i} heads": f"blocks.{i}.attn", f"{i} MLP": f"blocks.{i}.mlp", f"block {i}": f"blocks.{i}"}
+    return each
+
+
+@torch.no_grad()
+def accuracy_without(
+    model: Transformer, questions: dict[str, Tensor], part: str | None = None
+) -> dict[str, float]:
+    """What is right if a part adds its mean over all these sequences instead of what it computes (A7).
+
+    Args:
+        model: the transformer.
+        questions: set → tokens (B, 3·K).
+        part: as for `ablated`; None for the whole model.
+
+    Returns:
+        set → accuracy on queries that repeat no example, after half of the shots or more.
+    """
+    tokens, K = torch.cat(list(questions.values())), next(iter(questions.values())).shape[1] // 3
+    with ablated(model, *([part] if part else []), mean=True) as predict:
+        right = predict(tokens).argmax(-1) == targets(tokens)
+    counted = query_kinds(tokens, model.config.p) != REPEAT
+    counted[:, : K // 2] = False
+    sizes = [len(of) for of in questions.values()]
+    parts = zip(questions, right.split(sizes), counted.split(sizes), strict=True)
+    return {name: float((r & c).sum() / c.sum()) for name, r, c in parts}
+
+
 # --- attention ------------------------------------------------------------------------------------------
 
 
@@ -298,3 +345,53 @@ def choice_by_place(model: Transformer, tokens: Tensor) -> np.ndarray:
     patterns = torch.cat(list(activations(model, tokens, names).values()), 1)
     paid = [matching_attention(patterns, tokens, model.config.p, where == i) for i in range(len(PLACES))]
     return np.nanmean([of[..., 0] - of[..., 1] for of in paid], 1).T
+
+
+def reach_back(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
+    """Attention of a block's heads from y to the z of the example so many back, over later queries: (H, reach)."""
+    name = f"blocks.{layer}.attn.pattern"
+    pattern = activations(model, tokens, [name])[name][:, :, 1::3].mean(0).cpu().numpy()  # (H, K, T)
+    K = pattern.shape[1]
+    return np.stack(
+        [np.mean([pattern[:, k, 3 * (k - d) + 2] for k in range(reach, K)], 0) for d in range(1, reach + 1)],
+        1,
+    )
+
+
+@torch.no_grad()
+def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
+    """What each rotary pair adds to the attention logit of y on the z of the example so many back (A5).
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K), K > reach.
+        layer: the block.
+        reach: the largest distance, in examples.
+
+    Returns:
+        (H, pairs, reach): means over sequences and over queries that have so many examples before them. The sum over
+        pairs is the logit.
+    """
+    before = "embed" if layer == 0 else f"blocks.{layer - 1}.resid_post"
+    x, block = activations(model, tokens, [before])[before], model.blocks[layer]
+    q, k, _ = (block.attn.heads(part) for part in block.attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
+    rope = model.rope[:, : x.shape[1]]
+    q, k = rotate(q, rope)[:, :, 1::3], rotate(k, rope)[:, :, 2::3]  # (B, H, K, D), and a z less
+    K, found = q.shape[2], []
+    for d in range(1, reach + 1):
+        product = (q[:, :, reach:] * k[:, :, reach - d : K - d]).mean((0, 2))  # (H, D)
+        found.append(product.unflatten(-1, (-1, 2)).sum(-1) / q.shape[-1] ** 0.5)
+    return torch.stack(found, -1).cpu().numpy()
+
+
+def alternating(curve: ArrayLike) -> np.ndarray:
+    """How much of a curve by distance (…, reach), from 1 on, goes to odd distances rather than even ones: (…).
+
+    The mean over odd distances less that over even ones, of the curve less its straight trend.
+    """
+    curve = np.asarray(curve, dtype=float)
+    back = np.arange(curve.shape[-1])
+    line = np.vander(back, 2).astype(float)
+    sign = np.where(back % 2 == 0, 1.0, -1.0)
+    sign -= line @ np.linalg.lstsq(line, sign, rcond=None)[0]
+    return 2 * (curve @ sign) / (sign @ sign)

@@ -14,11 +14,11 @@ from modgrok.evaluate import (
     REFERENCES,
     accuracy_by_shot,
     accuracy_with_one_wrong,
-    accuracy_with_wrong_labels,
     count_kinds,
     query_grid,
     questions,
     score,
+    scores_with_wrong_labels,
     targets,
     with_wrong_labels,
 )
@@ -146,7 +146,7 @@ def answers_zero_if(is_fine):
 def test_so_many_of_the_examples_are_wrong():
     up_to_two = answers_zero_if(lambda wrong: wrong.cumsum(1) - wrong.long() <= 2)
     zeros = torch.zeros(30, 15, dtype=torch.long)
-    accuracy = accuracy_with_wrong_labels(up_to_two, zeros, 5, np.random.default_rng(0))
+    found = scores_with_wrong_labels(up_to_two, zeros, 5, np.random.default_rng(0))
     nan = math.nan
     expected = [
         [1, nan, nan, nan, nan],
@@ -155,7 +155,11 @@ def test_so_many_of_the_examples_are_wrong():
         [1, 1, 1, 0, nan],
         [1, 1, 1, 0, 0],
     ]
-    np.testing.assert_array_equal(accuracy, expected)
+    np.testing.assert_array_equal(found["accuracy"], expected)
+    right, wrong = (math.log(4 + math.e) - one for one in (1, 0))
+    np.testing.assert_allclose(
+        found["loss"], np.where(np.equal(expected, 1), right, wrong + 0 * found["accuracy"]), 1e-6
+    )
 
 
 def test_only_that_example_is_wrong():

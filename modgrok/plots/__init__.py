@@ -33,9 +33,12 @@ from modgrok.plots.skills import (
     EXPLAINED,
     TASK_COLORS,
     WALL,
+    alternation,
     arrival_steps,
     explained_areas,
     grid_wall,
+    parts_lost,
+    readout_by_kind,
     right_by_place,
     task_kind_curves,
 )

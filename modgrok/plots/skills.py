@@ -10,8 +10,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT
-from modgrok.plots.style import COLORS, DEPTHS, GREY, INK, chance_line, figure, styled
+from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT, KINDS
+from modgrok.plots.style import COLORS, DEPTHS, GREY, INK, LABELS, chance_line, figure, styled
 
 EXPLAINED = {
     "look-up": ALGORITHM_COLORS["look-up"],
@@ -192,17 +192,119 @@ def grid_wall(right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: 
     n = len(right)
     state = np.where(right, np.where(matched, 0, 1), np.where(matched, 2, 3))
     order = np.lexsort((-(state == 0).sum((1, 2)), -(state == 1).sum((1, 2)), ~held_out))
-    columns = 13 if n > 60 else 10
-    rows = -(-n // columns)
-    fig = figure(8.4, 0.78 * 8.4 / columns * rows * 1.28 + 0.7)
-    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
-    cmap = ListedColormap(list(WALL.values()))
-    for ax in axes:
-        ax.axis("off")
-    for ax, i in zip(axes, order, strict=False):
-        ax.imshow(state[i].T, cmap=cmap, vmin=-0.5, vmax=3.5, origin="lower", interpolation="none")
+    p, columns = right.shape[1], 13 if n > 60 else 10
+    rows, step, high = (
+        -(-n // columns),
+        p + 1,
+        p + 1 + max(1, round(0.28 * p)),
+    )  # a gap at the right, a name above
+    wall = np.full((rows * high, columns * step), -1)  # one picture, which draws much faster than many axes
+    fig = figure(8.4, 8.4 * rows * high / (columns * step) + 0.6)
+    ax = fig.subplots()
+    for place, i in enumerate(order):
+        top, left = place // columns * high, place % columns * step
+        wall[top + high - p : top + high, left : left + p] = state[i].T[::-1]  # y upwards
         color = COLORS["ood_train" if held_out[i] else "id_train"]
-        ax.set_title(f"({tasks[i][0]}, {tasks[i][1]})", fontsize=8.5, color=color, pad=2)
+        ax.text(left + (p - 1) / 2, top + high - p - 0.8, f"({tasks[i][0]}, {tasks[i][1]})", fontsize=8.5,
+                color=color, ha="center", va="bottom")  # fmt: skip
+    cmap = ListedColormap(["none", *WALL.values()])
+    ax.imshow(wall, cmap=cmap, vmin=-1.5, vmax=3.5, interpolation="none")
+    ax.axis("off")
     handles = [Patch(facecolor=color, edgecolor=GREY, lw=0.5, label=name) for name, color in WALL.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return fig
+
+
+@styled
+def readout_by_kind(panels: Mapping[str, ArrayLike], chance: float, columns: int = 2) -> Figure:
+    """Accuracy of the answer read off after so many blocks, by kind of query: mean and range over seeds (A6).
+
+    Args:
+        panels: title → (seeds, 3, stages) accuracy on repeats, other multiples and combinations, the embedding first.
+        chance: accuracy of a blind guess, 1/p.
+        columns: panels in a row.
+    """
+    rows = -(-len(panels) // columns)
+    fig = figure(max(4.6, 3.9 * columns), 2.4 * rows + 0.9)
+    axes = fig.subplots(rows, columns, squeeze=False, sharey=True)
+    for ax, (title, accuracy) in zip(axes.flat, panels.items(), strict=False):
+        stages = np.arange(np.shape(accuracy)[-1])
+        for color, of_kind in zip(KINDS.values(), np.swapaxes(accuracy, 0, 1), strict=False):
+            ax.plot(stages, of_kind.mean(0), color=color, lw=2, marker="o", ms=5)
+            ax.fill_between(stages, of_kind.min(0), of_kind.max(0), color=color, alpha=0.2, lw=0)
+        chance_line(ax, chance)
+        ax.set_title(title, loc="left", fontsize=11)
+        ax.set(ylim=(0, 1.03), xticks=stages, xlabel="blocks passed")
+    for ax in axes.flat[len(panels) :]:
+        ax.axis("off")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
+    handles = [Patch(facecolor=color, label=kind) for kind, color in list(KINDS.items())[:3]]
+    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
+    return fig
+
+
+@styled
+def parts_lost(
+    panels: Mapping[str, Mapping[str, Mapping[str, float]]], whole: Mapping[str, Mapping[str, float]],
+    chance: float, columns: int,
+) -> Figure:  # fmt: skip
+    """Accuracy without each part of a model, the part that costs most on o.o.d. tasks on top, a panel a run (A7).
+
+    Args:
+        panels: title of a run → part → set → accuracy without the part.
+        whole: title → set → accuracy of the whole model, a line.
+        chance: accuracy of a blind guess, 1/p.
+        columns: panels in a row.
+    """
+    rows = -(-len(panels) // columns)
+    most = [max(map(len, list(panels.values())[i : i + columns])) for i in range(0, len(panels), columns)]
+    fig = figure(max(4.6, 3.0 * columns), 0.21 * sum(most) + 0.75 * rows + 0.5)
+    axes = fig.subplots(rows, columns, squeeze=False, sharex=True, height_ratios=most)
+    for ax, (title, parts) in zip(axes.flat, panels.items(), strict=False):
+        ordered = sorted(parts, key=lambda part: parts[part].get("ood_train", 0))
+        places = np.arange(len(ordered))
+        for name in next(iter(parts.values())):
+            ax.axvline(whole[title][name], color=COLORS[name], lw=1.2)
+            left = [parts[part][name] for part in ordered]
+            ax.plot(left, places, "o", color=COLORS[name], ms=5, label=LABELS[name], clip_on=False)
+        ax.axvline(chance, color=GREY, ls=":", lw=1)
+        ax.grid(axis="y", color="#E6E8EB", lw=0.8)
+        ax.set_axisbelow(True)
+        ax.set_title(title, fontsize=11)
+        ax.set_yticks(places, ordered, fontsize=9)
+        ax.set(ylim=(len(ordered) - 0.4, -0.6), xlim=(0, 1.02))
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+    for ax in axes.flat[len(panels) :]:
+        ax.axis("off")
+    fig.supxlabel("accuracy without the part", fontsize=11)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
+@styled
+def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: ArrayLike) -> Figure:
+    """What makes a head read every other example: attention and its rotary pairs, by distance, a column a run (A5).
+
+    Args:
+        panels: title → attention to the z of the example so many back (reach,), and what each rotary pair adds to the
+            attention's logits (pairs, reach), distances from 1.
+        periods: (pairs,) examples in which each pair turns once.
+    """
+    fig = figure(max(4.6, 3.0 * len(panels)), 5.2)
+    axes = fig.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row")
+    for (above, below), (title, (paid, logits)) in zip(axes.T, panels.items(), strict=True):
+        back, logits = np.arange(1, len(paid) + 1), np.asarray(logits)
+        above.bar(back, paid, 0.7, color=COLORS["id_train"])
+        above.set_title(title, fontsize=11)
+        for i, color in ((1, GREY), (0, "#D55E00")):
+            label = f"fastest pair, a turn in {periods[0]:.2f} examples" if i == 0 else "all other pairs"
+            of = logits[0] if i == 0 else logits[1:].sum(0)
+            below.plot(back, of - of.mean(), "o-", color=color, lw=1.8, ms=4, label=label)
+        below.set(xlabel="examples back")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0, 0].set_ylabel("attention from $y$ to $z$")
+    axes[1, 0].set_ylabel("logit, less its mean")
+    fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return fig
