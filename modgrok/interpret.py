@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from modgrok.algorithms import ratio_classes
 from modgrok.data import Data, generator, grid, sequences
-from modgrok.evaluate import PLACES, REPEAT, Predictor, places, targets
+from modgrok.evaluate import PLACES, REPEAT, Predictor, mean_interval, places, targets
 from modgrok.evaluate import kinds as query_kinds
 from modgrok.model import Transformer, rotate
 
@@ -324,15 +324,78 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int, queries: Tensor
         (B, H, 2): attention to the three tokens of a matching and of another example, averaged over examples and
         over the queries of a sequence that have both; nan where none has.
     """
-    K = tokens.shape[1] // 3
-    same_ratio, pair = matching_examples(tokens, p), (tokens[:, 0::3] * p + tokens[:, 1::3]).cpu()
-    repeat = pair[:, :, None] == pair[:, None, :]
-    match, other = same_ratio & ~repeat, (~(same_ratio | repeat)).tril(-1)
+    same_ratio, repeat = matching_examples(tokens, p), _same(tokens, 0) & _same(tokens, 1)
+    return _paid(patterns, same_ratio & ~repeat, ~(same_ratio | repeat), queries)
+
+
+def _same(tokens: Tensor, which: int) -> Tensor:
+    """Where query and example have the same x (0) or y (1): (B, K, K)."""
+    number = tokens[:, which::3].cpu()
+    return number[:, :, None] == number[:, None, :]
+
+
+def _paid(patterns: Tensor, match: Tensor, other: Tensor, queries: Tensor | None = None) -> np.ndarray:
+    """Attention from y to one earlier example of two kinds (B, K, K), (B, H, 2); see `matching_attention`."""
+    K, match, other = match.shape[-1], match.tril(-1), other.tril(-1)
     both = match.any(-1) & other.any(-1)  # (B, query)
     both = both if queries is None else both & queries.cpu()
     paid = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (K, 3)).sum(-1)  # (B, H, query, example)
     each = [(paid * of[:, None]).sum(-1) / of.sum(-1).clamp(min=1)[:, None] for of in (match, other)]
     return torch.stack(each, -1).masked_fill(~both[:, None, :, None], torch.nan).nanmean(2).numpy()
+
+
+HEAD_KINDS = {
+    "near": "from $y$, half of the attention or more goes to the token itself and the two before it",
+    "same ratio": "a matching example gets more than another, 1.5 times as much or more",
+    "same x": "the same of examples with the query's $x$ and another $y$",
+    "same y": "the same of examples with the query's $y$ and another $x$",
+    "every other": "attention to earlier $z$ alternates with the distance in examples, by 0.1 or more",
+    "even": "none of these",
+}
+"""What a head does, and the rule that says so; the first that holds counts. Repeats of the query are left out."""
+
+
+def head_kinds(model: Transformer, tokens: Tensor) -> tuple[list[list[str]], np.ndarray]:
+    """What every head does, by the rules of HEAD_KINDS, and its average attention (A3).
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K) sequences with pairs of their own, more than 8 examples long if possible.
+
+    Returns:
+        for each block its heads' kinds, and mean patterns (depth, H, T, T).
+    """
+    found, maps, K = [], [], tokens.shape[1] // 3
+    ratio, x, y = matching_examples(tokens, model.config.p), _same(tokens, 0), _same(tokens, 1)
+    rules = {
+        "same ratio": (ratio & ~(x & y), ~ratio & ~(x & y)),
+        "same x": (x & ~y & ~ratio, ~x & ~y & ~ratio),
+        "same y": (y & ~x & ~ratio, ~x & ~y & ~ratio),
+    }
+    for i in range(model.config.depth):
+        name = f"blocks.{i}.attn.pattern"
+        pattern = activations(model, tokens, [name])[name]
+        near = look_back(pattern, reach=3)[:, 1, :3].sum(-1) >= 0.5
+        every_other = abs(alternating(reach_back(model, tokens, i, min(8, K - 2)))) >= 0.1
+        chosen = {rule: _chooses(_paid(pattern, *of)) for rule, of in rules.items()}
+        each = [
+            {
+                "near": near[h],
+                **{rule: of[h] for rule, of in chosen.items()},
+                "every other": every_other[h],
+                "even": True,
+            }
+            for h in range(model.config.n_head)
+        ]
+        found.append([next(kind for kind, holds in of.items() if holds) for of in each])
+        maps.append(pattern.mean(0))
+    return found, torch.stack(maps).cpu().numpy()
+
+
+def _chooses(paid: np.ndarray) -> np.ndarray:
+    """Whether heads pay the first kind 1.5 times the second or more, beyond the error over sequences: (H,) bool."""
+    (first, second), low = np.nanmean(paid, 0).T, mean_interval(paid[..., 0] - paid[..., 1])[1]
+    return (low > 0) & (first >= 1.5 * second)
 
 
 def choice_by_place(model: Transformer, tokens: Tensor) -> np.ndarray:

@@ -18,7 +18,7 @@ from modgrok.plots.answers import (
     shot_maps,
     which_algorithm,
 )
-from modgrok.plots.inside import attention_maps, head_habits, what_remains
+from modgrok.plots.inside import attention_maps, head_gallery, head_habits, what_remains
 from modgrok.plots.learning import (
     PHASE_COLORS,
     accuracy_by_shot,
