@@ -378,16 +378,9 @@ def head_kinds(model: Transformer, tokens: Tensor) -> tuple[list[list[str]], np.
         near = look_back(pattern, reach=3)[:, 1, :3].sum(-1) >= 0.5
         every_other = abs(alternating(reach_back(model, tokens, i, min(8, K - 2)))) >= 0.1
         chosen = {rule: _chooses(_paid(pattern, *of)) for rule, of in rules.items()}
-        each = [
-            {
-                "near": near[h],
-                **{rule: of[h] for rule, of in chosen.items()},
-                "every other": every_other[h],
-                "even": True,
-            }
-            for h in range(model.config.n_head)
-        ]
-        found.append([next(kind for kind, holds in of.items() if holds) for of in each])
+        holds = {"near": near} | chosen | {"every other": every_other}
+        heads = range(model.config.n_head)
+        found.append([next((kind for kind, of in holds.items() if of[h]), "even") for h in heads])
         maps.append(pattern.mean(0))
     return found, torch.stack(maps).cpu().numpy()
 

@@ -12,9 +12,11 @@ from modgrok.algorithms import predictors
 from modgrok.data import Data
 from modgrok.evaluate import (
     REFERENCES,
+    accuracy_by_place,
     accuracy_by_shot,
     accuracy_with_one_wrong,
     count_kinds,
+    places,
     query_grid,
     questions,
     score,
@@ -168,3 +170,17 @@ def test_only_that_example_is_wrong():
     accuracy = accuracy_with_one_wrong(not_the_last, zeros, 5, np.random.default_rng(0))
     nan = math.nan
     np.testing.assert_array_equal(accuracy, [[nan, 0, 1, 1], [nan, nan, 0, 1], [nan, nan, nan, 0]])
+
+
+def test_failures_are_located():
+    tokens = torch.tensor([[1, 2, 0, 0, 3, 0, 4, 0, 0, 0, 0, 0]])
+    assert places(tokens).tolist() == [[0, 1, 2, -1]]
+    asked = torch.randint(5, (300, 24), generator=torch.Generator().manual_seed(0))
+    asked[:, 2::3] = (2 * asked[:, 0::3] + 3 * asked[:, 1::3]) % 5
+
+    def fails_at_y_zero(tokens):
+        exact = predictors(5)["regression"](tokens)
+        return torch.where((tokens[:, 1::3] == 0)[..., None], exact.roll(1, -1), exact)
+
+    found = accuracy_by_place(fails_at_y_zero, asked, 5)
+    np.testing.assert_array_equal(found[:3], [[1, 1, 0]] * 3)

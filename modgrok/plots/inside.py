@@ -72,7 +72,7 @@ def head_gallery(
     order = sorted(range(len(maps)), key=lambda i: kinds.index(groups[i]))
     columns = min(columns, len(maps))
     rows = -(-len(maps) // columns)
-    fig = figure(1.62 * columns + 0.3, 2.02 * rows + 0.3)
+    fig = figure(1.62 * columns + 0.3, 2.15 * rows + 0.5)
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")

@@ -278,7 +278,8 @@ def parts_lost(
         ax.tick_params(axis="y", length=0)
     for ax in axes.flat[len(panels) :]:
         ax.axis("off")
-    fig.supxlabel("accuracy without the part", fontsize=11)
+    for ax in axes[-1]:
+        ax.set_xlabel("accuracy without the part")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return fig
 
