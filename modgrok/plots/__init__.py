@@ -35,6 +35,7 @@ from modgrok.plots.skills import (
     WALL,
     alternation,
     arrival_steps,
+    chance_by_run,
     explained_areas,
     grid_wall,
     parts_lost,

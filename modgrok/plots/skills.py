@@ -309,3 +309,41 @@ def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: Arra
     axes[1, 0].set_ylabel("logit, less its mean")
     fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return fig
+
+
+@styled
+def chance_by_run(
+    values: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequence[str], solved: ArrayLike
+) -> Figure:
+    """How probable by chance each structure of each run would be, a row a structure, a dot a run (claim 5).
+
+    Args:
+        values: structure → (runs,) probabilities.
+        groups: (runs,) indices of `names`.
+        names: of the groups, such as depths.
+        solved: (runs,) whether the run solves o.o.d. tasks; its dot is filled then.
+    """
+    groups, solved = np.asarray(groups), np.asarray(solved)
+    fig = figure(8.2, 1.3 + 0.55 * len(values))
+    ax = fig.subplots()
+    for row, of in enumerate(np.asarray(list(values.values()))):
+        for g in range(len(names)):
+            color = DEPTHS(g / max(1, len(names) - 1))
+            for filled in (True, False):
+                here = of[(groups == g) & (solved == filled)]
+                level = np.full(len(here), row + (g - (len(names) - 1) / 2) * 0.2)
+                ax.plot(here, level, "o", color=color, mfc=color if filled else "white", ms=6, alpha=0.75)
+    for name, g in zip(names, range(len(names)), strict=True):
+        ax.plot([], [], "o", color=DEPTHS(g / max(1, len(names) - 1)), label=name)
+    ax.plot([], [], "o", color=GREY, mfc="white", label="does not solve o.o.d. tasks")
+    ax.axvline(0.05, color=GREY, ls=":", lw=1.2)
+    ax.set(xscale="log", xlim=(6e-4, 1.15), xlabel="probability by chance (dotted: 0.05)")
+    ax.set_xticks([0.001, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1"])
+    ax.set_yticks(range(len(values)), list(values))
+    ax.set_ylim(len(values) - 0.4, -0.6)
+    ax.grid(axis="y", color="#E3E6EA")
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return fig
