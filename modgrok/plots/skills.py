@@ -337,8 +337,11 @@ def chance_by_run(
         ax.plot([], [], "o", color=DEPTHS(g / max(1, len(names) - 1)), label=name)
     ax.plot([], [], "o", color=GREY, mfc="white", label="does not solve o.o.d. tasks")
     ax.axvline(0.05, color=GREY, ls=":", lw=1.2)
-    ax.set(xscale="log", xlim=(6e-4, 1.15), xlabel="probability by chance (dotted: 0.05)")
-    ax.set_xticks([0.001, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1"])
+    least = min(0.04, 0.7 * np.min(list(values.values())))
+    ticks = [tick for tick in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1) if tick > least]
+    ax.set(xscale="log", xlim=(least, 1.15), xlabel="probability by chance (dotted: 0.05)")
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
     ax.set_yticks(range(len(values)), list(values))
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.grid(axis="y", color="#E3E6EA")
