@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -148,23 +147,39 @@ def with_wrong_labels(tokens: Tensor, wrong: Tensor, p: int, rng: np.random.Gene
     return corrupted
 
 
-def accuracy_with_wrong_labels(
+@torch.no_grad()
+def scores_with_wrong_labels(
     predict: Predictor, tokens: Tensor, p: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Share of correct answers after examples of which some, chosen at random, have a wrong z (A5).
+) -> dict[str, np.ndarray]:
+    """Accuracy and loss after examples of which some, chosen at random, have a wrong z (A5).
+
+    One pass over a sequence with wrong labels at random places serves all its prefixes: given how many of a prefix's
+    examples are wrong, their places in it are random. So each sequence is asked once for each number of wrong ones.
 
     Returns:
-        (K, K): after k shots (row) of which m (column) are wrong, of tokens (B, 3·K); nan where m > k.
+        "accuracy" and "loss" (nats) → (K, K): after k shots (row) of which m (column) are wrong, of tokens (B, 3·K);
+        nan where m > k.
     """
-    K = tokens.shape[1] // 3
-    accuracy = np.full((K, K), np.nan)
-    for k in range(K):
-        order = torch.from_numpy(rng.random((len(tokens), k)).argsort(1)).to(tokens.device)
-        for m in range(k + 1):
-            wrong = F.pad(order < m, (0, 1))  # the query's own answer stays right
-            asked = with_wrong_labels(tokens[:, : 3 * (k + 1)], wrong, p, rng)
-            accuracy[k, m] = accuracy_by_shot(predict, asked)[-1]
-    return accuracy
+    B, K = targets(tokens).shape
+    total = {name: torch.zeros(K * K, dtype=torch.float64) for name in ("accuracy", "loss", "cases")}
+    z, shots = targets(tokens).cpu(), torch.arange(K)
+    for m in range(K):
+        order = torch.from_numpy(rng.random((B, K)).argsort(1).argsort(1)).to(tokens.device)
+        wrong = order < m
+        log_p = predict(with_wrong_labels(tokens, wrong, p, rng)).float().log_softmax(-1).cpu()
+        before = wrong.cpu().long().cumsum(1) - wrong.cpu().long()  # wrong ones among the k examples in front
+        cell = (shots * K + before).flatten()
+        loss = -log_p.gather(-1, z[..., None])[..., 0]
+        for name, of in (
+            ("accuracy", log_p.argmax(-1) == z),
+            ("loss", loss),
+            ("cases", torch.ones_like(loss)),
+        ):
+            total[name].index_add_(0, cell, of.double().flatten())
+    cases = total.pop("cases")
+    return {
+        name: (of / cases.where(cases > 0, torch.nan)).reshape(K, K).numpy() for name, of in total.items()
+    }
 
 
 def accuracy_with_one_wrong(
@@ -236,6 +251,24 @@ def share_by_kind(hits: Tensor, kinds: Tensor, n_kinds: int, pooled: bool = Fals
     cases = [kinds == i for i in range(n_kinds)]
     pairs = [((hits & of).sum(1), of.sum(1)) if pooled else (hits & of, of) for of in cases]
     return np.stack([clustered_share(*pair, least=10) for pair in pairs])
+
+
+PLACES = ("neither is 0", "x = 0", "y = 0")
+"""Where in the plane of inputs a query lies; (0, 0), whose answer is always 0, is none of these."""
+
+
+def places(tokens: Tensor) -> Tensor:
+    """Where each query of tokens (B, 3·K) lies, (B, K): an index of PLACES, -1 for (0, 0)."""
+    x, y = tokens[:, 0::3], tokens[:, 1::3]
+    return torch.where(x * y > 0, 0, torch.where(y > 0, 1, torch.where(x > 0, 2, -1)))
+
+
+def accuracy_by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
+    """Accuracy by kind and place of the query, all shots together: (kinds, places), nan below 10 cases."""
+    right = log_probabilities(predict, tokens).argmax(-1) == targets(tokens)
+    of_kind, where = kinds(tokens, p), places(tokens)
+    rows = [torch.where(of_kind == kind, where, -1) for kind in range(len(KINDS))]
+    return np.stack([share_by_kind(right, row, len(PLACES), pooled=True)[:, 0] for row in rows])
 
 
 def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -> np.ndarray:

@@ -23,6 +23,22 @@ def cosine_similarity(features: ArrayLike, center: bool = False) -> np.ndarray:
     return unit @ unit.T
 
 
+def mean_similarity(
+    model: Transformer, contexts: ArrayLike, tasks: ArrayLike, center: bool = True
+) -> dict[str, np.ndarray]:
+    """Cosine similarities of all pairs at every stage, means over contexts: name → (3, p², p²), at x, y and z (F7).
+
+    Args:
+        model, contexts, tasks, center: as in `contrast_over_contexts`.
+    """
+    total: dict[str, np.ndarray] = {}
+    for context, task in zip(contexts, tasks, strict=True):
+        for name, stage in stage_features(model, context, task).items():
+            alike = np.stack([cosine_similarity(at, center) for at in stage])
+            total[name] = total.get(name, 0) + alike / len(contexts)
+    return total
+
+
 def contrast(similarity: ArrayLike, groupings: ArrayLike) -> np.ndarray:
     """Mean similarity within groups less that between groups (F7).
 

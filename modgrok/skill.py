@@ -1,13 +1,13 @@
 """What trained models can do: their skill on a set, whether they solve it, their phase, and the best moment to stop."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.config import SETS
-from modgrok.evaluate import MULTIPLE
+from modgrok.evaluate import MULTIPLE, mean_interval, share_interval
 from modgrok.runs import Run
 
 SOLVED = 0.5
@@ -81,6 +81,46 @@ def novel_at_end(run: Run, name: str) -> np.ndarray:
     right, asked = (table[..., MULTIPLE:, :].sum(-2) for table in (run.right[name][-1], run.asked[name]))
     share = right / np.maximum(asked, 1)
     return np.stack([share, np.sqrt(share * (1 - share) / np.maximum(asked, 1))])
+
+
+def kind_counts(run: Run, name: str, along: str) -> tuple[np.ndarray, np.ndarray]:
+    """Right answers and queries by kind, (4, n) each, along "shots" (at the end) or "step" (all shots together)."""
+    right, asked = run.right[name], run.asked[name]
+    if along == "shots":
+        return right[-1], asked
+    return right.sum(-1).T, np.broadcast_to(asked.sum(-1)[:, None], right.sum(-1).T.shape)
+
+
+def explained(runs: Iterable[Run], name: str, along: str) -> tuple[np.ndarray, np.ndarray]:
+    """Share of all answers that is right, by the weakest algorithm that explains it (claim 6).
+
+    Args:
+        runs: of one length.
+        name: of the set.
+        along: "shots" or "step", as in `kind_counts`.
+
+    Returns:
+        (runs, 4, n) right answers, and (4, n) queries, as shares of all, by kind of query; the latter a mean over runs.
+    """
+    counts = [kind_counts(run, name, along) for run in runs]
+    shares = [(right / asked.sum(0), asked / asked.sum(0)) for right, asked in counts]
+    return np.stack([right for right, _ in shares]), np.mean([asked for _, asked in shares], 0)
+
+
+def by_kind(runs: Sequence[Run], name: str, along: str, least: int = 10) -> np.ndarray:
+    """Accuracy on each kind of query with its 95 % interval, (4, 3, n): over runs, or of one run over its queries.
+
+    Args:
+        runs, name, along: as in `explained`.
+        least: with fewer queries than this in a run there is no number.
+    """
+    counts = [kind_counts(run, name, along) for run in runs]
+    if len(counts) == 1:
+        right, asked = counts[0]
+        one = share_interval(right, asked, np.minimum(asked, runs[0].config.eval_sequences))
+        return np.where(asked >= least, one, np.nan).swapaxes(0, 1)
+    shares = [np.where(asked >= least, right / np.maximum(asked, 1), np.nan) for right, asked in counts]
+    return mean_interval(shares).swapaxes(0, 1)
 
 
 def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:

@@ -12,13 +12,15 @@ from modgrok.algorithms import predictors
 from modgrok.data import Data
 from modgrok.evaluate import (
     REFERENCES,
+    accuracy_by_place,
     accuracy_by_shot,
     accuracy_with_one_wrong,
-    accuracy_with_wrong_labels,
     count_kinds,
+    places,
     query_grid,
     questions,
     score,
+    scores_with_wrong_labels,
     targets,
     with_wrong_labels,
 )
@@ -146,7 +148,7 @@ def answers_zero_if(is_fine):
 def test_so_many_of_the_examples_are_wrong():
     up_to_two = answers_zero_if(lambda wrong: wrong.cumsum(1) - wrong.long() <= 2)
     zeros = torch.zeros(30, 15, dtype=torch.long)
-    accuracy = accuracy_with_wrong_labels(up_to_two, zeros, 5, np.random.default_rng(0))
+    found = scores_with_wrong_labels(up_to_two, zeros, 5, np.random.default_rng(0))
     nan = math.nan
     expected = [
         [1, nan, nan, nan, nan],
@@ -155,7 +157,11 @@ def test_so_many_of_the_examples_are_wrong():
         [1, 1, 1, 0, nan],
         [1, 1, 1, 0, 0],
     ]
-    np.testing.assert_array_equal(accuracy, expected)
+    np.testing.assert_array_equal(found["accuracy"], expected)
+    right = math.log(4 + math.e) - 1
+    np.testing.assert_allclose(
+        found["loss"], right + 1 - found["accuracy"], 1e-6
+    )  # a wrong answer costs 1 nat more
 
 
 def test_only_that_example_is_wrong():
@@ -164,3 +170,17 @@ def test_only_that_example_is_wrong():
     accuracy = accuracy_with_one_wrong(not_the_last, zeros, 5, np.random.default_rng(0))
     nan = math.nan
     np.testing.assert_array_equal(accuracy, [[nan, 0, 1, 1], [nan, nan, 0, 1], [nan, nan, nan, 0]])
+
+
+def test_failures_are_located():
+    tokens = torch.tensor([[1, 2, 0, 0, 3, 0, 4, 0, 0, 0, 0, 0]])
+    assert places(tokens).tolist() == [[0, 1, 2, -1]]
+    asked = torch.randint(5, (300, 24), generator=torch.Generator().manual_seed(0))
+    asked[:, 2::3] = (2 * asked[:, 0::3] + 3 * asked[:, 1::3]) % 5
+
+    def fails_at_y_zero(tokens):
+        exact = predictors(5)["regression"](tokens)
+        return torch.where((tokens[:, 1::3] == 0)[..., None], exact.roll(1, -1), exact)
+
+    found = accuracy_by_place(fails_at_y_zero, asked, 5)
+    np.testing.assert_array_equal(found[:3], [[1, 1, 0]] * 3)

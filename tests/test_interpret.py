@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close as same
 
-from modgrok import interpret
+from modgrok import evaluate, interpret
 from modgrok.data import Data, grid
 from modgrok.evaluate import accuracy_by_shot
 
@@ -82,9 +82,7 @@ def test_mean_ablation_keeps_what_all_sequences_share(model, tokens):
 
 def test_the_parts_are_all_that_can_be_taken_away(model, tokens):
     parts = interpret.parts_of(model)
-    assert list(parts)[:5] == [
-        "block 0, head 0", "block 0, head 1", "block 0, all heads", "block 0, MLP", "block 0, all of it"
-    ]  # fmt: skip
+    assert list(parts)[:5] == ["head 0.0", "head 0.1", "0 heads", "0 MLP", "block 0"]
     assert len(parts) == len({*parts.values()}) == 10
     for part in parts.values():
         with interpret.ablated(model, part) as predict:
@@ -152,3 +150,63 @@ def test_contexts_are_prefixes_and_their_tasks_need_both_numbers(config):
     for some, all_ in zip(interpret.draw_contexts(sample, 5), (pairs, tasks), strict=True):
         assert (some == all_[:5]).all()
     assert (interpret.draw_contexts(sample, 3, (0, 1))[1] == (0, 1)).all()
+
+
+def test_without_nothing_it_is_the_whole_and_questions_stay_apart(model, config):
+    asked = {name: Data(config).evaluation_set(name, 40) for name in ("id_train", "ood_train")}
+    whole = interpret.accuracy_without(model, asked)
+    kinds = evaluate.kinds(asked["ood_train"], 5)[:, 3:]
+    right = (model(asked["ood_train"]).argmax(-1) == asked["ood_train"][:, 2::3])[:, 3:]
+    assert whole["ood_train"] == pytest.approx(float(right[kinds != 0].double().mean()), abs=1e-6)
+    parts = interpret.parts_of(model)
+    assert interpret.accuracy_without(model, asked, parts["block 0"]) != whole
+
+
+def test_readout_by_kind_ends_in_the_models_accuracy(model, tokens):
+    found = interpret.read_off_by_kind(model, tokens)
+    right, kinds = model(tokens).argmax(-1) == tokens[:, 2::3], evaluate.kinds(tokens, 5)
+    assert found.shape == (3, 3)
+    assert found[1, -1] == pytest.approx(float(right[kinds == 1].double().mean()))
+
+
+def test_rotary_pairs_add_up_to_the_logits(model, tokens):
+    found = interpret.rotary_logits(
+        model, tokens[:1], 1, reach=4
+    )  # one sequence: means over the queries 4 and 5
+    pattern = interpret.activations(model, tokens[:1], ["blocks.1.attn.pattern"])["blocks.1.attn.pattern"][0]
+    log = np.log(
+        np.array([[pattern[:, 3 * k + 1, 3 * (k - d) + 2].numpy() for d in (1, 2, 3, 4)] for k in (4, 5)])
+    )
+    assert found.shape == (2, 4, 4)
+    np.testing.assert_allclose(np.diff(found.sum(1)), np.diff(log.mean(0).T), atol=1e-4)
+
+
+def test_alternation_is_odd_less_even_whatever_the_trend():
+    assert interpret.alternating([1, 0, 1, 0, 1, 0]) == pytest.approx(1)
+    assert interpret.alternating(np.array([1, 0, 1, 0, 1, 0]) + 3 * np.arange(6) + 7) == pytest.approx(1)
+    assert interpret.alternating([3, 2, 1, 0]) == pytest.approx(0)
+
+
+def test_a_head_that_reads_every_other_example_reaches_back_so(model, tokens, monkeypatch):
+    pattern = torch.zeros(1, 1, 17, 17)
+    for k in range(6):
+        for d in range(1, k + 1, 2):
+            pattern[0, 0, 3 * k + 1, 3 * (k - d) + 2] = 0.5
+    monkeypatch.setattr(interpret, "activations", lambda *_: {"blocks.0.attn.pattern": pattern})
+    np.testing.assert_array_equal(interpret.reach_back(model, tokens, 0, 4), [[0.5, 0, 0.5, 0]])
+
+
+def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
+    tokens = Data(config).evaluation_set("ood_train", 200)
+    K = 6
+    match = interpret.matching_examples(tokens, 5)
+    pair = tokens[:, 0::3] * 5 + tokens[:, 1::3]
+    match &= pair[:, :, None] != pair[:, None, :]
+    pattern = torch.full((200, 2, 3 * K - 1, 3 * K - 1), 0.01).tril()
+    pattern[:, 0, torch.arange(1, 17), torch.arange(16)] = 0.9  # head 0 reads the token before
+    for k in range(K):  # head 1 the matching examples
+        pattern[:, 1, 3 * k + 1, 2::3] += 0.3 * match[:, k, : K - 1]
+    monkeypatch.setattr(interpret, "activations", lambda _, __, names: {names[0]: pattern})
+    found, maps = interpret.head_kinds(model, tokens)
+    assert found == [["near", "same ratio"]] * 2 and maps.shape == (2, 2, 17, 17)
+    assert set(found[0]) <= set(interpret.HEAD_KINDS)

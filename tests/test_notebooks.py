@@ -23,7 +23,7 @@ CHANGED = {
     "03_phases": {"n_seeds": 1, "n_seeds_rule": 1},
     "04_in_context": {"step": 40, "sequences": 100},
     "05_depth": {"n_seeds": 2, "depths": "[2, 1]", "n_seeds_map": 0},
-    "06_answers": {"task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "deep": 1, "sequences": 60},
+    "06_answers": {"task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "deep": 1, "n_seeds": 2, "sequences": 60},
     "07_heads": {
         "seed": 1, "n_seeds": 1, "depths": "[2]", "head": 1, "contexts": 3, "task": "[1, 2]", "log_base": 3
     },
@@ -32,6 +32,7 @@ CHANGED = {
     "10_parts": {"n_seeds": 2, "depths": "[2]", "sequences": 60},
     "11_lies": {"seed": 1, "n_seeds": 1, "depths": "[2, 1]", "sequences": 60},
     "12_ask": {"depths": "[2]"},
+    "13_order": {"n_seeds": 2, "depths": "[2]"},
     "14_cost": {"seed": 1, "n_seeds": 1},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
@@ -49,6 +50,7 @@ WRONG = {
     "10_parts": ("seed", "-1", "0 or more"),
     "11_lies": ("num_processes", "0", "1 or more"),
     "12_ask": ("depths", "[0]", "1 or more"),
+    "13_order": ("depths", "[0]", "1 or more"),
     "14_cost": ("preset", "laptop", "laptop' has no ladder"),
 }
 

@@ -162,3 +162,13 @@ def test_contrasts_over_contexts_are_those_of_each(model, config):
     for name, of in groupings.items():
         direct = similarity.contrast(alike, of[1 if len(of) > 1 else 0])
         np.testing.assert_allclose(found[name][1, 2, 3], direct, atol=1e-6)
+
+
+def test_a_mean_over_contexts_is_the_mean_of_each(config, model):
+    contexts, tasks = interpret.draw_contexts(Data(config), 2)
+    both = similarity.mean_similarity(model, contexts[:, :2], tasks)
+    each = [similarity.mean_similarity(model, contexts[i : i + 1, :2], tasks[i : i + 1]) for i in (0, 1)]
+    for name, of in both.items():
+        assert of.shape == (3, 25, 25)
+        np.testing.assert_allclose(of, (each[0][name] + each[1][name]) / 2, atol=1e-9)
+    assert not np.allclose(each[0]["after block 1"], each[1]["after block 1"])

@@ -18,7 +18,7 @@ from modgrok.plots.answers import (
     shot_maps,
     which_algorithm,
 )
-from modgrok.plots.inside import attention_maps, head_habits, what_remains
+from modgrok.plots.inside import attention_maps, head_gallery, head_habits, what_remains
 from modgrok.plots.learning import (
     PHASE_COLORS,
     accuracy_by_shot,
@@ -29,6 +29,20 @@ from modgrok.plots.learning import (
     steps_and_minutes,
     training_curves,
     with_spread,
+)
+from modgrok.plots.skills import (
+    EXPLAINED,
+    TASK_COLORS,
+    WALL,
+    alternation,
+    arrival_steps,
+    chance_by_run,
+    explained_areas,
+    grid_wall,
+    parts_lost,
+    readout_by_kind,
+    right_by_place,
+    task_kind_curves,
 )
 from modgrok.plots.structure import (
     circle_of_circles,

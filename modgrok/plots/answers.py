@@ -284,28 +284,36 @@ def kinds_by_step(steps: ArrayLike, panels: dict[str, ArrayLike], chance: float)
 
 
 @styled
-def shot_maps(maps: dict[str, ArrayLike], xlabel: str, ylabel: str, change: bool = False) -> Figure:
-    """Accuracies on the four sets by two numbers of examples (A5); nothing is drawn where there is none (nan).
+def shot_maps(
+    maps: dict[str, ArrayLike], xlabel: str, ylabel: str, change: bool = False, loss: bool = False
+) -> Figure:
+    """Accuracies by two numbers of examples, such as on the four sets (A5); nothing is drawn where there is none (nan).
 
     Args:
-        maps: set → (rows, columns) accuracies, or changes of it.
+        maps: set, or another title → (rows, columns) accuracies, or changes of it.
         xlabel: what the columns count from 0.
         ylabel: what the rows count from 0.
         change: whether they are changes, on a scale from -0.5 to 0.5, beyond which colours stay the same.
+        loss: whether they are losses in nats, on a scale from 0 to the largest.
     """
-    fig = figure(8.4, 7.2)
-    axes = fig.subplots(2, 2, sharex=True, sharey=True)
-    scale = (
-        {"vmin": -0.5, "vmax": 0.5, "cmap": "PRGn"} if change else {"vmin": 0, "vmax": 1, "cmap": "cividis"}
-    )
+    columns = 2 if len(maps) == 4 else min(3, len(maps))
+    rows = -(-len(maps) // columns)
+    fig = figure(8.4, (3.6 if columns == 2 else 3.2) * rows)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    if change:
+        scale = {"vmin": -0.5, "vmax": 0.5, "cmap": "PRGn"}
+    elif loss:
+        scale = {"vmin": 0, "vmax": max(np.nanmax(values) for values in maps.values()), "cmap": "cividis_r"}
+    else:
+        scale = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
     for ax, (name, values) in zip(axes.flat, maps.items(), strict=True):
         image = ax.imshow(values, origin="lower", aspect="auto", **scale)
-        ax.set(title=LABELS[name], xlabel=xlabel, ylabel=ylabel)
+        ax.set(title=LABELS.get(name, name), xlabel=xlabel, ylabel=ylabel)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.label_outer()
-    label, beyond = ("change in accuracy", "both") if change else ("accuracy", "neither")
-    fig.colorbar(image, ax=axes, label=label, extend=beyond, shrink=0.7)
+    label = "change in accuracy" if change else "loss (nats)" if loss else "accuracy"
+    fig.colorbar(image, ax=axes, label=label, extend="both" if change else "neither", shrink=0.7)
     return fig
 
 

@@ -56,6 +56,36 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
 
 
 @styled
+def head_gallery(
+    maps: ArrayLike, titles: list[str], groups: list[str], shown: int = 48, columns: int = 6
+) -> Figure:
+    """The attention of many heads, of any number of models, sorted by what they do (A3).
+
+    Args:
+        maps: (n, T, T) patterns, averages or of one sequence.
+        titles: n of them.
+        groups: what each head does; heads of one kind stand together, in the order in which the kinds first come.
+        shown: tokens shown.
+    """
+    maps = [np.asarray(of)[:shown, :shown] for of in maps]
+    kinds = list(dict.fromkeys(groups))
+    order = sorted(range(len(maps)), key=lambda i: kinds.index(groups[i]))
+    columns = min(columns, len(maps))
+    rows = -(-len(maps) // columns)
+    fig = figure(1.62 * columns + 0.3, 2.15 * rows + 0.5)
+    axes = fig.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, i in zip(axes.flat, order, strict=False):
+        future = np.triu(np.ones(maps[i].shape, dtype=bool), 1)
+        masked = np.ma.array(maps[i], mask=future)
+        top = 1 if masked.max() > 0.5 else 0.5
+        ax.imshow(masked, cmap=ATTENTION, vmin=0, vmax=top, interpolation="none")
+        ax.set_title(f"{groups[i]}\n{titles[i]}", fontsize=9)
+    return fig
+
+
+@styled
 def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) -> Figure:
     """What each head attends to: how far back, and whether an example matches the query's ratio (F6).
 

@@ -1,0 +1,94 @@
+"""Figures of plots/skills.py, read back from their Axes: the right values in the right place."""
+
+import numpy as np
+from axes import image, ticks, values
+
+from modgrok import plots
+
+
+def test_explained_areas_stack_the_mean_and_draw_every_seed():
+    right = values(2, 4, 5) / 8
+    asked = np.full((4, 5), 0.25)
+    made = plots.explained_areas(
+        [("shots", {"2 blocks": (range(5), right, asked), "4 blocks": (range(5), right, asked)})]
+    )
+    ax = made.axes[1]
+    tops = np.cumsum(right, 1)
+    for area, low, high in zip(
+        ax.collections, np.vstack([np.zeros((1, 5)), tops.mean(0)[:-1]]), tops.mean(0), strict=True
+    ):
+        edge = area.get_paths()[0].vertices[:, 1]
+        assert np.isclose(edge.min(), low.min()) and np.isclose(edge.max(), high.max())
+    drawn = [line.get_ydata() for line in ax.lines]
+    np.testing.assert_allclose(drawn[:-1], tops[:, :3].reshape(-1, 5))
+    np.testing.assert_allclose(drawn[-1], 0.5)
+
+
+def test_a_wall_sorts_tasks_by_what_is_beyond_ratio_matching_held_out_first():
+    right = np.zeros((3, 2, 2), dtype=bool)
+    right[1, 1, 0] = right[2] = True  # task 1 has one query right, task 2 all
+    matched = np.array([[True, False], [False, False]])
+    made = plots.grid_wall(right, matched, [(0, 1), (1, 1), (2, 2)], [False, False, True])
+    (ax,) = made.axes
+    assert [text.get_text() for text in ax.texts] == ["(2, 2)", "(1, 1)", "(0, 1)"]
+    wall = image(ax)
+    tile = wall[-2:, :2]  # y upwards: (0, 0) at the bottom left
+    np.testing.assert_array_equal(tile, [[1, 1], [0, 1]])
+    np.testing.assert_array_equal(wall[-2:, 3:5], [[3, 3], [2, 1]])
+
+
+def test_arrivals_tell_those_that_never_come():
+    made = plots.arrival_steps(
+        {"a": [10.0, 20, np.inf], "b": [np.nan, 5, 30]}, [0, 0, 1], ["2 blocks", "4 blocks"]
+    )
+    (ax,) = made.axes
+    assert ticks(ax.yaxis) == ["a", "b"]
+    assert [text.get_text() for text in ax.texts if " of " in text.get_text()] == ["1 of 1"]
+
+
+def test_parts_are_sorted_by_what_is_left():
+    left = {"x": {"id_train": 0.9, "ood_train": 0.8}, "y": {"id_train": 0.5, "ood_train": 0.2}}
+    made = plots.parts_lost(
+        {"a": left, "b": left}, {key: {"id_train": 1.0, "ood_train": 0.9} for key in "ab"}, 0.2, 2
+    )
+    ax = made.axes[0]
+    assert ticks(ax.yaxis) == ["y", "x"] and ax.yaxis_inverted()
+    np.testing.assert_array_equal(
+        [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o"],
+        [[0.5, 0.9], [0.2, 0.8]],
+    )
+
+
+def test_places_readouts_task_kinds_and_alternation_show_every_panel():
+    two, three, stages, pair = values(3, 3), values(3, 2), values(2, 3, 4), values(3, 4)
+    made = plots.right_by_place({"multiples": {"2 blocks": two, "4 blocks": two[:2]}}, ["a", "b", "c"], 0.2)
+    dots = [line for line in made.axes[0].lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal([dot.get_ydata() for dot in dots], [*two, *two[:2]])
+    made = plots.readout_by_kind({"i.d.": stages, "o.o.d.": stages}, 0.2)
+    np.testing.assert_allclose(made.axes[1].lines[2].get_ydata(), stages[:, 2].mean(0))
+    made = plots.task_kind_curves({"i.d.": [([1, 2], three)]}, 0.2)
+    np.testing.assert_array_equal(made.axes[0].lines[1].get_ydata(), three[1])
+    made = plots.alternation({"seed 0": (pair[0], pair)}, [2.1, 5, 9])
+    assert [bar.get_height() for bar in made.axes[0].patches] == pair[0].tolist()
+    np.testing.assert_allclose(
+        made.axes[1].lines[1].get_ydata(), pair[0] - pair[0].mean()
+    )  # the fastest pair's
+
+
+def test_a_gallery_keeps_heads_of_one_kind_together():
+    made = plots.head_gallery(values(3, 6, 6), ["0.0", "0.1", "1.0"], ["near", "even", "near"], columns=3)
+    assert [ax.get_title() for ax in made.axes] == ["near\n0.0", "near\n1.0", "even\n0.1"]
+
+
+def test_chance_of_each_run_is_filled_where_it_solves():
+    made = plots.chance_by_run(
+        {"a": [0.01, 0.5], "b": [0.2, 1]}, [0, 1], ["2 blocks", "4 blocks"], [True, False]
+    )
+    (ax,) = made.axes
+    dots = {
+        float(line.get_xdata()[0]): line
+        for line in ax.lines
+        if line.get_marker() == "o" and len(line.get_xdata())
+    }
+    assert sorted(dots) == [0.01, 0.2, 0.5, 1] and ticks(ax.yaxis) == ["a", "b"]
+    assert dots[0.5].get_markerfacecolor() == "white" != dots[0.01].get_markerfacecolor()
