@@ -21,6 +21,7 @@ from modgrok.plots.answers import (
 from modgrok.plots.inside import attention_maps, head_habits, what_remains
 from modgrok.plots.learning import (
     PHASE_COLORS,
+    SEEDS,
     accuracy_by_shot,
     accuracy_maps,
     phase_diagram,
@@ -41,7 +42,9 @@ from modgrok.plots.structure import (
 )
 from modgrok.plots.style import (
     ATTENTION,
+    CELL,
     COLORS,
+    DARK,
     DASHES,
     DEPTHS,
     GREY,
@@ -50,6 +53,7 @@ from modgrok.plots.style import (
     INPUT,
     LABELS,
     MATCH,
+    NARROW,
     PARITY,
     STYLE,
     TARGET,
