@@ -151,7 +151,8 @@ def test_tabs_hold_figures_and_controls_and_pack_what_is_hidden():
         ("true", "0", "one"), ("false", "-1", "two")
     ]  # fmt: skip
     assert described(made.body) == ["one"] and 'type="range"' not in made.body
-    assert 'type="range"' in unpacked(made.body)[-1][1]
+    hidden = unpacked(made.body)[-1][1]
+    assert 'type="range"' in hidden and len(hidden.split(widgets.NEXT)) == 2  # packed once, with its pictures
     assert "<script>" not in made.body and made.data.count("<script>") == 1
     alone = figure()
     assert widgets.tabs({"one": alone}) is alone

@@ -26,21 +26,21 @@ class Page(HTML):
     """HTML together with the style and the code that its pictures and controls need.
 
     Attributes:
-        body: the HTML alone, to stand in another page.
+        body: the HTML alone, its texts packed.
+        plain: the same, the texts as they are, to be packed together with other pages.
     """
 
-    def __init__(self, body: str) -> None:
+    def __init__(self, start: str, texts: Sequence[str] = ()) -> None:
+        self.body = f"{start}{_packed(texts) if texts else ''}</div>"
+        self.plain = f"{start}{_plain(texts) if texts else ''}</div>"
         here = Path(__file__).parent
         style, code = CSS + (here / "controls.css").read_text(), (here / "controls.js").read_text()
-        super().__init__(f"<style>{style}</style>\n{body}\n<script>\n{code}</script>")
-        self.body = body
+        super().__init__(f"<style>{style}</style>\n{self.body}\n<script>\n{code}</script>")
 
 
 def still(figure: Figure, alt: str, name: str = "figure") -> Page:
     """A figure, with a link to its file NAME.svg."""
-    return Page(
-        f'<div class="modgrok-deck" data-name="{escape(name)}">{_shown([picture(figure, alt)], 0)}</div>'
-    )
+    return _deck(f' data-name="{escape(name)}"', "", [picture(figure, alt)], 0)
 
 
 def scrubber(
@@ -85,7 +85,7 @@ def grid(
         for of in zip(descriptions, names, start, strict=True)
         if len(of[1]) > 1
     )
-    return Page(f'<div class="modgrok-deck">{sliders}{_shown(drawn, shown)}</div>')
+    return _deck("", sliders, drawn, shown)
 
 
 def tabs(pages: dict[str, Figure | HTML | ipywidgets.Widget]) -> Figure | HTML | Tab:
@@ -94,14 +94,18 @@ def tabs(pages: dict[str, Figure | HTML | ipywidgets.Widget]) -> Figure | HTML |
         return next(iter(pages.values()))
     if any(isinstance(page, ipywidgets.Widget) for page in pages.values()):
         return Tab(list(pages.values()), titles=tuple(pages), selected_index=0)
-    bodies = [(still(of, title) if isinstance(of, Figure) else of).body for title, of in pages.items()]
+    made = [still(page, title) if isinstance(page, Figure) else page for title, page in pages.items()]
     titles = "".join(
         f'<button type="button" role="tab" aria-selected="{"false" if i else "true"}" tabindex="{-1 if i else 0}">'
         f"{escape(title)}</button>"
         for i, title in enumerate(pages)
     )
-    first = f'<div class="modgrok-page" role="tabpanel" aria-label="{escape(next(iter(pages)))}">{bodies[0]}</div>'
-    return Page(f'<div class="modgrok-tabs"><div role="tablist">{titles}</div>{first}{_packed(bodies)}</div>')
+    label = escape(next(iter(pages)))
+    return Page(
+        f'<div class="modgrok-tabs"><div role="tablist">{titles}</div>'
+        f'<div class="modgrok-page" role="tabpanel" aria-label="{label}">{made[0].body}</div>',
+        ["", *(page.plain for page in made[1:])],
+    )
 
 
 def live(draw: Callable[..., Figure], **controls) -> VBox:
@@ -135,10 +139,14 @@ def live(draw: Callable[..., Figure], **controls) -> VBox:
     return VBox([*controls.values(), view])
 
 
-def _shown(pictures: list[str], index: int) -> str:
-    """One of the pictures, a link to save it, and all of them packed, unless it is all that there is."""
+def _deck(attributes: str, sliders: str, pictures: list[str], index: int) -> Page:
+    """One of the pictures below sliders, a link to save it, and all of them, unless it is all that there is."""
     first = without_narrow(pictures[index])
-    return f'{first}<a class="modgrok-download" href="#">SVG</a>{"" if pictures == [first] else _packed(pictures)}'
+    link = '<a class="modgrok-download" href="#">SVG</a>'
+    return Page(
+        f'<div class="modgrok-deck"{attributes}>{sliders}{first}{link}',
+        pictures if pictures != [first] else (),
+    )
 
 
 def _slider(description: str, labels: list[str], start: int, play: bool) -> str:
@@ -170,3 +178,11 @@ def _packed(texts: Sequence[str]) -> str:
     data = json.dumps([list(known), steps], ensure_ascii=False, separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(data.encode(), 9)).decode()
     return f'<script type="text/plain" class="modgrok-packed">{packed}</script>'
+
+
+def _plain(texts: Sequence[str]) -> str:
+    return f'<script type="text/plain" class="modgrok-plain">{NEXT.join(texts)}</script>'
+
+
+NEXT = "\n¶\n"
+"""Between texts that are not packed."""

@@ -1,8 +1,10 @@
 (() => {
+  const TEXTS = "script[type='text/plain']";
   const parts = (root, selector) => [...root.querySelectorAll(selector)];
 
-  // What `widgets._packed` packed: lines that occur once, and each text as steps from line to line.
+  // Of `widgets._packed`: lines that occur once, and each text as steps from line to line; or of `widgets._plain`.
   async function unpack(script) {
+    if (script.matches(".modgrok-plain")) return script.textContent.split("\n¶\n");
     const bytes = Uint8Array.from(atob(script.textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     const [lines, texts] = JSON.parse(await new Response(stream).text());
@@ -47,7 +49,7 @@
     };
     link.addEventListener("click", () => save(link, deck, name()));
     const ranges = sliders.map((slider) => slider.querySelector("input"));
-    const packed = deck.querySelector(".modgrok-packed");
+    const packed = deck.querySelector(TEXTS);
     const pictures = packed && texts(packed);
 
     async function show() {
@@ -105,7 +107,7 @@
   function startTabs(root) {
     const list = root.querySelector(":scope > [role=tablist]");
     const titles = [...list.children];
-    const pages = texts(root.querySelector(":scope > .modgrok-packed"));
+    const pages = texts(root.querySelector(`:scope > ${TEXTS}`));
     const opened = new Map([[0, root.querySelector(":scope > .modgrok-page")]]);
     async function choose(i) {
       titles.forEach((title, j) => {
