@@ -88,7 +88,7 @@ def grid(
     return _deck("", sliders, drawn, shown)
 
 
-def tabs(pages: dict[str, Figure | HTML | ipywidgets.Widget]) -> Figure | HTML | Tab:
+def tabs(pages: dict[str, Figure | Page | ipywidgets.Widget]) -> Figure | Page | ipywidgets.Widget:
     """Pages behind titled tabs: figures and the like of `scrubber`, or what `live` made. One alone needs no tab."""
     if len(pages) == 1:
         return next(iter(pages.values()))
