@@ -67,7 +67,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """A figure function that draws in STYLE and leaves matplotlib's settings as they were.
 
     Its figures have a method `narrow()`: the same figure for a phone, panels below each other, or None where panels
-    are too many for that, or one.
+    are too many for that, or a phone is wide enough.
     """
 
     @wraps(draw)
@@ -94,7 +94,7 @@ _stacked: ContextVar[bool] = ContextVar("stacked", default=False)
 class _Figure(Figure):
     """Keeps to STYLE when it is saved, however late: matplotlib makes some parts, such as ticks, only then."""
 
-    stacks = False  # whether the panels can stand below each other
+    stacks = False  # whether there is a form for phones
 
     def draw(self, renderer) -> None:
         with rc_context(STYLE):
@@ -102,17 +102,19 @@ class _Figure(Figure):
 
     def subplots(self, nrows: int = 1, ncols: int = 1, **options):
         """Axes as matplotlib's, in the same array, but below each other in a figure for a phone."""
-        self.stacks = 1 < ncols <= 4 and nrows * ncols <= 4
+        width, height = self.get_size_inches()
+        self.stacks = nrows * ncols <= 4 and (ncols > 1 or nrows == 1) and width > 1.15 * NARROW
         if not (self.stacks and _stacked.get()):
             return super().subplots(nrows, ncols, **options)
-        width, height = self.get_size_inches()
         # a panel keeps its shape, within limits: a legend below the panels takes its part of the height
         shape = min(max(0.62, height / nrows / (width / ncols)), 0.85)
         self.set_size_inches(NARROW, NARROW * shape * nrows * ncols)
         options.pop("width_ratios", None)
         axes = super().subplots(nrows * ncols, 1, **options | {"squeeze": False})
         axes = axes.reshape(nrows, ncols)
-        return axes[0] if nrows == 1 and options.get("squeeze", True) else axes
+        if nrows > 1 or not options.get("squeeze", True):
+            return axes
+        return axes[0] if ncols > 1 else axes[0, 0]
 
     def legend(self, *args, **options):
         """A legend as matplotlib's, with a line for each entry in a figure for a phone."""

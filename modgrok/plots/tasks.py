@@ -63,7 +63,7 @@ def sequence_strips(tokens: ArrayLike, labels: list[str], shown: int = 4) -> Fig
     """
     tokens = np.asarray(tokens)
     fig = figure(9, 0.55 * len(tokens) + 0.3)
-    ax = fig.subplots()
+    ax = fig.add_subplot()  # a strip has no other form for phones
     for row, (sequence, label) in enumerate(zip(tokens, labels, strict=True)):
         ax.text(-0.8, -row, label, ha="right", va="center")
         for place, token in enumerate(sequence[: 3 * shown]):
