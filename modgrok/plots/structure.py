@@ -124,7 +124,7 @@ def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figur
         ax.set_xticks(waves if len(waves) <= 8 else [1, *range(2, len(waves) + 1, 2)])
     for ax in axes.flat[len(shares) :]:
         ax.axis("off")
-    fig.supxlabel("times round the circle while the logarithm runs through once", fontsize=11)
+    fig.supxlabel("times round the circle\nwhile the logarithm runs through once", fontsize=11)
     fig.supylabel("share of variance", fontsize=11)
     return fig
 
@@ -228,7 +228,7 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         ax.grid(axis="y", color=FAINT)
         ax.tick_params(length=0, axis="y")
         ax.spines["left"].set_visible(False)
-    fig.supxlabel("mean similarity within groups less between groups", fontsize=11)
+    fig.supxlabel("mean similarity\nwithin groups less between groups", fontsize=11)
     return fig
 
 

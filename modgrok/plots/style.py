@@ -133,7 +133,7 @@ def blocks(depth: int) -> str:
 
 def square(ax: Axes, p: int, xlabel: str, ylabel: str) -> None:
     """A p × p plane of numbers."""
-    ticks = range(0, p, 1 if p <= 13 else 5)
+    ticks = range(0, p, 1 if p <= 7 else 2 if p <= 13 else 5)
     ax.set(xlim=(-0.5, p - 0.5), ylim=(-0.5, p - 0.5), aspect="equal", xticks=ticks, yticks=ticks)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.tick_params(length=0)
