@@ -189,7 +189,7 @@ def query_answers(
     matched, p = np.asarray(matched, dtype=int), len(matched)
     x, y = np.mgrid[:p, :p]
     truth = (task[0] * x + task[1] * y) % p
-    fig = figure(7.8, 2.6 * len(answers) + 0.75)
+    fig = figure(7.8, 2.6 * len(answers) + 1.1)  # with room for the titles
     axes = fig.subplots(len(answers), 3, sharex=True, sharey=True, squeeze=False)
     for line, (name, given) in zip(axes, answers.items(), strict=True):
         right = (np.asarray(given) == truth).astype(int)
