@@ -5,8 +5,6 @@ runs = page.runs = page.by_depth()
 page.show(plots.some_figure(runs), "fig-depth", "What is seen, in a sentence.")
 """
 
-import base64
-import io
 import os
 import re
 import shlex
@@ -16,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
-import matplotlib
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import is_cuda_available
 from IPython.display import HTML, Markdown, display
-from ipywidgets import Widget
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -35,7 +31,7 @@ from modgrok.process import die_with_parent
 from modgrok.runs import Run, escaped
 from modgrok.sweep import obtain_grid
 from modgrok.train import train
-from modgrok.widgets import close, escape
+from modgrok.widgets import still
 
 Runs = Run | Iterable | Mapping
 """Runs, nested at will."""
@@ -125,13 +121,13 @@ class Chapter:
             f"{''.join(notes)}*"
         )
 
-    def show(self, thing: Figure | Widget, name: str, caption: str, of: Runs | None = None) -> None:
-        """Display a figure (SVG, with a download link) or a widget, its caption, and how it was made.
+    def show(self, thing: Figure | HTML, name: str, caption: str, of: Runs | None = None) -> None:
+        """Display a figure (SVG, with a download link) or a control, its caption, and how it was made.
 
         In the book this is a numbered figure, so at most one `show` belongs in a cell.
 
         Args:
-            thing: a matplotlib Figure or a widget.
+            thing: a matplotlib Figure, or what `modgrok.widgets` or `modgrok.live.ask` made.
             name: label for references from the text, {numref}`name`.
             caption: what is seen, a short paragraph of Markdown. It also describes the picture to readers who do not
                 see it.
@@ -139,7 +135,7 @@ class Chapter:
         """
         runs = flat(self.runs if of is None else of)
         if isinstance(thing, Figure):
-            thing = HTML(_figure_html(thing, caption, name))
+            thing = still(thing, caption, name)
         display(thing)
         told = caption if of is None or not runs else f"{caption} Scale: {scale(runs)}."
         display(Markdown(f"{told}\n\n{self._made(runs)}"), metadata={"modgrok_figure": name})
@@ -239,6 +235,12 @@ def evenly(values: Sequence, n: int) -> list:
     return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, n).round().astype(int))]
 
 
+def halfway(curve: ArrayLike) -> int:
+    """Where a curve first is half way from its start to its highest: where to look at a model that is learning it."""
+    curve = np.nan_to_num(curve)
+    return int(np.argmax(curve >= (curve[0] + curve.max()) / 2))
+
+
 def scale(runs: Iterable[Run]) -> str:
     """What models some runs trained, in words: the fields that describe them, with every value that they take."""
     configs = [run.config for run in runs]
@@ -275,21 +277,4 @@ def _cost(runs: list[Run]) -> str:
     minutes = core_minutes(timed)
     return (
         f"{minutes:.0f} core-minutes of training" if minutes >= 1 else "less than a core-minute of training"
-    )
-
-
-def _figure_html(figure: Figure, alt: str, name: str) -> str:
-    data = io.StringIO()
-    # No date and no random ids: the same figure is the same text.
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(data, format="svg", facecolor="white", metadata={"Date": None})
-    close(figure)
-    width = f"{figure.get_size_inches()[0] * 96:.0f}"
-    source = "data:image/svg+xml;base64," + base64.b64encode(data.getvalue().encode()).decode()
-    # The link takes its target from the picture when it is used, so that the page carries the figure once.
-    take = "this.href=this.parentElement.querySelector('img').src"
-    return (
-        f'<div class="modgrok-picture"><img src="{source}" width="{width}" alt="{escape(alt)}" '
-        'style="max-width:100%;height:auto;background:#fff">'
-        f'<a class="modgrok-download" download="{name}.svg" href="#" onclick="{take}">SVG</a></div>'
     )

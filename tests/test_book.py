@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -15,7 +16,7 @@ from conftest import ROOT, jupyter_book
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
-from modgrok.book import ChapterError, build
+from modgrok.book import ChapterError, _mend_pages, build
 from modgrok.find import find_run
 from modgrok.train import train
 
@@ -366,3 +367,13 @@ def test_pages_stay_small_and_name_no_machine(book):
     for copy in (book.html / "_sources").glob("*.ipynb"):
         metadata = json.dumps(json.loads(copy.read_text())["metadata"])
         assert str(ROOT) not in metadata and (home == "/" or home not in metadata)
+
+
+def test_pages_lose_the_icon_script_and_keep_the_rest(tmp_path):
+    script = '<script defer src="../_static/scripts/fontawesome.js?digest=5"></script>'
+    kept = '<script defer src="../_static/scripts/bootstrap.js?digest=5"></script>'
+    (tmp_path / "of").mkdir()
+    page = tmp_path / "of" / "page.html"
+    page.write_text(f'{kept}\n{script}\n<div class="citation" role="doc-biblioentry">')
+    _mend_pages(SimpleNamespace(outdir=tmp_path), None)
+    assert page.read_text() == f'{kept}\n\n<div class="citation" role="listitem">'

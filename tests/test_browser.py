@@ -5,6 +5,7 @@ import http.server
 import os
 import shutil
 import threading
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -84,10 +85,6 @@ def visit(chromium, site):
         page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url}"))
         page.on("response", lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"))
         page.goto(f"{site}{name}.html", wait_until="load")
-        views = page.locator('script[type="application/vnd.jupyter.widget-view+json"]').count()
-        page.wait_for_function(
-            "n => document.querySelectorAll('.widget-subarea .jupyter-widgets').length >= n", arg=views
-        )
         page.wait_for_function("[...document.images].every(i => i.complete)")
         return page
 
@@ -97,57 +94,137 @@ def visit(chromium, site):
     assert wrong == []
 
 
-# What a widget shows: its visible pictures' bytes and its text, without the slider's own label.
-SHOWN = """async (area) => {
-  const parts = [];
-  for (const picture of area.querySelectorAll("img, .widget-html-content, .jp-OutputArea")) {
-    if (!picture.offsetParent) continue;
-    if (picture.tagName !== "IMG") { parts.push(picture.textContent); continue; }
-    const bytes = await (await fetch(picture.src)).arrayBuffer();
-    const digest = await crypto.subtle.digest("SHA-1", bytes);
-    parts.push([...new Uint8Array(digest)].join());
-  }
-  return parts.join(" ");
-}"""
+CONTROLS = ".modgrok-tabs, .modgrok-deck:has(.modgrok-slider)"
+SHOWN = "(deck) => deck.querySelector('.modgrok-picture').innerHTML"
+
+
+def settled(page, deck, before) -> str:
+    """What a deck shows once it is another picture than before."""
+    for _ in range(50):
+        if (now := deck.evaluate(SHOWN)) != before:
+            return now
+        page.wait_for_timeout(100)
+    pytest.fail("The control did not change its picture.")
+
+
+def decks(page):
+    """Every control with sliders of a page, each tab opened in turn."""
+    for area in page.locator(CONTROLS).all():
+        for tab in area.locator("[role=tab]").all() or [None]:
+            if tab:
+                tab.click()
+                page.wait_for_function("tab => tab.ariaSelected === 'true'", arg=tab.element_handle())
+                page.wait_for_timeout(100)
+            is_deck = "modgrok-deck" in (area.get_attribute("class") or "")
+            yield from [area] if is_deck else area.locator(".modgrok-deck:has(.modgrok-slider)").all()
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page_opens_without_network_and_every_slider_moves_its_picture(visit, name):
     page = visit(name, viewport={"width": 1280, "height": 900})
-    areas = page.locator(".widget-subarea")
-    for i in range(areas.count()):
-        area = areas.nth(i)
-        tabs = area.locator(".lm-TabBar-tab")
-        for tab in range(max(tabs.count(), 1)):
-            if tabs.count():
-                tabs.nth(tab).click()
-            for handle in area.locator(".noUi-handle:visible").all():
-                check_slider(page, area, handle)
+    for deck in decks(page):
+        for handle in deck.locator("input[type=range]").all():
+            before, label = deck.evaluate(SHOWN), handle.get_attribute("aria-valuetext")
+            handle.focus()
+            last = handle.input_value() == handle.get_attribute("max")
+            page.keyboard.press("ArrowLeft" if last else "ArrowRight")
+            settled(page, deck, before)
+            assert handle.get_attribute("aria-label") and handle.get_attribute("aria-valuetext") != label
+            assert handle.get_attribute("aria-valuetext") in deck.locator("[role=img]").get_attribute(
+                "aria-label"
+            )
 
 
-def check_slider(page, area, handle):
-    assert handle.get_attribute("aria-label"), "a slider without a name"
-    before = area.evaluate(SHOWN)
-    value = float(handle.get_attribute("aria-valuenow"))
-    last = value >= float(handle.get_attribute("aria-valuemax"))
-    handle.focus()
-    page.keyboard.press("ArrowLeft" if last else "ArrowRight")
-    label = handle.get_attribute("aria-label")
-    for _ in range(50):
-        if area.evaluate(SHOWN) not in (before, ""):
-            break
-        page.wait_for_timeout(100)
-    else:
-        pytest.fail(f"The slider {label!r} did not change its picture.")
-    assert all(area.locator("img.widget-image:visible").evaluate_all("all => all.map(i => i.alt !== '')"))
+def first_deck(page):
+    return page.locator(".modgrok-deck:has(.modgrok-play)").first
+
+
+def test_play_moves_and_stops_and_the_steps_step(visit):
+    page = visit("02_learning", viewport={"width": 1280, "height": 900})
+    deck = first_deck(page)
+    play, handle = deck.locator(".modgrok-play"), deck.locator("input")
+    place = int(handle.input_value())
+    play.click()
+    assert play.get_attribute("aria-pressed") == "true"
+    page.wait_for_function("([input, at]) => input.value >= at", arg=[handle.element_handle(), place + 2])
+    play.click()
+    place = int(handle.input_value())
+    page.wait_for_timeout(1000)
+    assert play.get_attribute("aria-pressed") == "false" and int(handle.input_value()) == place
+    before = deck.evaluate(SHOWN)
+    deck.locator(".modgrok-back").click()
+    assert int(handle.input_value()) == place - 1
+    other = settled(page, deck, before)
+    deck.locator(".modgrok-next").focus()
+    page.keyboard.press("Enter")
+    assert settled(page, deck, other) == before
+
+
+def test_nothing_plays_for_who_wants_no_motion(visit):
+    page = visit("02_learning", reduced_motion="reduce")
+    deck = first_deck(page)
+    assert not deck.locator(".modgrok-play").is_visible() and deck.locator(".modgrok-next").is_visible()
+
+
+def test_the_shown_picture_can_be_saved(visit):
+    page = visit("02_learning", color_scheme="dark", accept_downloads=True)
+    deck = first_deck(page)
+    deck.locator(".modgrok-next").click()
+    step = deck.locator("output").inner_text()
+    with page.expect_download() as download:
+        deck.locator(".modgrok-download").click()
+    saved = download.value.path().read_text()
+    assert download.value.suggested_filename == f"fig-scrub-{step.replace(',', '')}.svg"
+    assert ElementTree.fromstring(saved).tag.endswith("svg") and "var(" not in saved  # of itself, for paper
+
+
+@pytest.mark.parametrize("theme, ink", [("light", "rgb(34, 38, 43)"), ("dark", "rgb(228, 231, 235)")])
+def test_figures_are_drawn_in_the_theme_of_the_page(visit, theme, ink):
+    page = visit("05_depth", color_scheme=theme)
+    inks = page.locator(".modgrok-picture svg g[style*='fill']").evaluate_all(
+        "all => [...new Set(all.map(g => getComputedStyle(g).fill))]"
+    )
+    assert ink in inks and len({"rgb(34, 38, 43)", "rgb(228, 231, 235)"} & set(inks)) == 1
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")  # as the page's own switch does
+    fill = page.locator(".modgrok-picture svg g[style*='22262b']").first
+    assert fill.evaluate("g => getComputedStyle(g).fill") == "rgb(228, 231, 235)"
+    box = "e => getComputedStyle(e).backgroundColor"
+    for around in page.locator(".cell_output:has(.modgrok-picture), .text_html:has(.modgrok-picture)").all():
+        assert around.evaluate(box) == "rgba(0, 0, 0, 0)"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_page_fits_a_phone(visit, name, theme):
     page = visit(name, viewport={"width": 390, "height": 844}, color_scheme=theme)
+    page.wait_for_timeout(300)  # forms for phones come when the page is known to be one
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    for box in page.locator(".bd-article img:visible").evaluate_all(
+    for box in page.locator(".bd-article :is(img, .modgrok-picture):visible").evaluate_all(
         "all => all.map(i => [i.getBoundingClientRect().left, i.getBoundingClientRect().right])"
     ):
         assert box[0] >= 0 and box[1] <= 390
+    small = page.locator(".modgrok-picture svg:visible").evaluate_all(
+        "all => all.filter(s => s.getBoundingClientRect().width < parseFloat(s.style.minWidth) - 1).length"
+    )
+    assert small == 0, "a figure whose labels are below 9 px"
+
+
+RULES = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+    "preload": False,
+}  # it would ask for style sheets
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious(visit, name, theme):
+    """axe-core's rules of WCAG 2.1 A and AA, its heaviest findings; Axe brings its script along."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(name, viewport={"width": 390, "height": 844}, color_scheme=theme)
+    page.wait_for_timeout(300)
+    found = Axe().run(page, options=RULES).response
+    serious = [of for of in found["violations"] if of["impact"] in ("serious", "critical")]
+    assert not serious, "\n".join(
+        f"{of['id']}: {node['html'][:200]}" for of in serious for node in of["nodes"][:3]
+    )

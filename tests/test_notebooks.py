@@ -77,13 +77,9 @@ def outputs(path: Path) -> list:
 
 
 def figures(path: Path) -> list[str]:
-    """Every picture of an executed notebook: figures and live controls in their order, then those in widgets."""
+    """Every picture of an executed notebook: figures with their controls, and live controls."""
     pages = [output["data"].get("text/html", "") for output in outputs(path) if "data" in output]
-    states = nbformat.read(path, as_version=4).metadata.get("widgets", {}).values()
-    models = [model for of in states for model in of["state"].values()]
-    pictures = [b["data"] for m in models if m["model_name"] == "ImageModel" for b in m.get("buffers", [])]
-    shown = [page for page in pages if "modgrok-picture" in page or '<script type="module"' in page]
-    return shown + sorted(pictures)
+    return [page for page in pages if "modgrok-picture" in page or '<script type="module"' in page]
 
 
 def commands(path: Path) -> set[str]:

@@ -66,7 +66,17 @@ def test_phase_diagram_puts_tasks_across_and_inputs_up():
         assert boxes(ax) == wanted and not ax.yaxis_inverted()
     assert names(made.axes[0]) == ("pre-training tasks", "fraction α of inputs")
     assert ticks(made.axes[0].xaxis) == ["4", "8", "16"] and ticks(made.axes[0].yaxis) == ["0.25", "0.75"]
+    assert words(made.axes[0]) == {(1, 0): "memory"}  # the seeds agree there only
     assert keys(made) == dict(zip(phase_names, map(to_hex, plots.PHASE_COLORS), strict=True))
+
+
+def test_a_phase_is_named_in_the_middle_of_the_points_whose_seeds_agree():
+    one = np.array([[1, 1, 1], [1, 1, 0]])
+    other = np.array([[1, 1, 1], [1, 1, 1]])
+    made = plots.phase_diagram(
+        {"a": [one, other]}, ODD_COLUMNS, EVEN_ROWS, ("none", "i.d. memory", *"234"), across=1
+    )
+    assert words(made.axes[0]) in [{(column, row): "i.d.\nmemory"} for column, row in ((1, 0), (1, 1))]
 
 
 @pytest.mark.parametrize("scale", [{}, {"label": "skill", "most": 2.0}])
@@ -91,21 +101,26 @@ def test_seed_curves_draw_held_out_tasks():
     runs = {"seed 0": a_run(), "seed 1": a_run()}
     made = plots.seed_curves(runs, 0.2)
     for ax, name in zip(made.axes, ("ood_train", "ood_test"), strict=True):
-        for label, metrics in runs.items():
-            assert_line(ax, STEPS, metrics[f"{name}_acc"], plots.COLORS[name], label=label)
+        for color, (label, metrics) in zip(plots.SEEDS, runs.items(), strict=False):
+            assert_line(ax, STEPS, metrics[f"{name}_acc"], color, label=label)
         assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
-        assert ax.get_title() == plots.LABELS[name] and list(keys(ax)) == list(runs)
+        assert ax.get_title() == plots.LABELS[name]
+    assert list(keys(made)) == list(runs)
+    assert not {to_hex(color) for color in plots.SEEDS} & set(SET_KEYS.values())
     assert names(made.axes[0]) == ("training step", "accuracy, last shot")
 
 
-def test_with_spread_draws_mean_least_and_most():
+def test_with_spread_draws_the_mean_and_every_seed():
     panels = {"2 blocks": of_sets(3, 4), "4 blocks": of_sets(3, 4)}
     made = plots.with_spread(panels, STEPS, "training step", 0.2, mark=True)
     for ax, (title, sets) in zip(made.axes, panels.items(), strict=True):
         assert ax.get_title() == title
         for name, of in sets.items():
-            assert_line(ax, STEPS, of.mean(0), plots.COLORS[name], linestyle=plots.DASHES[name])
-            assert_band(ax, STEPS, of.min(0), of.max(0), plots.COLORS[name])
+            assert_line(
+                ax, STEPS, of.mean(0), plots.COLORS[name], linestyle=plots.DASHES[name], linewidth=1.8
+            )
+            thin = lines(ax, plots.COLORS[name], linewidth=0.8)
+            np.testing.assert_allclose([line.get_ydata() for line in thin], of)
         assert_line(ax, [STEPS[sets["ood_train"].mean(0).argmax()]] * 2, [0, 1], plots.INK)
         assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
     assert names(made.axes[0]) == ("training step", "accuracy") and keys(made) == SET_KEYS
@@ -116,18 +131,19 @@ def test_steps_and_minutes_have_a_panel_each():
     curves = {"2 blocks": (STEPS, STEPS / 7, values(3, 4)), "4 blocks": (STEPS, STEPS / 3, values(3, 4))}
     made = plots.steps_and_minutes(curves)
     for ax, which in zip(made.axes, (0, 1), strict=True):
-        for end, (label, of) in zip((0.0, 1.0), curves.items(), strict=True):
-            assert_line(ax, of[which], of[2].mean(0), plots.DEPTHS(end), label=label)
+        for color, (label, of) in zip(plots.DEPTHS, curves.items(), strict=False):
+            assert_line(ax, of[which], of[2].mean(0), color, label=label)
     assert [ax.get_xlabel() for ax in made.axes] == ["training step", "minutes of one core"]
     assert made.axes[0].get_ylabel() == "accuracy, last shot" and list(keys(made)) == list(curves)
 
 
 def test_accuracy_by_shot_starts_without_examples():
-    curves = of_sets(6)
+    curves = of_sets(6) | {"ood_test": np.sort(values(3, 6), axis=0)[[1, 0, 2]]}  # one with its interval
     made = plots.accuracy_by_shot(curves, 0.2, "above")
     (ax,) = made.axes
+    assert_band(ax, range(6), *curves["ood_test"][1:], plots.COLORS["ood_test"])
     for name, curve in curves.items():
-        assert_line(ax, range(6), curve, plots.COLORS[name], linestyle=plots.DASHES[name])
+        assert_line(ax, range(6), np.atleast_2d(curve)[0], plots.COLORS[name], linestyle=plots.DASHES[name])
     assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
     assert names(ax) == ("number of shots", "accuracy") and ax.get_title() == "above"
     assert keys(made) == SET_KEYS

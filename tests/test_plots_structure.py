@@ -117,4 +117,4 @@ def test_group_scores_fill_the_dots_that_count():
         assert filled == [value > 0.2 for value in shown]  # one below chance does not count
         assert all(segment[:, 0].tolist() == [-0.1, 0.2] for segment in band.get_segments())
         assert ax.get_title() == name and dots.get_offsets()[0][1] == 2  # from the top
-    assert made.get_supxlabel() == "mean similarity within groups less between groups"
+    assert made.get_supxlabel() == "mean similarity\nwithin groups less between groups"

@@ -18,8 +18,11 @@ def test_task_tables_cover_held_out_inputs():
     made = plots.task_tables([[1, 2], [3, 0]], P, seen)
     for ax, (a, b) in zip(made.axes, [(1, 2), (3, 0)], strict=True):
         assert words(ax) == {(x, y): str((a * x + b * y) % P) for x, y in seen}
-        assert {cell for cell, color in boxes(ax).items() if color == "#ffffff"} == set(seen)
-        assert set(boxes(ax).values()) == {"#ffffff", to_hex(plots.HELD_OUT)} and len(boxes(ax)) == P * P
+        assert {cell for cell, color in boxes(ax).items() if color == to_hex(plots.CELL)} == set(seen)
+        assert (
+            set(boxes(ax).values()) == {to_hex(plots.CELL), to_hex(plots.HELD_OUT)}
+            and len(boxes(ax)) == P * P
+        )
         assert ax.get_title() == f"a = {a}, b = {b}"
     assert names(made.axes[0]) == ("x", "y")
 
@@ -30,8 +33,8 @@ def test_sequence_strips_ask_for_the_last_z():
     for row, (sequence, label) in enumerate(zip(tokens, ("first", "second"), strict=True)):
         written = [text for (_, y), text in sorted(words(ax).items()) if y == -row]
         assert written == [label, *map(str, sequence[:6]), "…", str(sequence[-3]), str(sequence[-2]), "?"]
-    orange = {x for (x, y), color in boxes(ax).items() if color == to_hex(plots.TARGET)}
-    assert orange == {2, 5, 10} and words(ax)[10, 0] == "?"
+    asked = {x for (x, y), color in boxes(ax).items() if color == to_hex(plots.TARGET)}
+    assert asked == {2, 5, 10} and words(ax)[10, 0] == "?"
 
 
 def test_four_sets_colour_tasks_by_a_and_b():
@@ -40,7 +43,7 @@ def test_four_sets_colour_tasks_by_a_and_b():
     assert names(tasks) == ("a", "b") and names(inputs) == ("x", "y")
     blue = {cell for cell, color in boxes(tasks).items() if color == to_hex(plots.COLORS["id_train"])}
     assert blue == set(map(tuple, corners.tolist()))
-    assert {cell for cell, color in boxes(inputs).items() if color == "#ffffff"} == {(1, 0), (2, 0)}
+    assert {cell for cell, color in boxes(inputs).items() if color == to_hex(plots.CELL)} == {(1, 0), (2, 0)}
     (outline,) = (patch for patch in tasks.patches if isinstance(patch, Polygon))
     assert all((np.diff(side, axis=0) == 0).any() for side in pairwise(outline.get_xy()))  # no diagonals
     np.testing.assert_array_equal(np.ravel(tasks.lines[0].get_data()), corners[0])
@@ -67,9 +70,7 @@ def test_consistent_tasks_are_those_that_fit(shots):
         for a, b in np.ndindex(P, P)
         if all((a * x + b * y) % P == (2 * x + 3 * y) % P for x, y in pairs[:shots])
     }
-    assert {
-        cell for cell, color in boxes(plane).items() if color == to_hex(plots.COLORS["id_test"])
-    } == fitting
+    assert {cell for cell, color in boxes(plane).items() if color == to_hex(plots.MATCH)} == fitting
     (star,) = plane.lines
     assert (*star.get_xdata(), *star.get_ydata()) == task and names(plane) == ("a", "b")
     what = {0: "25 tasks of 25 fit; 5 answers possible", 1: "5 tasks of 25 fit; 5 answers possible"}

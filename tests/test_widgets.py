@@ -1,13 +1,21 @@
-import io
+import base64
+import json
+import re
+import zlib
+from xml.etree import ElementTree
 
 import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from axes import of_sets
 from conftest import ROOT
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.text import Text
 
-from modgrok import widgets
+from modgrok import plots, widgets
 from modgrok.parameters import as_list
+from modgrok.widgets.picture import CSS, LEAST, picture, without_narrow
 
 
 def figure(label="x") -> Figure:
@@ -16,54 +24,142 @@ def figure(label="x") -> Figure:
     return made
 
 
-def links(slider) -> list:
-    """The stacks that a slider turns over."""
-    made = [
-        w for w in ipywidgets.Widget.get_manager_state()["state"].values() if w["model_name"] == "LinkModel"
-    ]
-    ends = [(m["state"]["source"], m["state"]["target"]) for m in made]
-    return [
-        t[0] for s, t in ends if s == [f"IPY_MODEL_{slider.model_id}", "index"] and t[1] == "selected_index"
-    ]
+def unpacked(body: str) -> list[list[str]]:
+    """The texts of every pack in some HTML, as `controls.js` makes them."""
+    packs = []
+    for packed in re.findall(r'class="modgrok-packed">([^<]*)<', body):
+        lines, texts = json.loads(zlib.decompress(base64.b64decode(packed)))
+        packs.append(["\n".join(lines[i] for i in np.cumsum(steps)) for steps in texts])
+    return packs
 
 
-def test_picture_is_a_small_described_webp_of_the_figures_size():
-    made = widgets.picture(figure(), "a title")
-    assert made.format == "webp" and made.tooltip == "a title"
-    assert (made.width, made.height) == ("384", "192")
-    assert Image.open(io.BytesIO(made.value)).size == (4 * widgets.DPI, 2 * widgets.DPI)
-    assert len(made.value) < 10_000
+def described(body: str) -> list[str]:
+    return re.findall(r'role="img" aria-label="([^"]*)"', body)
 
 
-def test_scrubber_links_its_slider_to_its_pictures():
-    slider, stack = widgets.scrubber(
-        (figure(i) for i in range(3)), [1, 10, 100], "step", start=1, alt="T"
-    ).children
-    assert slider.options == (("1", 0), ("10", 1), ("100", 2))
-    assert slider.index == stack.selected_index == 1
-    assert [p.tooltip for p in stack.children] == ["T (step 1)", "T (step 10)", "T (step 100)"]
-    assert links(slider) == [f"IPY_MODEL_{stack.model_id}"]
+def svgs(html: str) -> list[ElementTree.Element]:
+    return [ElementTree.fromstring(text) for text in re.findall(r"<svg.*?</svg>", html, re.S)]
 
 
-def test_grid_links_one_slider_to_the_rows_and_one_to_the_columns():
-    made = widgets.grid(
-        [[figure(i + j) for j in range(3)] for i in range(2)],
-        (["a", "b"], [1, 2, 3]),
-        ("row", "column"),
-        (1, 2),
+def test_a_picture_is_one_svg_in_the_colours_of_the_page():
+    html = picture(plots.accuracy_by_shot(of_sets(4), 0.2), "a <title>")
+    made, _ = svgs(html)
+    assert described(html) == ["a &lt;title>"]
+    assert "<style" not in html and "fill: none" in html  # no style for the whole page, and no card below
+    for light in (plots.INK, plots.COLORS["id_train"]):
+        name = f"--mg-{light[1:].lower()}"
+        assert f"var({name}, {light.lower()})" in html and f"{name}: {plots.DARK[light]}" in CSS
+    assert not re.findall(r": #(?!1a1a1a|fdfdfd)[0-9a-f]{6}", html), "a colour that does not follow the page"
+    ids = [e.get("id") for e in made.iter() if e.get("id")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_colour_of_the_palette_is_readable_on_its_page():
+    def luminance(color):
+        channel = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channel]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(one, other):
+        low, high = sorted((luminance(one), luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    page = plots.DARK["#FFFFFF"]
+    for text in (plots.INK, plots.GREY):
+        assert contrast(text, "#FFFFFF") >= 4.5 and contrast(plots.DARK[text], page) >= 4.5
+    for name, color in plots.COLORS.items():
+        assert contrast(plots.DARK[color], page) >= 4.5, name
+    for cell in (plots.CELL, plots.INPUT, plots.TARGET):  # where numbers stand
+        assert contrast(plots.INK, cell) >= 4.5 and contrast(plots.DARK[plots.INK], plots.DARK[cell]) >= 4.5
+    for color in plots.PHASE_COLORS:
+        assert contrast("#1A1A1A", color) >= 4.5
+
+
+def test_a_figure_of_panels_also_has_a_form_for_phones():
+    html = picture(plots.with_spread({t: of_sets(2, 3) for t in "abc"}, range(3), "x", 0.2), "")
+    wide, narrow = svgs(html)
+    assert [made.get("class") for made in (wide, narrow)] == ["modgrok-wide", "modgrok-narrow"]
+    sizes = [[float(n) for n in made.get("viewBox").split()[2:]] for made in (wide, narrow)]
+    assert (
+        sizes[0][0] > sizes[0][1]
+        and sizes[1][0] == pytest.approx(plots.NARROW * 72)
+        and sizes[1][1] > 2 * sizes[1][0]
     )
-    rows, columns, stack = made.children
-    assert stack.selected_index == 1 and [s.selected_index for s in stack.children] == [2, 2]
-    assert stack.children[1].children[0].tooltip == "row b, column 1"
-    assert links(rows) == [f"IPY_MODEL_{stack.model_id}"]
-    assert links(columns) == [f"IPY_MODEL_{s.model_id}" for s in stack.children]
+    clips = [{e.get("id") for e in made.iter() if e.tag.endswith("clipPath")} for made in (wide, narrow)]
+    assert clips[0] and not clips[0] & clips[1]  # that of a hidden picture would not count
+    assert (
+        svgs(without_narrow(html))[0].get("class") == "modgrok-wide" and len(svgs(without_narrow(html))) == 1
+    )
 
 
-def test_tabs_hold_figures_and_widgets():
-    made = widgets.tabs({"one": figure(), "two": widgets.scrubber([figure()], ["a"])})
-    assert made.titles == ("one", "two") and made.selected_index == 0
+def test_stacked_panels_are_the_same_panels():
+    made = plots.against_predictors(of_sets(4), {n: {"look-up": [0, 1, 1, 1]} for n in plots.COLORS}, 0.2)
+    stacked = made.narrow()
+    assert len({round(ax.get_position().x0, 1) for ax in stacked.axes}) == 1
+    assert [ax.get_title("left") for ax in stacked.axes] == [ax.get_title("left") for ax in made.axes]
+    assert plots.accuracy_by_shot(of_sets(4), 0.2).narrow().get_figwidth() == plots.NARROW
+    assert plots.embedding_ring(np.eye(5, 2), np.arange(5)).narrow() is None  # is narrow
+    many = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))
+    assert many.narrow() is None  # eight maps scroll
+    plain = plots.with_spread({"a": of_sets(2, 3), "b": of_sets(2, 3)}, range(3), "x", 0.2)
+    assert len({ax.get_position().x0 for ax in plain.axes}) == 2  # drawing for phones leaves nothing behind
+
+
+def test_no_label_gets_smaller_than_the_least():
+    drawn = figure()
+    drawn.axes[0].text(0.5, 0.5, "small", fontsize=6)
+    drawn.canvas.draw()
+    smallest = min(text.get_fontsize() for text in drawn.findobj(Text) if text.get_text())
+    (least,) = re.findall(r"min-width: (\d+)px", picture(drawn, ""))
+    assert smallest == 6 and int(least) / (4 * 96) * 6 * 96 / 72 == pytest.approx(LEAST, abs=0.1)
+
+
+def test_a_picture_is_closed_and_the_same_again():
+    texts = []
+    for _ in range(2):
+        made, axes = plt.subplots()
+        axes.plot([1, 2], clip_on=True)
+        texts.append(picture(made, ""))
+        assert not plt.fignum_exists(made.number)
+    assert texts[0] == texts[1]
+
+
+def test_a_scrubber_shows_one_of_its_pictures_and_packs_all():
+    made = widgets.scrubber((figure(i) for i in range(3)), [1, 10, 1000], "step", start=1, alt="T")
+    assert described(made.body) == ["T (step 10)"]
+    (pictures,) = unpacked(made.body)
+    assert [described(one)[0] for one in pictures] == ["T (step 1)", "T (step 10)", "T (step 1000)"]
+    assert pictures[2] == picture(figure(2), "T (step 1000)")
+    slider = made.body[made.body.index("modgrok-slider") :]
+    assert 'max="2" value="1" aria-label="step" aria-valuetext="10"' in slider
+    assert "<span>1</span><span>1000</span>" in slider and "<output>10</output>" in slider
+    for button in ("Play step", "Previous step", "Next step"):
+        assert f'aria-label="{button}"' in slider
+    assert len(made.body) < 2.5 * len(pictures[1])  # further pictures cost little
+
+
+def test_a_grid_is_a_table_of_pictures():
+    pictures = [[figure(i + j) for j in range(3)] for i in range(2)]
+    made = widgets.grid(pictures, (["a", "b"], [1, 2, 3]), ("row", "column"), (1, 2))
+    assert described(made.body) == ["row b, column 3"]
+    (drawn,) = unpacked(made.body)
+    assert [described(one)[0] for one in drawn] == [f"row {a}, column {b}" for a in "ab" for b in (1, 2, 3)]
+    assert made.body.count('type="range"') == 2 and made.body.count("modgrok-play") == 1
+
+
+def test_tabs_hold_figures_and_controls_and_pack_what_is_hidden():
+    made = widgets.tabs({"one": figure(), "two": widgets.scrubber([figure(0), figure(1)], ["a", "b"])})
+    assert re.findall(r'role="tab" aria-selected="(\w+)" tabindex="([-\d]+)">(\w+)', made.body) == [
+        ("true", "0", "one"), ("false", "-1", "two")
+    ]  # fmt: skip
+    assert described(made.body) == ["one"] and 'type="range"' not in made.body
+    hidden = unpacked(made.body)[-1][1]
+    assert 'type="range"' in hidden and len(hidden.split(widgets.NEXT)) == 2  # packed once, with its pictures
+    assert "<script>" not in made.body and made.data.count("<script>") == 1
     alone = figure()
     assert widgets.tabs({"one": alone}) is alone
+    of_kernel = widgets.tabs({"one": widgets.live(figure, label="x"), "two": widgets.live(figure, label="y")})
+    assert isinstance(of_kernel, ipywidgets.Tab) and of_kernel.titles == ("one", "two")
 
 
 @pytest.fixture
@@ -81,14 +177,12 @@ def asked():
 
 def test_live_redraws_when_a_control_changes(asked):
     controls, view = asked
-    shown = [view.children[0].value]
+    shown = [view.value]
     for name, value in (("task", "[3, 4]"), ("shots", 5), ("step", 100)):
         controls[name].value = value
-        assert len(view.children) == 1
-        shown.append(view.children[0].value)
-    assert len(set(shown)) == 4 and all(Image.open(io.BytesIO(s)).format == "WEBP" for s in shown)
-    assert view.children[0].tooltip == "task [3, 4], shots 5, step first"
-    assert shown[-1] == widgets.picture(figure("[3, 4] 5 100")).value
+        shown.append(view.value)
+    assert len(set(shown)) == 4
+    assert shown[-1].endswith(picture(figure("[3, 4] 5 100"), "task [3, 4], shots 5, step first"))
 
 
 def test_live_controls_are_labelled_and_wait_until_a_value_is_whole(asked):
@@ -102,11 +196,11 @@ def test_live_controls_are_labelled_and_wait_until_a_value_is_whole(asked):
 
 def test_live_shows_the_sentence_of_a_wrong_value_until_a_right_one(asked):
     controls, view = asked
-    before = view.children[0].value
+    before = view.value
     controls["task"].value = "<i>"
-    assert view.children[0].value == "<p role=\"alert\">task='&lt;i>' must be a list, such as [1, 2].</p>"
+    assert view.value == "<p role=\"alert\">task='&lt;i>' must be a list, such as [1, 2].</p>"
     controls["task"].value = "[1, 2]"
-    assert view.children[0].value == before
+    assert view.value == before
 
 
 def test_live_hides_no_other_error():

@@ -1,23 +1,11 @@
-// The widgets' front end leaves slider handles and pictures without names; screen readers get them here.
-function name(root) {
-  for (const slider of root.querySelectorAll(".widget-slider, .widget-hslider")) {
-    const handle = slider.querySelector(".noUi-handle");
-    if (!handle) continue;
-    const set = (attribute, text) => {
-      if (text && handle.getAttribute(attribute) !== text) handle.setAttribute(attribute, text);
-    };
-    set("aria-label", slider.querySelector(".widget-label")?.textContent);
-    set("aria-valuetext", slider.querySelector(".widget-readout")?.textContent);
-  }
-  for (const picture of root.querySelectorAll("img.widget-image[title]")) {
-    picture.alt = picture.title;
-    picture.removeAttribute("title");
-  }
-}
+// A wide table or formula scrolls by itself; the keyboard must reach it too.
 document.addEventListener("DOMContentLoaded", () => {
-  new MutationObserver(() => name(document)).observe(document.body, {
-    childList: true,
-    subtree: true,
-    characterData: true,
+  const watch = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
   });
+  for (const wide of document.querySelectorAll(".bd-article :is(div.math, pre, div.cell_output, .pst-scrollable-table-container)"))
+    watch.observe(wide);
 });

@@ -21,6 +21,7 @@ from modgrok.plots.answers import (
 from modgrok.plots.inside import attention_maps, head_gallery, head_habits, what_remains
 from modgrok.plots.learning import (
     PHASE_COLORS,
+    SEEDS,
     accuracy_by_shot,
     accuracy_maps,
     ladder,
@@ -56,7 +57,9 @@ from modgrok.plots.structure import (
 )
 from modgrok.plots.style import (
     ATTENTION,
+    CELL,
     COLORS,
+    DARK,
     DASHES,
     DEPTHS,
     GREY,
@@ -65,6 +68,7 @@ from modgrok.plots.style import (
     INPUT,
     LABELS,
     MATCH,
+    NARROW,
     PARITY,
     STYLE,
     TARGET,

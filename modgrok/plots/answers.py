@@ -1,6 +1,7 @@
 """A model's answers beside those of exact predictors, query by query and kind by kind (F1c, F5, A5)."""
 
 from collections.abc import Iterable
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,21 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.plots.style import COLORS, GREY, INK, LABELS, banded, chance_line, figure, square, styled
+from modgrok.plots.style import (
+    COLORS,
+    FAINT,
+    GREY,
+    INK,
+    LABELS,
+    ON_DARK,
+    ON_LIGHT,
+    PAPER,
+    banded,
+    chance_line,
+    figure,
+    square,
+    styled,
+)
 
 CORRECT, INCORRECT = "#F5EBD0", "#40356B"  # sand and violet: apart in lightness for every eye
 ALGORITHM_COLORS = {
@@ -27,12 +42,12 @@ KINDS = {
     "repeated pair (look-up)": ALGORITHM_COLORS["look-up"],
     "multiple of an earlier pair (ratio matching)": ALGORITHM_COLORS["ratio matching"],
     "combination of earlier pairs (regression)": ALGORITHM_COLORS["regression"],
-    "not determined by the examples": "#D9DDE2",
+    "not determined by the examples": FAINT,
 }
 """What `evaluate.KINDS` are called, in its order, each in the colour of the weakest algorithm that answers it."""
 
 TRUTH = {0: INCORRECT, 1: CORRECT}
-DIFFERENCE = {-1: ALGORITHM_COLORS["ratio matching"], 0: "#F1F2F4", 1: ALGORITHM_COLORS["regression"]}
+DIFFERENCE = {-1: ALGORITHM_COLORS["ratio matching"], 0: "#D3D7DC", 1: ALGORITHM_COLORS["regression"]}
 
 
 @styled
@@ -61,7 +76,7 @@ def against_predictors(
             ax, np.arange(np.shape(curve)[-1]), curve, color=color, lw=2.4, marker="o", markersize=5, zorder=4
         )
         chance_line(ax, chance)
-        ax.set_title(LABELS[name], color=color, fontweight="bold", loc="left", fontsize=11)
+        ax.set_title(LABELS[name], loc="left", fontsize=11)
         ax.set(ylim=(0, 1.04))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in axes[-1]:
@@ -93,11 +108,11 @@ def nearest_predictor(
     far.set_title("distance: lower is nearer", loc="left", fontsize=11)
     same.set(ylabel="share of queries", ylim=(0, 1.04))
     same.set_title("same answer: higher is nearer", loc="left", fontsize=11)
-    for ax in (far, same):
+    for ax, curves in ((far, divergences), (same, agreements)):
         ax.set_xlabel("number of shots")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _name_ends(ax, curves)
     fig.suptitle(title, fontsize=12)
-    _algorithm_legend(fig, divergences)
     return fig
 
 
@@ -174,7 +189,7 @@ def query_answers(
     matched, p = np.asarray(matched, dtype=int), len(matched)
     x, y = np.mgrid[:p, :p]
     truth = (task[0] * x + task[1] * y) % p
-    fig = figure(7.8, 2.6 * len(answers) + 0.75)
+    fig = figure(7.8, 2.6 * len(answers) + 1.1)  # with room for the titles
     axes = fig.subplots(len(answers), 3, sharex=True, sharey=True, squeeze=False)
     for line, (name, given) in zip(axes, answers.items(), strict=True):
         right = (np.asarray(given) == truth).astype(int)
@@ -190,8 +205,8 @@ def query_answers(
             ax.set_title(title, fontsize=11)
         for i, j in np.ndindex(p, p):
             if p <= 13:
-                line[0].text(i, j, given[i][j], ha="center", va="center", fontsize=min(10, 75 / p),
-                             color=INK if right[i, j] else "white")  # fmt: skip
+                line[0].text(i, j, given[i][j], ha="center", va="center", fontsize=min(10, 75 / p), in_layout=False,
+                             color=ON_LIGHT if right[i, j] else ON_DARK)  # fmt: skip
         line[0].set_ylabel("y")
     for ax in axes[-1]:
         ax.set_xlabel("x")
@@ -325,8 +340,8 @@ def _cells(ax: Axes, grid: NDArray, colors: dict[int, str]) -> None:
     square(ax, p, "", "")
     if p <= 13:  # with more cells the lines would be all one sees
         edges = np.arange(p + 1) - 0.5
-        ax.vlines(edges, -0.5, p - 0.5, color="white", lw=0.8)
-        ax.hlines(edges, -0.5, p - 0.5, color="white", lw=0.8)
+        ax.vlines(edges, -0.5, p - 0.5, color=PAPER, lw=0.8)
+        ax.hlines(edges, -0.5, p - 0.5, color=PAPER, lw=0.8)
 
 
 def _cell_legend(fig: Figure) -> None:
@@ -360,6 +375,21 @@ def _algorithm_legend(fig: Figure, names: Iterable[str], label: str | None = Non
     fig.legend(
         handles=handles, loc="outside lower center", ncols=3 if label else 2, frameon=False, fontsize=10
     )
+
+
+def _name_ends(ax: Axes, curves: dict[str, ArrayLike]) -> None:
+    """Write the names of predictors beside the ends of their curves (3, K), moved apart where these are close."""
+    low, high = ax.get_ylim()
+    ends = {who: (np.asarray(curve)[0, -1] - low) / (high - low) for who, curve in curves.items()}
+    place, last = -np.inf, np.shape(next(iter(curves.values())))[-1] - 1
+    room = 0.155 * len(ends)  # the highest name must not leave the axes
+    for who, end in sorted(ends.items(), key=lambda item: item[1]):
+        place, room = max(min(end, 1.04 - room), place + 0.155), room - 0.155
+        ax.annotate(
+            fill(who, 14), (last, low + end * (high - low)), xytext=(1.05, place), textcoords="axes fraction",
+            va="center", fontsize=9, linespacing=0.95,
+            arrowprops={"arrowstyle": "-", "color": ALGORITHM_COLORS[who], "lw": 1, "shrinkA": 1, "shrinkB": 3},
+        )  # fmt: skip
 
 
 def _by_kind(ax: Axes, places: NDArray, curves: ArrayLike, chance: float) -> None:

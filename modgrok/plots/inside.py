@@ -5,7 +5,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import ArrayLike
 
-from modgrok.plots.style import ATTENTION, COLORS, DASHES, GREY, INK, LABELS, MATCH, figure, styled
+from modgrok.plots.style import (
+    ATTENTION,
+    COLORS,
+    DASHES,
+    FAINT,
+    GREY,
+    LABELS,
+    MATCH,
+    ON_DARK,
+    ON_LIGHT,
+    SOFT,
+    Z,
+    figure,
+    styled,
+)
 
 
 @styled
@@ -34,10 +48,10 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
         )
         inside = (query < T) & (example < T)
         ring = {"s": 2400 / T, "facecolors": "none", "zorder": 3}
-        ax.scatter(example[inside], query[inside], edgecolors="white", linewidths=3, **ring)
+        ax.scatter(example[inside], query[inside], edgecolors=ON_DARK, linewidths=3, **ring)
         ax.scatter(example[inside], query[inside], edgecolors=MATCH, linewidths=1.6, **ring)
-        for place in range(T):  # what stands at each position: x and y blue, z orange
-            color = COLORS["ood_test"] if place % 3 == 2 else COLORS["id_test"]
+        for place in range(T):  # what stands at each position
+            color = Z if place % 3 == 2 else SOFT
             ax.add_patch(Rectangle((place - 0.5, T - 0.3), 1, T / 30, color=color, lw=0))
             ax.add_patch(Rectangle((-0.7 - T / 30, place - 0.5), T / 30, 1, color=color, lw=0))
         ax.set(xlim=(-0.7 - T / 30, T - 0.5), ylim=(T - 0.3 + T / 30, -0.5), aspect="equal")
@@ -45,7 +59,7 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
         ax.set_xticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_xticks())])
         ax.set_yticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_yticks())])
         ax.add_patch(
-            Polygon([(-0.5, -0.5), (T - 0.5, -0.5), (T - 0.5, T - 0.5)], color="#EDEFF2", lw=0, zorder=0)
+            Polygon([(-0.5, -0.5), (T - 0.5, -0.5), (T - 0.5, T - 0.5)], color=FAINT, lw=0, zorder=0)
         )
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
@@ -102,7 +116,7 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
     table = np.reshape(distances, (-1, reach))
     back.imshow(table, cmap=ATTENTION, vmin=0, vmax=1, aspect="auto")
     for (row, distance), value in np.ndenumerate(table):
-        color = "white" if value > 0.5 else INK
+        color = ON_DARK if value > 0.5 else ON_LIGHT
         back.text(distance, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=color)
     back.set(xlabel="places back (0: itself)", xticks=range(reach), yticks=rows, yticklabels=names)
     back.set_title("mean attention by distance")
@@ -113,7 +127,7 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
     match.set_title("mean attention to an example that …")
     match.set_ylim(len(names) - 0.5, -0.5)
     match.set_xlim(0, max(0.02, np.nanmax(np.asarray(matching) + errors)) * 1.1)
-    match.grid(axis="y", color="#E3E6EA")
+    match.grid(axis="y", color=FAINT)
     fig.legend(*match.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     for ax in (back, match):
         ax.tick_params(length=0)
@@ -142,7 +156,7 @@ def what_remains(accuracy: dict[str, dict[str, float]], whole: dict[str, float],
                 left, rows, "o", color=COLORS[name], markerfacecolor=face, label=LABELS[name], clip_on=False
             )
         ax.axvline(chance, color=GREY, ls=":", lw=1)
-        ax.grid(axis="y", color="#E6E8EB", lw=0.8)
+        ax.grid(axis="y", color=FAINT, lw=0.8)
         ax.set_axisbelow(True)
         ax.set(xlim=(0, 1.02), xlabel="accuracy, last shot")
         ax.spines["left"].set_visible(False)

@@ -8,7 +8,21 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import ArrayLike
 
-from modgrok.plots.style import COLORS, DASHES, DEPTHS, GREY, INK, LABELS, banded, chance_line, figure, styled
+from modgrok.plots.style import (
+    COLORS,
+    DASHES,
+    DEPTHS,
+    GREY,
+    INK,
+    LABELS,
+    ON_DARK,
+    ON_LIGHT,
+    PAPER,
+    banded,
+    chance_line,
+    figure,
+    styled,
+)
 
 
 @styled
@@ -45,8 +59,8 @@ def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | No
     return fig
 
 
-PHASE_COLORS = ("#E6E8EB", "#E3A18C", "#BFDDF0", "#6FA8D6", "#1F4E86")
-"""Of `skill.PHASES`, in its order."""
+PHASE_COLORS = ("#D5D9DE", "#BCDDF2", "#4E9FD6", "#F6C38F", "#DD6A14")
+"""Of `skill.PHASES`, in its order: blue what stays with i.d. tasks, orange what reaches o.o.d. ones."""
 
 
 @styled
@@ -71,15 +85,36 @@ def phase_diagram(
             corner, width = (column - 0.5 + seed / len(phases), row - 0.5), 1 / len(phases)
             color = PHASE_COLORS[phases[seed, row, column]]
             ax.add_patch(Rectangle(corner, width, 1, facecolor=color, lw=0))
+        for phase, (row, column) in _middles(phases).items():
+            ax.text(
+                column,
+                row,
+                names[phase].replace(" ", "\n"),
+                ha="center",
+                va="center",
+                fontsize=9,
+                color=ON_LIGHT,
+            )
         _map_axes(ax, columns, rows)
         ax.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
         ax.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
-        ax.grid(which="minor", color="white", lw=3)
+        ax.grid(which="minor", color=PAPER, lw=3)
         ax.set_title(title)
         ax.label_outer()
     keys = [Rectangle((0, 0), 1, 1, facecolor=color) for color in PHASE_COLORS]
     fig.legend(keys, names, loc="outside lower center", ncols=3, frameon=False)
     return fig
+
+
+def _middles(phases: np.ndarray) -> dict[int, tuple[int, int]]:
+    """Phase → (row, column) of the point in the middle of those where all seeds are in it."""
+    middles = {}
+    for phase in np.unique(phases):
+        points = np.argwhere((phases == phase).all(axis=0))
+        if len(points):
+            middle = points[np.square(points - points.mean(0)).sum(1).argmin()]
+            middles[int(phase)] = tuple(map(int, middle))
+    return middles
 
 
 @styled
@@ -105,7 +140,7 @@ def accuracy_maps(
         image = ax.imshow(of_set, origin="lower", vmin=0, vmax=most, cmap="cividis", aspect="auto")
         for row, column in np.argwhere(np.isfinite(of_set)):
             value = np.asarray(of_set)[row, column]
-            ink = "white" if value < 0.6 * most else "black"
+            ink = ON_DARK if value < 0.6 * most else ON_LIGHT
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=10)
         _map_axes(ax, columns, rows)
         ax.set_title(LABELS[name])
@@ -123,6 +158,10 @@ def _map_axes(ax: Axes, columns: ArrayLike, rows: ArrayLike) -> None:
     ax.spines[:].set_visible(False)
 
 
+SEEDS = (INK, "#009E73", "#CC79A7", "#8A8F98")
+"""Of single runs; none of them is the colour of a set."""
+
+
 @styled
 def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     """Last-shot accuracy on o.o.d. tasks against training step, one line a run.
@@ -135,14 +174,14 @@ def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
     axes = fig.subplots(1, 2, sharey=True)
     for ax, name in zip(axes, ("ood_train", "ood_test"), strict=True):
         for i, (label, metrics) in enumerate(runs.items()):
-            shade = 1 - 0.65 * i / max(1, len(runs) - 1)
-            ax.plot(
-                metrics["step"], metrics[f"{name}_acc"], color=COLORS[name], alpha=shade, lw=1.8, label=label
-            )
+            style = {"color": SEEDS[i % len(SEEDS)], "ls": ("-", "--", "-.")[i // len(SEEDS) % 3], "lw": 1.8}
+            ax.plot(metrics["step"], metrics[f"{name}_acc"], **style, label=label)
         chance_line(ax, chance)
-        ax.set(xlabel="training step", title=LABELS[name], ylim=(0, 1.02))
-        ax.legend(frameon=False, loc="upper left")
-    axes[0].set_ylabel("accuracy, last shot")
+        ax.set(xlabel="training step", ylabel="accuracy, last shot", title=LABELS[name], ylim=(0, 1.02))
+        ax.label_outer()
+    fig.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs), frameon=False
+    )
     return fig
 
 
@@ -150,7 +189,7 @@ def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
 def with_spread(
     panels: dict[str, dict[str, ArrayLike]], places: ArrayLike, xlabel: str, chance: float, mark: bool = False
 ) -> Figure:
-    """Accuracy on the four sets against anything: mean over seeds in a band from least to most (F3, F4, A1).
+    """Accuracy on the four sets against anything: the mean over seeds, and a thin line a seed (F3, F4, A1).
 
     Args:
         panels: title → set → (seeds, len(places)) accuracies.
@@ -166,15 +205,14 @@ def with_spread(
         for name, values in accuracy.items():
             style = few | {"color": COLORS[name], "ls": DASHES[name], "lw": 1.8, "label": LABELS[name]}
             ax.plot(places, np.mean(values, axis=0), **style)
-            ax.fill_between(
-                places, np.min(values, axis=0), np.max(values, axis=0), color=COLORS[name], alpha=0.15, lw=0
-            )
+            if len(values) > 1:
+                ax.plot(places, np.transpose(values), color=COLORS[name], ls=DASHES[name], lw=0.8, alpha=0.5)
         if mark:
             ax.axvline(places[np.mean(accuracy["ood_train"], axis=0).argmax()], color=INK, lw=1)
         chance_line(ax, chance)
-        ax.set(title=title, xlabel=xlabel, ylim=(0, 1.02))
+        ax.set(title=title, xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02))
         ax.xaxis.set_major_locator(FixedLocator(places) if len(places) < 8 else MaxNLocator(5, integer=True))
-    axes[0].set_ylabel("accuracy")
+        ax.label_outer()
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return fig
 
@@ -189,7 +227,7 @@ def steps_and_minutes(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]])
     fig = figure(9.6, 3.7)
     axes = fig.subplots(1, 2, sharey=True)
     for i, (label, (*places, accuracy)) in enumerate(curves.items()):
-        color = DEPTHS(i / max(1, len(curves) - 1))
+        color = DEPTHS[min(i, len(DEPTHS) - 1)]
         for ax, x in zip(axes, places, strict=True):
             ax.plot(x, np.mean(accuracy, axis=0), color=color, lw=1.8, label=label)
     axes[0].set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
@@ -205,7 +243,8 @@ def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "
     """Accuracy against the number of shots on the four sets (F1c).
 
     Args:
-        curves: set → (n_examples,) accuracies after 0 … n_examples-1 shots.
+        curves: set → (n_examples,) accuracies after 0 … n_examples-1 shots, or (3, n_examples) with the ends of their
+            interval.
         chance: accuracy of a blind guess, 1/p.
         title: above the axes.
     """
@@ -213,10 +252,10 @@ def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "
     ax = fig.subplots()
     for name, curve in curves.items():
         style = {"color": COLORS[name], "ls": DASHES[name], "marker": "o", "markersize": 4.5, "lw": 1.8}
-        ax.plot(range(len(curve)), curve, label=LABELS[name], **style)
+        banded(ax, np.arange(np.shape(curve)[-1]), curve, label=LABELS[name], **style)
     chance_line(ax, chance)
     ax.set(xlabel="number of shots", ylabel="accuracy", ylim=(0, 1.02), title=title)
-    ax.set_xlim(-0.3, len(next(iter(curves.values()))) - 0.7)
+    ax.set_xlim(-0.3, np.shape(next(iter(curves.values())))[-1] - 0.7)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return fig
 
@@ -236,7 +275,7 @@ def ladder(
     fig = figure(9.6, 4.0)
     for ax, (label, values) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):
         banded(ax, np.asarray(at), lines[label], color=COLORS["ood_train"], lw=1.4, ls=":")
-        ax.plot(p, values, "o", color=COLORS["ood_train"], mec="white", mew=0.8, ms=7)
+        ax.plot(p, values, "o", color=COLORS["ood_train"], mec=PAPER, mew=0.8, ms=7)
         ax.axvline(at[-1], color=GREY, lw=1)
         ax.annotate(
             f"the paper's p = {at[-1]}", (at[-1], 0.02), xycoords=("data", "axes fraction"), xytext=(-4, 0),

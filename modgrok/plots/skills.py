@@ -78,7 +78,7 @@ def right_by_place(
         for g, (name, accuracy) in enumerate(of_groups.items()):
             accuracy = np.asarray(accuracy)
             at = np.arange(len(places)) + (g - (len(groups) - 1) / 2) * 0.24
-            color = DEPTHS(g / max(1, len(groups) - 1))
+            color = DEPTHS[min(g, len(DEPTHS) - 1)]
             for i, of_seed in enumerate(accuracy):
                 near = at + (i - (len(accuracy) - 1) / 2) * 0.05
                 ax.plot(
@@ -145,7 +145,7 @@ def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequ
     fig = figure(8.2, 1.3 + 0.52 * len(table))
     ax = fig.subplots()
     for g, name in enumerate(names):
-        color = DEPTHS(g / max(1, len(names) - 1))
+        color = DEPTHS[min(g, len(DEPTHS) - 1)]
         rows = np.arange(len(table))[:, None] + (g - (len(names) - 1) / 2) * 0.22
         of_group = table[:, groups == g]
         ax.plot(of_group, np.broadcast_to(rows, of_group.shape), "o", color=color, ms=6, alpha=0.65)
@@ -328,13 +328,13 @@ def chance_by_run(
     ax = fig.subplots()
     for row, of in enumerate(np.asarray(list(values.values()))):
         for g in range(len(names)):
-            color = DEPTHS(g / max(1, len(names) - 1))
+            color = DEPTHS[min(g, len(DEPTHS) - 1)]
             for filled in (True, False):
                 here = of[(groups == g) & (solved == filled)]
                 level = np.full(len(here), row + (g - (len(names) - 1) / 2) * 0.2)
                 ax.plot(here, level, "o", color=color, mfc=color if filled else "white", ms=6, alpha=0.75)
     for name, g in zip(names, range(len(names)), strict=True):
-        ax.plot([], [], "o", color=DEPTHS(g / max(1, len(names) - 1)), label=name)
+        ax.plot([], [], "o", color=DEPTHS[min(g, len(DEPTHS) - 1)], label=name)
     ax.plot([], [], "o", color=GREY, mfc="white", label="does not solve o.o.d. tasks")
     ax.axvline(0.05, color=GREY, ls=":", lw=1.2)
     least = min(0.04, 0.7 * np.min(list(values.values())))

@@ -8,7 +8,7 @@ from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import ArrayLike
 
-from modgrok.plots.style import COLORS, GREY, INK, MATCH, PARITY, figure, styled
+from modgrok.plots.style import FAINT, GREY, INK, MATCH, ON_LIGHT, PAPER, PARITY, SOFT, figure, styled
 
 
 @styled
@@ -23,11 +23,11 @@ def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
     fig = figure(4.6, 3.8)
     ax = fig.subplots()
     colors, ring = log_colors(len(log)), np.argsort(log)[1:]
-    ax.plot(*points[[*ring, ring[0]]].T, color="#D5D9DE", lw=1.4, zorder=1)
+    ax.plot(*points[[*ring, ring[0]]].T, color=SOFT, lw=1.4, zorder=1)
     for number, place in enumerate(points):
         ax.text(
             *place, number, color=colors[log[number]], weight="bold", ha="center", va="center", fontsize=15,
-            path_effects=[withStroke(linewidth=5, foreground="white")],
+            path_effects=[withStroke(linewidth=5, foreground=PAPER)],
         )  # fmt: skip
     ax.scatter(*points.T, s=0)  # texts alone do not set the limits
     ax.set(aspect="equal", adjustable="datalim", xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
@@ -116,15 +116,15 @@ def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figur
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, panel, title in zip(axes.flat, shares, titles, strict=False):
         low, high = np.quantile(panel[1:], (0.025, 0.975), axis=0)
-        colors = [PARITY[0] if s == waves[-1] else COLORS["id_train"] for s in waves]
-        ax.vlines(waves, low, high, color="#C9CED5", lw=min(22, 150 / len(waves)))
+        colors = [PARITY[0] if s == waves[-1] else INK for s in waves]
+        ax.vlines(waves, low, high, color=SOFT, lw=min(22, 150 / len(waves)))
         ax.vlines(waves, 0, panel[0], color=colors, lw=2)
         ax.scatter(waves, panel[0], color=colors, s=min(60, 500 / len(waves)), zorder=3)
         ax.set(ylim=(0, top), xlim=(0.4, len(waves) + 0.6), title=title)
         ax.set_xticks(waves if len(waves) <= 8 else [1, *range(2, len(waves) + 1, 2)])
     for ax in axes.flat[len(shares) :]:
         ax.axis("off")
-    fig.supxlabel("times round the circle while the logarithm runs through once", fontsize=11)
+    fig.supxlabel("times round the circle\nwhile the logarithm runs through once", fontsize=11)
     fig.supylabel("share of variance", fontsize=11)
     return fig
 
@@ -187,8 +187,8 @@ def similarity_matrices(
         )
         starts = np.flatnonzero(np.diff(np.asarray(group), prepend=np.asarray(group)[0] - 1))
         for start in starts[1:] - 0.5:
-            ax.axhline(start, color=INK, lw=6 / (len(starts) + 4) ** 1.1)
-            ax.axvline(start, color=INK, lw=6 / (len(starts) + 4) ** 1.1)
+            ax.axhline(start, color=ON_LIGHT, lw=6 / (len(starts) + 4) ** 1.1)
+            ax.axvline(start, color=ON_LIGHT, lw=6 / (len(starts) + 4) ** 1.1)
         ends = [*starts, len(matrix)]
         few = len(starts) <= 13
         middles = (np.array(ends[:-1]) + ends[1:] - 1) / 2 if few else []
@@ -219,16 +219,16 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         ax.axis("off")
     for ax, (name, column) in zip(axes, scores.items(), strict=False):
         ax.axvline(0, color=GREY, lw=0.8)
-        ax.hlines(rows, [s.low for s in column], [s.high for s in column], color="#B9BFC7", lw=7)
+        ax.hlines(rows, [s.low for s in column], [s.high for s in column], color=SOFT, lw=7)
         values = [s.value for s in column]
         ax.hlines(rows, *zip(*(s.interval for s in column), strict=True), color=MATCH, lw=1.6)
-        faces = [MATCH if s.significant else "white" for s in column]
+        faces = [MATCH if s.significant else PAPER for s in column]
         ax.scatter(values, rows, s=46, zorder=3, color=MATCH, facecolors=faces)
         ax.set(title=name, yticks=rows, yticklabels=stages)
-        ax.grid(axis="y", color="#E3E6EA")
+        ax.grid(axis="y", color=FAINT)
         ax.tick_params(length=0, axis="y")
         ax.spines["left"].set_visible(False)
-    fig.supxlabel("mean similarity within groups less between groups", fontsize=11)
+    fig.supxlabel("mean similarity\nwithin groups less between groups", fontsize=11)
     return fig
 
 
@@ -262,7 +262,7 @@ def _log_plane(ax: Axes, points: np.ndarray, numbers: np.ndarray, log: np.ndarra
         middle = points[labels == k].mean(0)
         ax.text(
             *middle, k, color=colors[k], weight="bold", ha="center", va="center", fontsize=14 if len(log) < 14 else 9,
-            path_effects=[withStroke(linewidth=3, foreground="white")],
+            path_effects=[withStroke(linewidth=3, foreground=PAPER)],
         )  # fmt: skip
     ax.set(aspect="equal", adjustable="datalim", xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
     ax.margins(0.12)

@@ -1,10 +1,12 @@
 """What all figures share: colours and what they mean, matplotlib's settings, and a few strokes on axes.
 
 Colours mean the same everywhere: blue for pre-training tasks, orange for held-out ones; dark and solid for
-training inputs, light and dashed for test inputs (Okabe and Ito's palette, safe for colour-blind readers).
+training inputs, light and dashed for test inputs (Okabe and Ito's palette, safe for colour-blind readers). On a
+dark page each keeps its hue and changes its lightness: DARK.
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import wraps
 
 import numpy as np
@@ -22,15 +24,29 @@ LABELS = {
     "ood_train": "o.o.d. tasks, training inputs",
     "ood_test": "o.o.d. tasks, test inputs",
 }
-INPUT, TARGET, HELD_OUT, INK, GREY = "#CFE6F5", "#FBD9B5", "#22262B", "#22262B", "#8A8F98"
+PAPER, INK, GREY, FAINT, SOFT = "#FFFFFF", "#22262B", "#666D76", "#E3E6EA", "#B9BFC7"
+ON_LIGHT, ON_DARK = "#1A1A1A", "#FDFDFD"  # writing on colours that stay the same on every page
+CELL, HELD_OUT = "#FEFEFE", "#1E2125"  # of a table: an input of the training, one held out
+INPUT, TARGET, Z = "#E4E7EC", "#E6D3EE", "#9A5FB4"  # tokens x and y, tokens z, and their marks at axes
 MATCH, PARITY = "#009E73", ("#B5408B", "#00795A")
-DEPTHS = LinearSegmentedColormap.from_list("depths", ["#F2B37C", "#D55E00", "#5C2400"])
+DEPTHS = ("#E9A15B", "#D55E00", "#8A3700", "#4A1D00")  # from shallow to deep
 ATTENTION = LinearSegmentedColormap.from_list(
     "attention", ["#FFFFFF", "#FBDCC4", "#F2937C", "#C04A7E", "#642A80", "#1B1044"]
 )
 
+DARK = {
+    PAPER: "#121212", INK: "#E4E7EB", GREY: "#A0A7B1", FAINT: "#343B45", SOFT: "#59616C",
+    CELL: "#3A424D", HELD_OUT: "#000000", INPUT: "#414955", TARGET: "#654576",
+    "#0072B2": "#3D9BDC", "#56B4E9": "#9AD4F7", "#D55E00": "#EC7B2E", "#E69F00": "#F7C55C",
+    "#B5408B": "#E07FBE", "#00795A": "#35B68F",
+    "#E9A15B": "#A8591E", "#8A3700": "#F7B582", "#4A1D00": "#FFE3CC",
+}  # fmt: skip
+"""What a colour becomes on a dark page; the others, and those of maps, stay (see `widgets.picture`)."""
+
 STYLE = {
     "font.size": 11,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
@@ -43,24 +59,66 @@ STYLE = {
 }
 """matplotlib's settings in these figures, and in no others."""
 
+NARROW = 4.3
+"""Inches, the width of a figure for a phone."""
+
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """A figure function that draws in STYLE and leaves matplotlib's settings as they were."""
+    """A figure function that draws in STYLE and leaves matplotlib's settings as they were.
+
+    Its figures have a method `narrow()`: the same figure for a phone, panels below each other, or None where panels
+    are too many for that, or a phone is wide enough.
+    """
 
     @wraps(draw)
     def drawn(*args, **kwargs) -> Figure:
         with rc_context(STYLE):
-            return draw(*args, **kwargs)
+            made = draw(*args, **kwargs)
+        made.narrow = lambda: _narrow(drawn, args, kwargs) if made.stacks else None
+        return made
 
     return drawn
+
+
+def _narrow(drawn: Callable[..., Figure], args: tuple, kwargs: dict) -> Figure:
+    token = _stacked.set(True)
+    try:
+        return drawn(*args, **kwargs)
+    finally:
+        _stacked.reset(token)
+
+
+_stacked: ContextVar[bool] = ContextVar("stacked", default=False)
 
 
 class _Figure(Figure):
     """Keeps to STYLE when it is saved, however late: matplotlib makes some parts, such as ticks, only then."""
 
+    stacks = False  # whether there is a form for phones
+
     def draw(self, renderer) -> None:
         with rc_context(STYLE):
             super().draw(renderer)
+
+    def subplots(self, nrows: int = 1, ncols: int = 1, **options):
+        """Axes as matplotlib's, in the same array, but below each other in a figure for a phone."""
+        width, height = self.get_size_inches()
+        self.stacks = nrows * ncols <= 4 and (ncols > 1 or nrows == 1) and width > 1.15 * NARROW
+        if not (self.stacks and _stacked.get()):
+            return super().subplots(nrows, ncols, **options)
+        # a panel keeps its shape, within limits: a legend below the panels takes its part of the height
+        shape = min(max(0.62, height / nrows / (width / ncols)), 0.85)
+        self.set_size_inches(NARROW, NARROW * shape * nrows * ncols)
+        options.pop("width_ratios", None)
+        axes = super().subplots(nrows * ncols, 1, **options | {"squeeze": False})
+        axes = axes.reshape(nrows, ncols)
+        if nrows > 1 or not options.get("squeeze", True):
+            return axes
+        return axes[0] if ncols > 1 else axes[0, 0]
+
+    def legend(self, *args, **options):
+        """A legend as matplotlib's, with a line for each entry in a figure for a phone."""
+        return super().legend(*args, **options | ({"ncols": 1} if _stacked.get() and self.stacks else {}))
 
 
 def figure(width: float, height: float) -> Figure:
@@ -75,7 +133,7 @@ def blocks(depth: int) -> str:
 
 def square(ax: Axes, p: int, xlabel: str, ylabel: str) -> None:
     """A p × p plane of numbers."""
-    ticks = range(0, p, 1 if p <= 13 else 5)
+    ticks = range(0, p, 1 if p <= 7 else 2 if p <= 13 else 5)
     ax.set(xlim=(-0.5, p - 0.5), ylim=(-0.5, p - 0.5), aspect="equal", xticks=ticks, yticks=ticks)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.tick_params(length=0)

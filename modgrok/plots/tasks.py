@@ -6,7 +6,22 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.plots.style import COLORS, GREY, HELD_OUT, INK, INPUT, TARGET, figure, square, styled
+from modgrok.plots.style import (
+    CELL,
+    COLORS,
+    GREY,
+    HELD_OUT,
+    INK,
+    INPUT,
+    MATCH,
+    ON_DARK,
+    ON_LIGHT,
+    SOFT,
+    TARGET,
+    figure,
+    square,
+    styled,
+)
 
 
 @styled
@@ -26,10 +41,12 @@ def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
     x, y = np.divmod(np.arange(p * p), p)
     for ax, (a, b) in zip(axes, tasks, strict=True):
         for i, j, z in zip(x, y, (a * x + b * y) % p, strict=True):
-            color = "white" if seen[i, j] else HELD_OUT
-            ax.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=color, edgecolor=GREY, lw=0.7))
+            color = CELL if seen[i, j] else HELD_OUT
+            ax.add_artist(
+                Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=color, edgecolor=GREY, lw=0.7, in_layout=False)
+            )
             if seen[i, j]:
-                ax.text(i, j, z, ha="center", va="center", fontsize=min(12, 60 / p))
+                ax.text(i, j, z, ha="center", va="center", fontsize=min(12, 60 / p), in_layout=False)
         square(ax, p, "x", "y" if ax is axes[0] else "")
         ax.set_title(f"a = {a}, b = {b}")
     return fig
@@ -37,7 +54,7 @@ def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
 
 @styled
 def sequence_strips(tokens: ArrayLike, labels: list[str], shown: int = 4) -> Figure:
-    """Token sequences as strips of boxes: x and y blue, z orange, the last z asked for (F1a, bottom).
+    """Token sequences as strips of boxes: x and y grey, z purple, the last z asked for (F1a, bottom).
 
     Args:
         tokens: (n, 3·K) sequences.
@@ -46,15 +63,15 @@ def sequence_strips(tokens: ArrayLike, labels: list[str], shown: int = 4) -> Fig
     """
     tokens = np.asarray(tokens)
     fig = figure(9, 0.55 * len(tokens) + 0.3)
-    ax = fig.subplots()
+    ax = fig.add_subplot()  # a strip has no other form for phones
     for row, (sequence, label) in enumerate(zip(tokens, labels, strict=True)):
-        ax.text(-0.3, -row, label, ha="right", va="center")
+        ax.text(-0.8, -row, label, ha="right", va="center")
         for place, token in enumerate(sequence[: 3 * shown]):
             _token(ax, place, -row, token, place % 3 == 2)
         ax.text(3 * shown + 0.5, -row, "…", ha="center", va="center", fontsize=16)
         for place, token in enumerate([*sequence[-3:-1], "?"]):
             _token(ax, 3 * shown + 2 + place, -row, token, place == 2)
-    ax.set(xlim=(-3.6, 3 * shown + 4.8), ylim=(0.5 - len(tokens), 0.6), aspect="equal")
+    ax.set(xlim=(-4.1, 3 * shown + 4.8), ylim=(0.5 - len(tokens), 0.6), aspect="equal")
     ax.axis("off")
     return fig
 
@@ -80,7 +97,7 @@ def four_sets(
         corners = np.asarray(rectangle)[[0, 1, 3, 2]]
         tasks.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=INK, lw=2, joinstyle="round"))
         tasks.plot(*corners[0], "o", color=INK, markersize=7)
-    _plane(inputs, train_pairs, p, ("white", HELD_OUT))
+    _plane(inputs, train_pairs, p, (CELL, HELD_OUT))
     square(inputs, p, "x", "y")
     inputs.set_title("inputs (x, y)")
     for i, which in enumerate(("id", "ood")):
@@ -90,7 +107,7 @@ def four_sets(
                 facecolor=COLORS[f"{which}_{part}"],
             )  # fmt: skip
             sets.add_patch(box)
-            ink = "black" if part == "test" else "white"
+            ink = ON_LIGHT if part == "test" else ON_DARK
             name = f"$S_{{\\mathrm{{{part}}}}}^{{\\mathrm{{{'i.d.' if which == 'id' else 'o.o.d.'}}}}}$"
             sets.text(j + 0.45, 1.44 - i, name, ha="center", va="center", fontsize=18, color=ink)
     sets.set(xlim=(-0.05, 2), ylim=(-0.1, 2), xticks=[0.45, 1.45], yticks=[0.44, 1.44], title="the four sets")
@@ -129,7 +146,7 @@ def consistent_tasks(
         xlim=(-0.6, 3.5 * columns), ylim=(-1.35 * -(-len(x) // columns), 0.9), aspect="equal", anchor="N"
     )
     strip.axis("off")
-    _plane(plane, np.argwhere(fits), p, (COLORS["id_test"], "white"))
+    _plane(plane, np.argwhere(fits), p, (MATCH, CELL))
     plane.plot(*task, "*", color=INK, markersize=13)
     square(plane, p, "a", "b")
     count = f"{fits.sum()} task{'s' if fits.sum() > 1 else ''} of {p * p} fit"
@@ -144,7 +161,9 @@ def _plane(ax: Axes, points: ArrayLike, p: int, colors: tuple[str, str]) -> None
     inside[tuple(np.asarray(points).T)] = True
     for i, j in np.ndindex(p, p):
         color = colors[0] if inside[i, j] else colors[1]
-        ax.add_patch(Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=color, edgecolor="#D5D8DC", lw=0.7))
+        ax.add_artist(
+            Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=color, edgecolor=SOFT, lw=0.7, in_layout=False)
+        )
 
 
 def _token(ax: Axes, x: float, y: float, token: int | str, is_target: bool) -> None:

@@ -1,0 +1,100 @@
+"""A figure as HTML that follows the page: dark where the page is dark, stacked where it is narrow, vectors throughout.
+
+The figure is SVG inside the page. Each colour of `plots.style.DARK` is written as a CSS variable whose default is the
+colour itself, so that style sheets alone turn the same picture dark: here for the book, for JupyterLab, Colab and VS
+Code. A second SVG, for phones, stands beside the first where a figure can be stacked. Below these widths a picture
+scrolls instead of shrinking, so that no label gets smaller than LEAST pixels.
+"""
+
+import io
+import re
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from modgrok.plots.style import DARK
+
+LEAST = 9
+"""CSS pixels, the height of the smallest label at any width of the page."""
+
+DARK_PAGES = (
+    'html[data-theme="dark"], html[theme="dark"], body[data-jp-theme-light="false"], body.vscode-dark'
+)
+"""Selectors of dark pages: the book's, Colab's, JupyterLab's and VS Code's."""
+
+CSS = (
+    """
+.modgrok-picture { overflow-x: auto; text-align: center; container-type: inline-size; }
+.modgrok-picture svg { height: auto; vertical-align: top; }
+.modgrok-picture svg.modgrok-narrow { display: none; }
+@container (max-width: 520px) {
+  .modgrok-picture svg.modgrok-narrow { display: inline; }
+  .modgrok-picture svg:has(+ .modgrok-narrow) { display: none; }
+}
+@media not print {
+"""
+    + f"  :is({DARK_PAGES}) .modgrok-picture {{\n"
+    + "".join(f"    --mg-{light[1:].lower()}: {dark};\n" for light, dark in DARK.items())
+    + "  }\n}\n"
+)
+"""Of pictures: their widths, and the colours of a dark page."""
+
+
+def picture(figure: Figure, alt: str) -> str:
+    """HTML of a figure, which is closed: an image by its description, drawn for wide and, if it stacks, narrow pages.
+
+    Args:
+        figure: any figure; one of `modgrok.plots` also has a form for phones.
+        alt: what is seen.
+    """
+    narrow = getattr(figure, "narrow", lambda: None)()
+    drawn = _svg(figure, "wide") + (f"\n{_svg(narrow, 'narrow')}" if narrow else "")
+    return f'<div class="modgrok-picture" role="img" aria-label="{escape(alt)}">\n{drawn}</div>'
+
+
+def without_narrow(picture: str) -> str:
+    """A picture without its form for phones, to be shown until a script finds that the page is narrow."""
+    wide, narrow, _ = picture.partition('\n<svg class="modgrok-narrow"')
+    return f"{wide}</div>" if narrow else picture
+
+
+def _svg(figure: Figure, form: str) -> str:
+    """A figure as SVG text, the same for the same figure: no date, no random ids, coordinates to 0.01 points."""
+    width, points = figure.get_size_inches()[0] * 96, 72 * figure.get_size_inches()
+    data = io.StringIO()
+    # Ids of a hidden SVG must not be those of a shown one, or its clipping paths would count.
+    with matplotlib.rc_context({"svg.hashsalt": form, "svg.fonttype": "path"}):
+        figure.savefig(data, format="svg", facecolor="none", metadata={"Date": None})
+    close(figure)
+    body = data.getvalue().partition("</defs>")[
+        2
+    ]  # after the header and its style, which would be the whole page's
+    body = re.sub(r"(?m)^\s+|^<!--.*-->$", "", body).replace("xlink:href", "href")
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # numbered in every figure alike
+    places = r' [dxy]="[^"]*"|translate\([^)]*\)'
+    body = re.sub(places, lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), body)
+    body = re.sub(r"(?<=: )#[0-9a-f]{6}", lambda color: _COLORS.get(color[0], color[0]), body)
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    least = width * LEAST / (min(sizes, default=72) * 96 / 72)
+    return (
+        f'<svg class="modgrok-{form}" xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="0 0 {points[0]:g} {points[1]:g}" aria-hidden="true" '
+        f'style="width: {width:.0f}px; max-width: 100%; min-width: {least:.0f}px; '
+        f'stroke-linejoin: round; stroke-linecap: butt">{body.rstrip()}'
+    )
+
+
+_COLORS = {light.lower(): f"var(--mg-{light[1:].lower()}, {light.lower()})" for light in DARK}
+
+
+def escape(text: str) -> str:
+    """Text as it stands in HTML."""
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+
+
+def close(figure: Figure) -> None:
+    """Forget a pyplot figure, or the notebook would show it a second time."""
+    import matplotlib.pyplot
+
+    matplotlib.pyplot.close(figure)
