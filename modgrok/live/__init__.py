@@ -25,7 +25,7 @@ from modgrok.data import Data, pretraining_tasks, split_inputs
 from modgrok.interpret import draw_contexts
 from modgrok.runs import Run, write_atomically
 
-MODULES = ("transformer", "predictors", "state", "views", "flow", "control")
+MODULES = ("kernel", "transformer", "predictors", "state", "views", "flow", "control")
 """The modules of the page's code, which are written one after the other."""
 
 FOLDER = "_static/live"
