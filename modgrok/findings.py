@@ -107,8 +107,8 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
     return [
         Card(
             "With more training tasks, models come to solve tasks that they never saw.",
-            f"With {tasks[-1]} training tasks, unseen tasks are solved at {interval(solved[:, -1])} of the values of "
-            f"α; with {tasks[0]}, at {interval(solved[:, 0])}.",
+            f"Share of the values of α at which unseen tasks are solved: {interval(solved[:, -1])} with {tasks[-1]} "
+            f"training tasks, {interval(solved[:, 0])} with {tasks[0]}.",
             dots(
                 {f"{n} tasks": of_n for n, of_n in zip(tasks, solved.T, strict=True)},
                 0.5,
@@ -218,12 +218,13 @@ STYLE = """
 .modgrok-cards p { font-size: 0.85rem; line-height: 1.35; margin: 0; }
 .modgrok-cards svg { display: block; height: auto; max-width: 22rem; width: 100%; }
 .modgrok-cards .verdict { border: 1px solid currentColor; border-radius: 1rem; display: inline-block;
-  font-size: 0.8rem; font-weight: 600; margin: 0 0.3rem 0.2rem 0; padding: 0 0.5rem; }
+  font-size: 0.8rem; font-weight: 600; line-height: 1.4; margin: 0.1rem 0.3rem 0.1rem 0; padding: 0 0.5rem; }
 .modgrok-cards .shown { background: #00604a; border-color: #00604a; color: #fff; }
 .modgrok-cards .contrary { background: #40356b; border-color: #40356b; color: #fff; }
 .modgrok-cards details { font-size: 0.8rem; line-height: 1.35; }
 .modgrok-cards a { font-size: 0.85rem; margin-top: auto; }
-html[data-theme="dark"] .bd-content div.cell_output .text_html:has(.modgrok-cards) { background: none !important;
+.bd-main .bd-content .bd-article-container:has(.modgrok-cards) { max-width: 80rem; }
+html[data-theme="dark"] .bd-content .text_html:has(.modgrok-cards) { background: none !important;
   color: inherit !important; padding: 0 !important; }
 """
 

@@ -58,4 +58,6 @@ def _write_picture(app, exception) -> None:
         for cell in nbformat.read(notebook, as_version=4).cells:
             for output in cell.get("outputs", []):
                 if output.get("metadata", {}).get("modgrok_social"):
-                    write_atomically(Path(app.outdir) / PICTURE, base64.b64decode(output["data"]["image/png"]))
+                    write_atomically(
+                        Path(app.outdir) / PICTURE, base64.b64decode(output["data"]["image/png"])
+                    )

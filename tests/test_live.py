@@ -20,7 +20,9 @@ from modgrok.runs import Run
 from modgrok.train import train
 
 FIELDS = dict(steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, init_std=0.3, n_examples=6, n_embd=16)
-CODE = "".join((ROOT / f"modgrok/live/{part}.js").read_text() for part in ("kernel", "transformer", "predictors"))
+CODE = "".join(
+    (ROOT / f"modgrok/live/{part}.js").read_text() for part in ("kernel", "transformer", "predictors")
+)
 PAGE = """<!doctype html><html lang="en" {}><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>live</title>
 <style>body {{ margin: 16px; font-family: sans-serif }}</style>

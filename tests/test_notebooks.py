@@ -30,6 +30,7 @@ CHANGED = {
     "10_parts": {"n_seeds": 2, "depths": "[2]", "sequences": 60},
     "11_lies": {"seed": 1, "n_seeds": 1, "depths": "[2, 1]", "sequences": 60},
     "12_ask": {"depths": "[2]"},
+    "intro": {"depths": "[2, 1]", "contexts": 5},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
 
@@ -46,7 +47,11 @@ WRONG = {
     "10_parts": ("seed", "-1", "0 or more"),
     "11_lies": ("num_processes", "0", "1 or more"),
     "12_ask": ("depths", "[0]", "1 or more"),
+    "intro": ("contexts", "1", "2"),
 }
+
+HIDDEN = {"hide-input", "remove-input", "remove-cell", "live"}
+"""Tags of cells whose code a page does not show."""
 
 REMADE = ("02_learning", "06_answers")
 """Notebooks whose printed command is tried, the others print theirs alike."""
@@ -101,8 +106,9 @@ def test_source_is_stripped_and_has_the_common_parameters(notebook):
     for cell in cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None, "strip it: nbstripout"
     assert cells[0].source.startswith("# "), "the first cell is the chapter's title"
+    set_up = "remove-input" if notebook.stem == "intro" else "hide-input"  # nothing stands before its picture
     assert [cell.metadata.get("tags") for cell in cells[1:3]] == [
-        ["parameters", "hide-input"], ["set-up", "hide-input"]
+        ["parameters", "hide-input"], ["set-up", set_up]
     ]  # fmt: skip
     declared = set(papermill.inspect_notebook(str(notebook)))
     assert {"preset", "seed"} <= declared
@@ -119,7 +125,7 @@ def test_a_page_shows_little_code():
         len(cell.source.splitlines())
         for notebook in NOTEBOOKS
         for cell in nbformat.read(notebook, as_version=4).cells
-        if cell.cell_type == "code" and not {"hide-input", "live"} & set(cell.metadata.get("tags", []))
+        if cell.cell_type == "code" and not HIDDEN & set(cell.metadata.get("tags", []))
     ]
     assert sum(shown) < 250 and max(shown) <= 12
 

@@ -22,11 +22,12 @@ from html import escape
 from pathlib import Path
 from urllib.parse import urlencode
 
+import numpy as np
 import safetensors.torch
 from IPython.display import HTML
 
 from modgrok.algorithms import predictors
-from modgrok.data import Data, pretraining_tasks, split_inputs
+from modgrok.data import Data, grid, pretraining_tasks, split_inputs
 from modgrok.interpret import draw_contexts
 from modgrok.live.duel import Duel
 from modgrok.runs import Run, write_atomically
@@ -59,7 +60,7 @@ def ask(
         name: tells the controls of one page apart, in its links too.
         models: one or two that are shown first: a label, or {"model": label, "step": a checkpoint, "off": parts as
             `interpret.ablated` names heads and MLPs}. By default the first run's last checkpoint, with all parts.
-        task: (a, b); by default a held-out one.
+        task: (a, b); by default the one that agrees with most of the examples, or a held-out one.
         examples: (x, y, z) each, lies included; by default training inputs answered by the task.
         shots: how many of them stand in front of the query, by default all.
         query: (x, y) that is looked at closely.
@@ -81,6 +82,12 @@ def ask(
     if any(not 0 <= number < config.p for number in numbers):
         raise ValueError(f"task, examples and query must be numbers in 0 … {config.p - 1}, got {numbers}.")
 
+    if len(examples) and not len(task):
+        x, y, z = np.transpose(examples)
+        fits = (
+            (np.outer(grid(config.p)[:, 0], x) + np.outer(grid(config.p)[:, 1], y) - z) % config.p == 0
+        ).sum(1)
+        task = grid(config.p)[fits.argmax()].tolist()
     pairs, tasks = draw_contexts(Data(config), 1, task or None)
     a, b = (int(number) for number in tasks[0])
     most = min(run.config.n_examples for run in runs.values()) - 1

@@ -26,7 +26,7 @@ function hero(root, models, given, page) {
   const shotsText = make("span");
   const status = make("p", { role: "status" });
   const cards = models.map((model) => {
-    const grid = gridView(p, (query) => change({ query }), 44);
+    const grid = gridView(p, (query) => change({ query }), 40);
     const count = make("p", { className: "ask-count" });
     const title = make("p", { className: "ask-title", textContent: model.label });
     return { grid, count, element: make("section", { className: "ask-card" }, title, grid.element, count) };

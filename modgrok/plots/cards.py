@@ -50,7 +50,7 @@ def seed_lines(
     fig, ax = _small(ylabel)
     if name:
         _line(ax, line, name)
-    colors = (COLORS["ood_train"],) if len(groups) == 1 else (COLORS["ood_test"], COLORS["ood_train"])
+    colors = (COLORS["ood_train"],) if len(groups) == 1 else (GREY, COLORS["ood_train"])
     for (group, curves), color, style in zip(groups.items(), colors, ("-", "--"), strict=False):
         at = places[group] if isinstance(places, dict) else places
         for i, curve in enumerate(curves):
