@@ -222,6 +222,7 @@ STYLE = """
 .modgrok-cards .shown { background: #00604a; border-color: #00604a; color: #fff; }
 .modgrok-cards .contrary { background: #40356b; border-color: #40356b; color: #fff; }
 .modgrok-cards details { font-size: 0.8rem; line-height: 1.35; }
+.modgrok-note { color: var(--pst-color-text-muted, #57606a); font-size: 0.85rem; }
 .modgrok-cards a { font-size: 0.85rem; margin-top: auto; }
 .bd-main .bd-content .bd-article-container:has(.modgrok-cards) { max-width: 80rem; }
 html[data-theme="dark"] .bd-content .text_html:has(.modgrok-cards) { background: none !important;
@@ -229,10 +230,11 @@ html[data-theme="dark"] .bd-content .text_html:has(.modgrok-cards) { background:
 """
 
 
-def shown(of: Sequence[Card]) -> HTML:
-    """The cards as HTML that follows the page's theme."""
+def shown(of: Sequence[Card], note: str) -> HTML:
+    """The cards, and a note below them, as HTML that follows the page's theme."""
+    items = "".join(map(_card, of, range(1, len(of) + 1)))
     return HTML(
-        f'<style>{STYLE}</style><ol class="modgrok-cards">{"".join(map(_card, of, range(1, 9)))}</ol>'
+        f'<style>{STYLE}</style><ol class="modgrok-cards">{items}</ol><p class="modgrok-note">{escape(note)}</p>'
     )
 
 

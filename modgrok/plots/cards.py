@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from modgrok.plots.answers import CORRECT, INCORRECT, TRUTH, _cells
 from modgrok.plots.style import COLORS, GREY, INK, figure, styled
 
-SMALL = (3.1, 1.75)  # inches
+SMALL = (3.1, 1.5)  # inches
 
 
 @styled
