@@ -260,7 +260,7 @@ def _card(card: Card, number: int) -> str:
 def _svg(card: Card, number: int) -> str:
     """The figure as part of the page, its ink that of the page's text."""
     data = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": f"card {number}", "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"svg.hashsalt": f"card {number}"}):
         card.figure.savefig(data, format="svg", transparent=True, metadata={"Date": None})
     close(card.figure)
     drawing = data.getvalue()
