@@ -76,9 +76,8 @@ function simdProduct() {
       }
     }
     for (let i = 0; i < n; i++) {
-      const row = numbers.subarray(atOut / 4 + i * columns, atOut / 4 + i * columns + m);
-      if (!add) out.set(row, i * m);
-      else for (let j = 0; j < m; j++) out[i * m + j] += row[j];
+      const [from, to] = [atOut / 4 + i * columns, i * m];
+      for (let j = 0; j < m; j++) out[to + j] = numbers[from + j] + (add ? out[to + j] : 0);
     }
   };
 }

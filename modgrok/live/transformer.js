@@ -92,10 +92,12 @@ class Transformer {
       : this.table.map((table) => this.rows(table, tokens));
     for (const turned of made.slice(0, 2)) {
       for (let r = 0; r < tokens.length; r++) {
+        const start = (position(r) * D) / 2;
         for (let c = 0; c < C; c += 2) {
-          const angle = (position(r) * D + (c % D)) / 2;
+          const angle = start + (c % D) / 2;
           const at = r * C + c;
-          const [even, odd] = [turned[at], turned[at + 1]];
+          const even = turned[at];
+          const odd = turned[at + 1];
           turned[at] = even * cos[angle] - odd * sin[angle];
           turned[at + 1] = even * sin[angle] + odd * cos[angle];
         }
@@ -108,7 +110,7 @@ class Transformer {
   ofHead(rows, n, h) {
     const { C, D } = this;
     const out = new Float32Array(n * D);
-    for (let r = 0; r < n; r++) out.set(rows.subarray(r * C + h * D, r * C + (h + 1) * D), r * D);
+    for (let r = 0; r < n; r++) for (let d = 0; d < D; d++) out[r * D + d] = rows[r * C + h * D + d];
     return out;
   }
 
@@ -133,7 +135,9 @@ class Transformer {
         for (let d = 0; d < D; d++) turned[d * width + t] = values[t * C + h * D + d];
       }
       for (let r = 0; r < n; r++) {
-        const [from, to, end] = [r * shared, r * width, seen(r)];
+        const from = r * shared;
+        const to = r * width;
+        const end = seen(r);
         const at = r * C + h * D;
         let most = -Infinity;
         let sum = 0;

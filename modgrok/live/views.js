@@ -21,11 +21,14 @@ function options(select, names) {
 /** A canvas's context, the canvas so many CSS pixels large and sharp on its screen. */
 function canvasContext(canvas, width, height) {
   const scale = globalThis.devicePixelRatio || 1;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
-  Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  const [wide, high] = [Math.round(width * scale), Math.round(height * scale)];
   const context = canvas.getContext("2d");
-  context.scale(scale, scale);
+  if (canvas.width !== wide || canvas.height !== high || !canvas.style.width) {
+    Object.assign(canvas, { width: wide, height: high }); // costs a layout of the page
+    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  }
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.clearRect(0, 0, width, height);
   Object.assign(context, { textAlign: "center", textBaseline: "middle" });
   return context;
 }
@@ -176,12 +179,14 @@ function examplesView(press) {
     examples.forEach((example, i) => {
       const [[x, y, z], lies, item] = [example, isFalse(example, task, p), element.children[i]];
       const chip = item.firstChild;
+      item.classList.toggle("ask-unread", i >= shots);
+      const told = `example ${i + 1}: ${x} ${y} gives ${z}${lies ? ", a lie" : ""}`;
+      if (chip.getAttribute("aria-label") === told) return;
       chip.textContent = `${x} ${y} → ${z}`;
       chip.className = lies ? "ask-lie" : "";
       chip.setAttribute("aria-pressed", lies);
-      chip.setAttribute("aria-label", `example ${i + 1}: ${x} ${y} gives ${z}${lies ? ", a lie" : ""}`);
+      chip.setAttribute("aria-label", told);
       chip.title = lies ? "a lie: press to mend it" : "press to make it lie";
-      item.classList.toggle("ask-unread", i >= shots);
     });
   }
   return { element, draw };
