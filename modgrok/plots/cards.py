@@ -28,6 +28,8 @@ def seed_dots(groups: dict[str, ArrayLike], line: float, ylabel: str, name: str 
     _line(ax, line, name)
     for i, values in enumerate(groups.values()):
         values = np.asarray(values, dtype=float)
+        if not len(values):
+            continue
         places = i + np.linspace(-0.12, 0.12, len(values)) * (len(values) > 1)
         ax.plot([i - 0.28, i + 0.28], [values.mean()] * 2, color=INK, lw=2)
         ax.plot(places, values, "o", color=COLORS["ood_train"], markersize=6, mec="white", mew=0.6)
