@@ -27,14 +27,15 @@ def setup(app) -> dict:
 def _describe(app, pagename, templatename, context, doctree) -> None:
     if doctree is None:  # search, index
         return
-    title = next((node.astext() for node in doctree.findall(nodes.title)), app.config.project)
+    title = next((node.astext() for node in doctree.findall(nodes.title)), app.config.html_title)
     first = next((node.astext() for node in doctree.findall(nodes.paragraph) if _is_prose(node)), "")
-    description = shorten(" ".join(first.split()), 200, placeholder=" …")
+    said = first or f"{title}: a page of “{app.config.html_title}”."
+    description = shorten(" ".join(said.split()), 200, placeholder=" …")
     root = app.config.html_baseurl
     told = {
         "og:title": title,
         "og:description": description,
-        "og:site_name": app.config.project,
+        "og:site_name": app.config.html_title,
         "og:type": "article",
         "og:url": urljoin(root, app.builder.get_target_uri(pagename)),
         "og:image": urljoin(root, PICTURE),

@@ -10,6 +10,7 @@ import pytest
 from IPython.display import HTML
 from made_up import ALL, COMBINES, NOTHING, RATIOS, seeds
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from test_browser import chromium, site, visit  # noqa: F401
 from tiny import one_thread, tiny  # noqa: F401
 
 from modgrok import evaluate, findings, plots, social
@@ -148,6 +149,34 @@ def test_question_card_has_the_size_that_sites_ask_for(asked):
     assert [ax.get_title() for ax in made.axes] == [
         f"{n}: {k} of 25 right" for n, k in zip(grids, right, strict=True)
     ]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_built_front_page_answers_over_http_and_from_a_folder(visit, chromium, book, width):  # noqa: F811
+    view = {"width": width, "height": 844}
+    from_folder = chromium.new_context(viewport=view, offline=True).new_page()
+    from_folder.goto(f"file://{book.html}/intro.html")
+    for page in (visit("intro", viewport=view), from_folder):
+        page.get_by_text("the rule gives").wait_for()
+        assert page.evaluate("globalThis.modgrokLoaded.size") == 0
+        page.locator(".ask-examples button").first.click()
+        page.wait_for_function("globalThis.modgrokLoaded.size === 2")
+        assert "could not be loaded" not in page.get_by_role("status").inner_text()
+        page.locator("a.ask-more").click()
+        page.locator(".ask-lie").wait_for()  # the whole control has the lie, too
+        page.get_by_text(re.compile("^After")).wait_for()
+    from_folder.context.close()
+
+
+@pytest.mark.parametrize("name", ["06_answers", "07_heads", "11_lies", "12_ask"])
+def test_a_chapters_control_loads_when_it_is_reached(visit, name):  # noqa: F811
+    page = visit(name, viewport={"width": 390, "height": 844})
+    assert page.locator(".modgrok-live").count() == 1
+    page.locator(".modgrok-live").scroll_into_view_if_needed()
+    page.get_by_text(re.compile("^After")).wait_for()
+    assert page.evaluate("globalThis.modgrokLoaded.size") == page.locator(".ask-flow").count()
+    state = {"07_heads": "[aria-checked=false]", "11_lies": ".ask-lie"}.get(name, ".ask-card")
+    assert page.locator(state).count(), "it opens in the state that the text speaks of"
 
 
 def test_every_page_describes_itself(book):
