@@ -16,15 +16,21 @@ from tiny import one_thread, sentence, tiny  # noqa: F401
 from modgrok import book, interpret, live
 from modgrok.algorithms import predictors
 from modgrok.data import grid, pretraining_tasks
+from modgrok.live.duel import duel
 from modgrok.runs import Run
 from modgrok.train import train
 
 FIELDS = dict(steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, init_std=0.3, n_examples=6, n_embd=16)
-CODE = "".join((ROOT / f"modgrok/live/{part}.js").read_text() for part in ("transformer", "predictors"))
+CODE = "".join(
+    (ROOT / f"modgrok/live/{part}.js").read_text() for part in ("kernel", "transformer", "predictors")
+)
 PAGE = """<!doctype html><html lang="en" {}><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>live</title>
 <style>body {{ margin: 16px; font-family: sans-serif }}</style>
 </head><body>{}</body></html>"""
+
+
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +125,30 @@ def forward(page, run, context, shots, off=(), query=(1, 2)):
 @pytest.fixture
 def bare(opened):
     return opened(f"<script>{CODE}</script>")
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_the_fast_product_is_the_plain_one(bare, add):
+    for n, k, m in [
+        (1, 4, 1),
+        (5, 8, 7),
+        (121, 16, 45),
+        (3, 6, 9),
+        (2, 0, 3),
+    ]:  # 6 and 0: not for the fast one
+        a, w, out = (RNG.standard_normal(shape) for shape in ((n, k), (m, k), (n, m)))
+        found = bare.evaluate(
+            """([a, w, out, n, k, m, add]) => {
+              const [rows, columns, ...sums] = [a, w, out, out].map((list) => Float32Array.from(list));
+              product(rows, columns, sums[0], n, k, m, add);
+              plainProduct(rows, columns, sums[1], n, k, m, add);
+              return [product !== plainProduct, ...sums.map((sum) => [...sum])];
+            }""",
+            [a.ravel().tolist(), w.ravel().tolist(), out.ravel().tolist(), n, k, m, add],
+        )
+        assert found[0], "Chromium has WebAssembly with four numbers an instruction"
+        for sums in found[1:]:
+            np.testing.assert_allclose(sums, (a @ w.T + add * out).ravel(), atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "shots"), [("shallow", 0), ("shallow", 3), ("deep", 5), ("large", 2)])
@@ -459,7 +489,110 @@ def test_it_follows_the_theme(asked):
     assert page.locator("canvas").evaluate_all(pictures) != light
 
 
+# --- the front page's question ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def question(opened, runs, tmp_path, monkeypatch):
+    """question() opens the front page's control as in the book, with weights beside the page."""
+    monkeypatch.setenv("MODGROK_READS", "/dev/null")
+    both = {name: runs[name] for name in ("shallow", "deep")}
+    asked = duel(both, 5)
+    for run in both.values():
+        live.write_weights(run, run.steps[-1:], tmp_path)
+
+    def open_question(**options):
+        page = opened(live.hero(asked, "ask.html").data, **options)
+        page.get_by_text("the rule gives").wait_for()
+        return page, asked
+
+    return open_question
+
+
+def grid_told(answers, task) -> list[str]:
+    truth = (grid(5) @ task) % 5
+    return [
+        f"{z}, {'right' if z == t else 'wrong'}" for z, t in zip(answers.ravel().tolist(), truth, strict=True)
+    ]
+
+
+def test_the_question_has_its_answers_for_every_number_of_shots_without_weights(question):
+    page, asked = question()
+    for shots in (5, 4, 0):
+        page.get_by_role("slider").fill(str(shots))
+        page.get_by_text(f"{shots} of 5 are shown").wait_for()
+        for i, label in enumerate(asked.runs):
+            assert cells(page, i) == grid_told(asked.answers[label][shots], asked.task)
+    assert page.evaluate("globalThis.modgrokLoaded.size") == 0
+
+
+def test_a_lie_asks_the_models_as_torch_does_and_can_be_mended(question):
+    page, asked = question()
+    page.locator(".ask-examples button").first.click()
+    page.locator(".ask-lie").wait_for()
+    page.wait_for_function("globalThis.modgrokLoaded.size === 2")
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
+    x, y, z = asked.examples[0]
+    lied = page.get_by_role("button", name=re.compile("^example 1: .*, a lie$")).text_content()
+    context = [[x, y, int(lied[-1])], *asked.examples[1:]]
+    assert context[0][2] != z
+    for i, run in enumerate(asked.runs.values()):
+        assert cells(page, i) == expected_cells(shipped(run), context, asked.task)
+    page.get_by_role("button", name="mend all lies").click()
+    assert not page.locator(".ask-lie").count()
+    for i, answers in enumerate(asked.answers.values()):
+        assert cells(page, i) == grid_told(answers[-1], asked.task)
+
+
+def test_the_question_can_be_taken_to_the_whole_control(question, asked):
+    page, duel_asked = question()
+    target = page.get_by_role("link", name="Ask the model").get_attribute("href")
+    assert target.startswith("ask.html#ask?")
+    whole = asked(hash=target.removeprefix("ask.html"))
+    shown = [whole.get_by_label(f"{letter} of the task").input_value() for letter in "ab"]
+    assert shown == [str(n) for n in duel_asked.task]
+    for i, label in enumerate(("shallow", "deep")):
+        assert cells(whole, i) == grid_told(duel_asked.answers[label][-1], duel_asked.task)
+
+
 # --- around it --------------------------------------------------------------------------------------------
+
+
+def test_a_control_far_below_waits_for_its_reader(opened, runs):
+    space = '<div style="height: 4000px"></div>'
+    body = f"{space}{live.ask({'deep': runs['deep']}, task=TASK, examples=EXAMPLES).data}"
+    page = opened(body)
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 200))")
+    assert page.evaluate("globalThis.modgrokLoaded.size") == 0
+    page.evaluate("scrollTo(0, 3900)")
+    page.get_by_text(re.compile("^After 4")).wait_for()
+    linked = opened(body, "#ask?task=1.1&examples=1.1.2")
+    linked.get_by_text(re.compile("^After 1")).wait_for()
+    assert linked.evaluate("scrollY") > 3000
+
+
+def test_controls_of_one_page_share_weights(opened, runs):
+    made = [live.ask({"deep": runs["deep"]}, name=name).data for name in ("one", "two")]
+    page = opened("".join(made))
+    page.wait_for_function(
+        "document.querySelectorAll('.modgrok-live [role=status]:not(:empty)').length === 2"
+    )
+    assert page.evaluate("globalThis.modgrokLoaded.size") == 1
+
+
+def test_in_the_book_all_weights_stand_beside_the_page(runs, monkeypatch):
+    run = runs["deep"]
+    outside = live.ask({"deep": run})
+    monkeypatch.setenv("MODGROK_READS", "/dev/null")
+    inside = live.ask({"deep": run})
+    assert live.weights(run, run.steps[-1]) in outside.data and len(inside.data) < len(outside.data) / 1.2
+    assert inside.metadata["modgrok_live"][str(run.path)] == run.steps
+    assert outside.metadata["modgrok_live"][str(run.path)] == run.steps[:-1]
+
+
+def test_examples_alone_choose_the_task_that_most_agree_with(runs):
+    examples = [(1, 0, 2), (0, 1, 3), (1, 1, 0), (2, 2, 1)]  # of (2, 3), the last a lie
+    assert '"task": [2, 3]' in live.ask({"deep": runs["deep"]}, examples=examples).data
 
 
 def test_outside_the_book_only_the_steps_in_the_output_are_offered(opened, runs):

@@ -34,6 +34,7 @@ CHANGED = {
     "12_ask": {"depths": "[2]"},
     "13_order": {"n_seeds": 2, "depths": "[2]"},
     "14_cost": {"seed": 1, "n_seeds": 1},
+    "intro": {"depths": "[2, 1]", "contexts": 5},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
 
@@ -52,7 +53,11 @@ WRONG = {
     "12_ask": ("depths", "[0]", "1 or more"),
     "13_order": ("depths", "[0]", "1 or more"),
     "14_cost": ("preset", "laptop", "laptop' has no ladder"),
+    "intro": ("contexts", "1", "2"),
 }
+
+HIDDEN = {"hide-input", "remove-input", "remove-cell", "live"}
+"""Tags of cells whose code a page does not show."""
 
 REMADE = ("02_learning", "06_answers", "08_representations", "11_lies")
 """Notebooks whose printed command is run to its end: they train, and draw contexts, nulls and lies. For the others
@@ -113,8 +118,9 @@ def test_source_is_stripped_and_has_the_common_parameters(notebook):
     for cell in cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None, "strip it: nbstripout"
     assert cells[0].source.startswith("# "), "the first cell is the chapter's title"
+    set_up = "remove-input" if notebook.stem == "intro" else "hide-input"  # nothing stands before its picture
     assert [cell.metadata.get("tags") for cell in cells[1:3]] == [
-        ["parameters", "hide-input"], ["set-up", "hide-input"]
+        ["parameters", "hide-input"], ["set-up", set_up]
     ]  # fmt: skip
     declared = set(papermill.inspect_notebook(str(notebook)))
     assert {"preset", "seed"} <= declared
@@ -131,7 +137,7 @@ def test_a_page_shows_little_code():
         len(cell.source.splitlines())
         for notebook in NOTEBOOKS
         for cell in nbformat.read(notebook, as_version=4).cells
-        if cell.cell_type == "code" and not {"hide-input", "live"} & set(cell.metadata.get("tags", []))
+        if cell.cell_type == "code" and not HIDDEN & set(cell.metadata.get("tags", []))
     ]
     assert sum(shown) < 250 and max(shown) <= 12
 

@@ -3,31 +3,38 @@
 `ask` gives a piece of HTML that holds the model's last checkpoint and the code that runs it:
 
 - `transformer.js`: the forward pass, `Transformer.query_logits` with the parts of `interpret.ablated` switched off;
+- `kernel.js`: its matrix product;
 - `predictors.js`: the exact predictors of `algorithms`;
 - `state.js`, `views.js`, `flow.js`, `control.js` and `live.css`: what the reader sees and moves.
 
+`hero` gives the front page's piece, one question to two models (`hero.js`).
+
 The code is one inline module, and further checkpoints are scripts that assign a text, because a page opened from a
-folder (`file://`) may neither import nor fetch.
+folder (`file://`) may neither import nor fetch. In the book the last checkpoint is such a script, too: pages stay
+light, and share it.
 """
 
 import base64
 import json
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import urlencode
 
+import numpy as np
 import safetensors.torch
 from IPython.display import HTML
 
 from modgrok.algorithms import predictors
-from modgrok.data import Data, pretraining_tasks, split_inputs
+from modgrok.data import Data, grid, pretraining_tasks, split_inputs
 from modgrok.files import write_atomically
 from modgrok.interpret import draw_contexts
+from modgrok.live.duel import Duel
 from modgrok.runs import Run
 
-MODULES = ("transformer", "predictors", "state", "views", "flow", "control")
-"""The modules of the page's code, which are written one after the other."""
+SHARED = ("kernel", "transformer", "predictors", "state", "views")
+"""The modules of every control's code, which are written one after the other, before its own."""
 
 FOLDER = "_static/live"
 """Where, below its root, the book keeps the checkpoints that are not in the page."""
@@ -54,7 +61,7 @@ def ask(
         name: tells the controls of one page apart, in its links too.
         models: one or two that are shown first: a label, or {"model": label, "step": a checkpoint, "off": parts as
             `interpret.ablated` names heads and MLPs}. By default the first run's last checkpoint, with all parts.
-        task: (a, b); by default a held-out one.
+        task: (a, b); by default the one that agrees with most of the examples, or a held-out one.
         examples: (x, y, z) each, lies included; by default training inputs answered by the task.
         shots: how many of them stand in front of the query, by default all.
         query: (x, y) that is looked at closely.
@@ -76,12 +83,17 @@ def ask(
     if any(not 0 <= number < config.p for number in numbers):
         raise ValueError(f"task, examples and query must be numbers in 0 … {config.p - 1}, got {numbers}.")
 
+    if len(examples) and not len(task):
+        x, y, z = np.transpose(examples)
+        fits = (
+            (np.outer(grid(config.p)[:, 0], x) + np.outer(grid(config.p)[:, 1], y) - z) % config.p == 0
+        ).sum(1)
+        task = grid(config.p)[fits.argmax()].tolist()
     pairs, tasks = draw_contexts(Data(config), 1, task or None)
     a, b = (int(number) for number in tasks[0])
     most = min(run.config.n_examples for run in runs.values()) - 1
     drawn = [(int(x), int(y), int(a * x + b * y) % config.p) for x, y in pairs[0][:most]]
     examples = [tuple(example) for example in examples or drawn]
-    steps = set(inline)
     state = {
         "panels": [{"model": m} if isinstance(m, str) else m for m in models or list(runs)[:1]],
         "task": [a, b],
@@ -90,16 +102,53 @@ def ask(
         "query": list(query or (2 % config.p, 1)),
         "by": predictor,
     }
+    return _output(runs, name, ("flow", "control"), "start", [name, state], inline)
+
+
+def hero(asked: Duel, page: str = "12_ask.html") -> HTML:
+    """The front page's control: one question, the answers of several models side by side.
+
+    Its answers to the true examples are in it, for every number of shots; weights are asked for by the first lie.
+
+    Args:
+        asked: the question and its answers.
+        page: where a whole control can be asked the same.
+    """
+    state = {
+        "task": asked.task,
+        "examples": asked.examples,
+        "shots": len(asked.examples),
+        "query": asked.query,
+        "answers": {
+            label: answers.reshape(len(answers), -1).tolist() for label, answers in asked.answers.items()
+        },
+    }
+    return _output(asked.runs, "hero", ("hero",), "startHero", [state, page])
+
+
+def _output(
+    runs: dict[str, Run],
+    name: str,
+    modules: tuple[str, ...],
+    start: str,
+    given: list,
+    inline: Iterable[int] = (),
+) -> HTML:
+    """The code, and a call of the function `start` with the models and what is given."""
     here = Path(__file__).parent
-    code = "\n".join((here / f"{module}.js").read_text() for module in MODULES)
-    described = [_described(label, run, steps) for label, run in runs.items()]
-    given = json.dumps([name, described, state]).replace("<", "\\u003c")  # a label cannot end the script
+    code = "\n".join((here / f"{module}.js").read_text() for module in (*SHARED, *modules))
+    in_book = (
+        "MODGROK_READS" in os.environ
+    )  # set by the book's build, which puts all weights beside its pages
+    held = {run.name: set() if in_book else {*inline, run.steps[-1]} for run in runs.values() if run.steps}
+    described = [_described(label, run, held) for label, run in runs.items()]
+    arguments = json.dumps([described, *given]).replace("<", "\\u003c")  # a label cannot end the script
     text = (
         f"<style>{(here / 'live.css').read_text()}</style>\n"
         f'<div class="modgrok-live" data-name="{name}"></div>\n'
-        f'<script type="module">\n{code}\nstart(...{given});\n</script>'
+        f'<script type="module">\n{code}\n{start}(...{arguments});\n</script>'
     )
-    asked = {str(run.path): [s for s in run.steps[:-1] if s not in steps] for run in runs.values()}
+    asked = {str(run.path): [s for s in run.steps if s not in held[run.name]] for run in runs.values()}
     return HTML(text, metadata={"modgrok_live": asked})
 
 
@@ -139,14 +188,11 @@ def _joined(numbers: Iterable[int]) -> str:
     return ".".join(str(int(number)) for number in numbers)
 
 
-def _described(label: str, run: Run, inline: set[int]) -> dict:
+def _described(label: str, run: Run, held: dict[str, set[int]]) -> dict:
     """What the page knows of a run."""
     if not run.steps:
         raise ValueError(f"{run.name} keeps no weights; retrain it with `train`.")
-    steps = [
-        {"step": s, "weights": weights(run, s) if s in inline or s == run.steps[-1] else None}
-        for s in run.steps
-    ]
+    steps = [{"step": s, "weights": weights(run, s) if s in held[run.name] else None} for s in run.steps]
     return {
         "label": label,
         "name": run.name,

@@ -2,10 +2,28 @@
 // Whatever changes the state calls `update`, which asks the models and draws everything anew.
 
 /** Fill the elements that wait for a control of that name; the arguments are those of modgrok.live.ask. */
-function start(name, models, state) {
+function start(models, name, state) {
   for (const root of document.querySelectorAll(".modgrok-live:empty")) {
-    if (root.dataset.name === name) control(root, name, models, state);
+    if (root.dataset.name === name) whenNear(root, name, () => control(root, name, models, state));
   }
+}
+
+/** Begin when the reader comes near, or follows a link to the control of that name: weights are heavy. */
+function whenNear(root, name, begin) {
+  const near = new IntersectionObserver(
+    (entries) => entries.some((entry) => entry.isIntersecting) && started(),
+    { rootMargin: "800px" },
+  );
+  const linked = () => fromHash(name, location.hash) && started();
+  function started() {
+    near.disconnect();
+    removeEventListener("hashchange", linked);
+    begin();
+    if (fromHash(name, location.hash)) root.scrollIntoView();
+  }
+  addEventListener("hashchange", linked);
+  near.observe(root);
+  linked();
 }
 
 function control(root, name, models, given) {
@@ -21,8 +39,8 @@ function control(root, name, models, given) {
     by: "regression",
   });
   let state = restored(fromHash(name, location.hash) ?? {}, models, first);
-  const answer = (x, y) => (state.task[0] * x + state.task[1] * y) % p;
-  const isLie = ([x, y, z]) => z !== answer(x, y);
+  const answer = (x, y) => solution(state.task, x, y, p);
+  const isLie = (example) => isFalse(example, state.task, p);
   const random = (list) => list[Math.floor(Math.random() * list.length)];
   const change = (fields) => {
     Object.assign(state, fields);
@@ -61,8 +79,7 @@ function control(root, name, models, given) {
     oninput: () => change({ shots: Number(shots.value) }),
   });
   const shotsText = make("span");
-  const list = make("ol", { className: "ask-examples" });
-  list.setAttribute("aria-label", "examples; pressing one makes it lie");
+  const examplesShown = examplesView((i) => change({ examples: turned(state.examples, i, state.task, p) }));
   const own = make("textarea", { rows: 3, spellcheck: false, oninput: typed });
   own.setAttribute("aria-label", "own examples: x y z of each");
   const problem = make("p", { role: "alert", className: "ask-problem" });
@@ -104,16 +121,9 @@ function control(root, name, models, given) {
     change({ task, examples, shots: examples.length });
   }
 
-  function lie(i) {
-    const examples = state.examples.map((e) => [...e]);
-    const [x, y] = examples[i];
-    examples[i][2] = isLie(examples[i]) ? answer(x, y) : (answer(x, y) + 1 + (i % (p - 1))) % p;
-    change({ examples });
-  }
-
   // the cards: a model or two, the truth, a predictor
   const cards = make("div", { className: "ask-cards" });
-  cards.style.setProperty("--card", `${Math.min(330, Math.max(150, 15 * p + 20))}px`);
+  cards.style.setProperty("--card", leastWidth(p));
   const pick = (query) => change({ query });
   const card = (heading, ...below) => {
     const grid = gridView(p, pick);
@@ -180,7 +190,7 @@ function control(root, name, models, given) {
       link,
     ),
     make("label", { className: "ask-row" }, "examples", shots, shotsText),
-    list,
+    examplesShown.element,
     make("details", {}, make("summary", { textContent: "Type your own examples" }), own, problem),
     status,
     cards,
@@ -270,7 +280,7 @@ function control(root, name, models, given) {
     shots.value = state.shots;
     shotsText.textContent = `${state.shots} of ${state.examples.length} in front of the query`;
     shots.setAttribute("aria-valuetext", shotsText.textContent);
-    showExamples();
+    examplesShown.draw(state, p);
     if (document.activeElement !== own) {
       own.value = state.examples.map((e) => e.join(" ")).join("\n");
       problem.textContent = "";
@@ -304,29 +314,6 @@ function control(root, name, models, given) {
     }
   }
 
-  /** The examples as buttons; those that stay are kept, and with them the focus. */
-  function showExamples() {
-    while (list.children.length > state.examples.length) list.lastChild.remove();
-    while (list.children.length < state.examples.length) {
-      const i = list.children.length;
-      const chip = button("", () => lie(i));
-      list.append(make("li", {}, chip));
-    }
-    state.examples.forEach((example, i) => {
-      const [x, y, z] = example;
-      const chip = list.children[i].firstChild;
-      chip.textContent = `${x} ${y} → ${z}`;
-      chip.className = isLie(example) ? "ask-lie" : "";
-      chip.setAttribute("aria-pressed", isLie(example));
-      chip.setAttribute(
-        "aria-label",
-        `example ${i + 1}: ${x} ${y} gives ${z}${isLie(example) ? ", a lie" : ""}`,
-      );
-      chip.title = isLie(example) ? "a lie: press to mend it" : "press to make it lie";
-      list.children[i].classList.toggle("ask-unread", i >= state.shots);
-    });
-  }
-
   /** What models and predictors answer to the state's question. */
   function asked(transformers) {
     const context = state.examples.slice(0, state.shots);
@@ -353,15 +340,9 @@ function control(root, name, models, given) {
     const colors = colorsOf(root);
     const [x, y] = state.query;
     const q = x * p + y;
-    const rings = new Map(); // pair → did any example of it lie?
-    for (const [u, v, z] of context) rings.set(u * p + v, rings.get(u * p + v) || isLie([u, v, z]));
-    const drawGrid = (card, label, answers, kind) => {
-      const cells = answers.map((z, i) => ({ text: z ?? "·", kind: kind(z, i) }));
-      const told = { right: ", right", wrong: ", wrong", plain: "", none: "" }[cells[q].kind];
-      const says = answers[q] === null ? "cannot tell" : `${answers[q]}${told}`;
-      card.grid.draw({ cells, rings, query: state.query, label, told: `x ${x}, y ${y}: ${says}`, colors });
-    };
-    const judged = (z, i) => (z === null ? "none" : z === right[i] ? "right" : "wrong");
+    const rings = ringsOf(context, state.task, p);
+    const drawGrid = (card, label, answers, truth) =>
+      drawAnswers(card.grid, { p, answers, truth, rings, query: state.query, label, colors });
     const count = (answers) => answers.filter((z, i) => z === right[i]).length;
     const names = state.panels.map(({ model, step }, i) =>
       state.panels.length > 1 && state.panels[0].model === state.panels[1].model
@@ -374,7 +355,7 @@ function control(root, name, models, given) {
       const card = panelCards[i];
       const without = off.size ? `, ${off.size} part${off.size > 1 ? "s" : ""} off` : "";
       card.count.textContent = `${count(answers)} of ${p * p} right${without}`;
-      drawGrid(card, `${names[i]}: ${card.count.textContent}`, answers, judged);
+      drawGrid(card, `${names[i]}: ${card.count.textContent}`, answers, right);
       card.flow.draw({
         name: names[i],
         off,
@@ -406,12 +387,12 @@ function control(root, name, models, given) {
         colors,
       });
     });
-    drawGrid(truth, "the truth", right, () => "plain");
+    drawGrid(truth, "the truth", right, null);
     truth.count.textContent = `z = ${state.task[0]}x + ${state.task[1]}y mod ${p}`;
     const told = exact[state.by].map(certain);
     const open = told.filter((z) => z === null).length;
     predictor.count.textContent = `${count(told)} of ${p * p} right${open ? `, ${open} open` : ""}`;
-    drawGrid(predictor, `${state.by}: ${predictor.count.textContent}`, told, judged);
+    drawGrid(predictor, `${state.by}: ${predictor.count.textContent}`, told, right);
 
     const verdicts = panels.map(({ answers, odds }, i) => {
       const says = `at (${x}, ${y}) it says ${answers[q]} (${percent(odds[answers[q]])})`;
@@ -441,13 +422,7 @@ function control(root, name, models, given) {
   }
 
   const redraw = () => last && draw(last);
-  let width = 0;
-  new ResizeObserver(() => {
-    if (root.clientWidth !== width) requestAnimationFrame(redraw);
-    width = root.clientWidth;
-  }).observe(root);
-  new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  onChangedLooks(root, redraw);
   addEventListener("hashchange", () => {
     const linked = fromHash(name, location.hash);
     if (!linked) return;
@@ -456,8 +431,4 @@ function control(root, name, models, given) {
     update();
   });
   update();
-}
-
-function argmax(numbers) {
-  return numbers.indexOf(Math.max(...numbers));
 }

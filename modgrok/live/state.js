@@ -6,7 +6,24 @@
 const HTML_ROOT = document.documentElement.dataset.content_root; // Sphinx's; undefined outside the book
 const SHOWN_PREDICTORS = Object.keys(PREDICTORS);
 
-const loaded = new Map(); // run and step → promise of its Transformer
+const loaded = (globalThis.modgrokLoaded ??= new Map()); // run and step → promise of its Transformer, for all controls
+
+/** The z of a task at (x, y). */
+function solution([a, b], x, y, p) {
+  return (a * x + b * y) % p;
+}
+
+function isFalse([x, y, z], task, p) {
+  return z !== solution(task, x, y, p);
+}
+
+/** Examples of which the i-th lies, or, if it did, no longer does. */
+function turned(examples, i, task, p) {
+  const [x, y] = examples[i];
+  const z = solution(task, x, y, p);
+  const other = isFalse(examples[i], task, p) ? z : (z + 1 + (i % (p - 1))) % p;
+  return examples.map((example, j) => (i === j ? [x, y, other] : [...example]));
+}
 
 /** The model at a checkpoint, whose weights are in the page or in a script beside it (file:// allows no fetch). */
 function load(model, step) {

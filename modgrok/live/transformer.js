@@ -24,42 +24,6 @@ function fromHalf(bits) {
   return bits >> 15 ? -size : size; // weights are finite, so exponent 31 does not occur
 }
 
-/** out (n × m) = a (n × k) · w (m × k)ᵀ, added to what is there if `add`; four rows by four columns at a time. */
-function product(a, w, out, n, k, m, add = false) {
-  for (let i = 0; i < n; i += 4) {
-    const rows = Math.min(4, n - i); // past the end the last row is taken again, and not written
-    const a0 = i * k;
-    const a1 = (i + Math.min(1, rows - 1)) * k;
-    const a2 = (i + Math.min(2, rows - 1)) * k;
-    const a3 = (i + Math.min(3, rows - 1)) * k;
-    for (let j = 0; j < m; j += 4) {
-      const columns = Math.min(4, m - j);
-      const w0 = j * k;
-      const w1 = (j + Math.min(1, columns - 1)) * k;
-      const w2 = (j + Math.min(2, columns - 1)) * k;
-      const w3 = (j + Math.min(3, columns - 1)) * k;
-      // sixteen sums in local variables: an array would be several times slower
-      let s00 = 0, s01 = 0, s02 = 0, s03 = 0, s10 = 0, s11 = 0, s12 = 0, s13 = 0;
-      let s20 = 0, s21 = 0, s22 = 0, s23 = 0, s30 = 0, s31 = 0, s32 = 0, s33 = 0;
-      for (let t = 0; t < k; t++) {
-        const x0 = a[a0 + t], x1 = a[a1 + t], x2 = a[a2 + t], x3 = a[a3 + t];
-        const y0 = w[w0 + t], y1 = w[w1 + t], y2 = w[w2 + t], y3 = w[w3 + t];
-        s00 += x0 * y0; s01 += x0 * y1; s02 += x0 * y2; s03 += x0 * y3;
-        s10 += x1 * y0; s11 += x1 * y1; s12 += x1 * y2; s13 += x1 * y3;
-        s20 += x2 * y0; s21 += x2 * y1; s22 += x2 * y2; s23 += x2 * y3;
-        s30 += x3 * y0; s31 += x3 * y1; s32 += x3 * y2; s33 += x3 * y3;
-      }
-      const sums = [s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33];
-      for (let r = 0; r < rows; r++) {
-        for (let c = 0; c < columns; c++) {
-          const at = (i + r) * m + j + c;
-          out[at] = sums[4 * r + c] + (add ? out[at] : 0);
-        }
-      }
-    }
-  }
-}
-
 class Transformer {
   /** The tensors of a checkpoint (`readSafetensors`) and the fields of its run's config. */
   constructor(tensors, { p, n_embd: C, n_head: H, depth, n_examples, rope_base }) {
@@ -128,10 +92,12 @@ class Transformer {
       : this.table.map((table) => this.rows(table, tokens));
     for (const turned of made.slice(0, 2)) {
       for (let r = 0; r < tokens.length; r++) {
+        const start = (position(r) * D) / 2;
         for (let c = 0; c < C; c += 2) {
-          const angle = (position(r) * D + (c % D)) / 2;
+          const angle = start + (c % D) / 2;
           const at = r * C + c;
-          const [even, odd] = [turned[at], turned[at + 1]];
+          const even = turned[at];
+          const odd = turned[at + 1];
           turned[at] = even * cos[angle] - odd * sin[angle];
           turned[at + 1] = even * sin[angle] + odd * cos[angle];
         }
@@ -140,37 +106,66 @@ class Transformer {
     return made;
   }
 
-  /** What the heads of row r of q gather from the first n keys, into row r of mixed; weights receives H × n. */
-  attend(q, r, keys, values, n, mixed, weights) {
+  /** Columns of head h of n rows, n × D. */
+  ofHead(rows, n, h) {
+    const { C, D } = this;
+    const out = new Float32Array(n * D);
+    for (let r = 0; r < n; r++) for (let d = 0; d < D; d++) out[r * D + d] = rows[r * C + h * D + d];
+    return out;
+  }
+
+  /**
+   * What the heads gather for n rows of q, n × C: row r from the first seen(r) of some keys that rows share, and from
+   * its own ones, a list of [keys, values, their row]. The last row sees all. Its weights are also returned,
+   * H × (keys that it sees).
+   */
+  attend(q, n, keys, values, seen, own = []) {
     const { C, H, D } = this;
     const scale = 1 / Math.sqrt(D);
+    const shared = seen(n - 1);
+    const width = 4 * Math.ceil(shared / 4); // as `product` likes it; what stands past the end is 0
+    const mixed = new Float32Array(n * C);
+    const looks = new Float32Array(H * (shared + own.length));
+    const [scores, weights] = [new Float32Array(n * shared), new Float32Array(n * width)];
+    const [turned, gathered] = [new Float32Array(D * width), new Float32Array(n * D)];
+    const ownScores = new Float32Array(own.length);
     for (let h = 0; h < H; h++) {
-      const at = r * C + h * D;
-      const w = h * n;
-      let most = -Infinity;
-      let sum = 0;
-      for (let t = 0; t < n; t++) {
-        const key = t * C + h * D;
-        let even = 0; // two sums that need not wait for each other
-        let odd = 0;
-        for (let d = 0; d < D; d += 2) {
-          even += q[at + d] * keys[key + d];
-          odd += q[at + d + 1] * keys[key + d + 1];
+      product(this.ofHead(q, n, h), this.ofHead(keys, shared, h), scores, n, D, shared);
+      for (let t = 0; t < shared; t++) {
+        for (let d = 0; d < D; d++) turned[d * width + t] = values[t * C + h * D + d];
+      }
+      for (let r = 0; r < n; r++) {
+        const from = r * shared;
+        const to = r * width;
+        const end = seen(r);
+        const at = r * C + h * D;
+        let most = -Infinity;
+        let sum = 0;
+        for (let t = 0; t < end; t++) if (scores[from + t] > most) most = scores[from + t];
+        for (let i = 0; i < own.length; i++) {
+          const key = own[i][2](r) * C + h * D;
+          let score = 0;
+          for (let d = 0; d < D; d++) score += q[at + d] * own[i][0][key + d];
+          ownScores[i] = score;
+          if (score > most) most = score;
         }
-        const score = (even + odd) * scale;
-        weights[w + t] = score;
-        if (score > most) most = score;
+        for (let t = 0; t < end; t++) sum += weights[to + t] = Math.exp((scores[from + t] - most) * scale);
+        for (let i = 0; i < own.length; i++) sum += ownScores[i] = Math.exp((ownScores[i] - most) * scale);
+        for (let t = 0; t < end; t++) weights[to + t] /= sum;
+        for (let i = 0; i < own.length; i++) {
+          const value = own[i][2](r) * C + h * D;
+          ownScores[i] /= sum;
+          for (let d = 0; d < D; d++) mixed[at + d] += ownScores[i] * own[i][1][value + d];
+        }
       }
-      for (let t = 0; t < n; t++) {
-        weights[w + t] = Math.exp(weights[w + t] - most);
-        sum += weights[w + t];
+      product(weights, turned, gathered, n, width, D);
+      for (let r = 0; r < n; r++) {
+        for (let d = 0; d < D; d++) mixed[r * C + h * D + d] += gathered[r * D + d];
       }
-      for (let t = 0; t < n; t++) {
-        weights[w + t] /= sum;
-        const value = t * C + h * D;
-        for (let d = 0; d < D; d++) mixed[at + d] += weights[w + t] * values[value + d];
-      }
+      looks.set(weights.subarray((n - 1) * width, (n - 1) * width + shared), h * (shared + own.length));
+      looks.set(ownScores, h * (shared + own.length) + shared);
     }
+    return [mixed, looks];
   }
 
   /** The residual stream x after block b, in place, given what its heads gathered (n × C); parts off add nothing. */
@@ -203,14 +198,9 @@ class Transformer {
   read(tokens, off = new Set()) {
     const n = tokens.length;
     const x = this.rows(this.embed, tokens);
-    const weights = new Float32Array(this.H * this.T);
     const cache = this.blocks.map((_, b) => {
       const [q, keys, values] = this.qkv(b, tokens, x, (r) => r);
-      if (b < this.depth - 1) {
-        const mixed = new Float32Array(n * this.C);
-        for (let r = 0; r < n; r++) this.attend(q, r, keys, values, r + 1, mixed, weights);
-        this.update(b, x, mixed, n, off);
-      }
+      if (b < this.depth - 1 && n) this.update(b, x, this.attend(q, n, keys, values, (r) => r + 1)[0], n, off);
       return [keys, values];
     });
     return { cache, off };
@@ -222,38 +212,24 @@ class Transformer {
    * tokens before it, its x, itself; and the logits (p) that its residual stream would give there.
    */
   answers({ cache, off }, shots, xs, ys, keep) {
-    const { C, p, H } = this;
     const start = 3 * shots; // a query's x stands here, its y one further
     const n = xs.length * ys.length;
     const yTokens = xs.flatMap(() => ys);
     const x = this.rows(this.embed, xs);
     const y = this.rows(this.embed, yTokens);
-    const weights = new Float32Array(H * (start + 2));
-    const put = (to, at, from, row) => to.set(from.subarray(row * C, (row + 1) * C), at * C);
+    const context = () => start; // all queries see it
     this.blocks.forEach((_, b) => {
-      const last = b === this.depth - 1;
+      const [keys, values] = cache[b];
       const [qx, kx, vx] = this.qkv(b, xs, x, () => start);
       const [qy, ky, vy] = this.qkv(b, yTokens, y, () => start + 1);
-      const [keys, values] = cache[b].map((context) => {
-        const own = new Float32Array((start + 2) * C); // the context's, then a query's own x and y
-        own.set(context.subarray(0, start * C));
-        return own;
-      });
-      const mixedX = new Float32Array(xs.length * C);
-      const mixedY = new Float32Array(n * C);
-      for (let i = 0; i < xs.length; i++) {
-        put(keys, start, kx, i);
-        put(values, start, vx, i);
-        if (!last) this.attend(qx, i, keys, values, start + 1, mixedX, weights);
-        for (let r = i * ys.length; r < (i + 1) * ys.length; r++) {
-          put(keys, start + 1, ky, r);
-          put(values, start + 1, vy, r);
-          this.attend(qy, r, keys, values, start + 2, mixedY, weights);
-        }
+      if (b < this.depth - 1) {
+        const [mixed] = this.attend(qx, xs.length, keys, values, context, [[kx, vx, (r) => r]]);
+        this.update(b, x, mixed, xs.length, off);
       }
-      if (!last) this.update(b, x, mixedX, xs.length, off);
-      this.update(b, y, mixedY, n, off);
-      keep?.(b, weights.slice(), this.readout(y.subarray((n - 1) * C), 1));
+      const own = [[kx, vx, (r) => Math.floor(r / ys.length)], [ky, vy, (r) => r]];
+      const [mixed, looks] = this.attend(qy, n, keys, values, context, own);
+      this.update(b, y, mixed, n, off);
+      keep?.(b, looks, this.readout(y.subarray((n - 1) * this.C), 1));
     });
     return this.readout(y, n);
   }

@@ -21,11 +21,14 @@ function options(select, names) {
 /** A canvas's context, the canvas so many CSS pixels large and sharp on its screen. */
 function canvasContext(canvas, width, height) {
   const scale = globalThis.devicePixelRatio || 1;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
-  Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  const [wide, high] = [Math.round(width * scale), Math.round(height * scale)];
   const context = canvas.getContext("2d");
-  context.scale(scale, scale);
+  if (canvas.width !== wide || canvas.height !== high || !canvas.style.width) {
+    Object.assign(canvas, { width: wide, height: high }); // costs a layout of the page
+    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  }
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.clearRect(0, 0, width, height);
   Object.assign(context, { textAlign: "center", textBaseline: "middle" });
   return context;
 }
@@ -43,8 +46,8 @@ function colorsOf(root) {
 const FONT = "system-ui, sans-serif";
 const SMALL = `10px ${FONT}`; // axes and tokens
 
-/** A grid over all queries, x to the right and y upwards. One tab stop: arrow keys move the query. */
-function gridView(p, pick) {
+/** A grid over all queries, x to the right and y upwards, a cell at most so many pixels large. One tab stop: arrow keys move the query. */
+function gridView(p, pick, largest = 32) {
   const canvas = make("canvas", { "aria-hidden": "true" });
   const cell = make("span", {
     role: "gridcell",
@@ -88,7 +91,7 @@ function gridView(p, pick) {
     query = more.query;
     margin = p > 10 ? 18 : 13;
     const width = element.clientWidth;
-    size = Math.max(4, Math.min(32, Math.floor((width - margin) / p)));
+    size = Math.max(4, Math.min(largest, Math.floor((width - margin) / p)));
     const [side, gap] = [size * p, size < 10 ? 0 : 1];
     const context = canvasContext(canvas, margin + side, side + 14);
     const font = Math.min(14, Math.floor(size * (p > 10 ? 0.62 : 0.7)));
@@ -133,6 +136,58 @@ function gridView(p, pick) {
     cell.setAttribute("aria-colindex", x + 1);
     cell.setAttribute("aria-label", told);
     element.setAttribute("aria-label", label);
+  }
+  return { element, draw };
+}
+
+/** Of a card with a grid whose numbers can be read. */
+function leastWidth(p) {
+  return `${Math.min(330, Math.max(150, 15 * p + 20))}px`;
+}
+
+/** The pairs of a context as x·p + y → did any example of it lie? */
+function ringsOf(context, task, p) {
+  const rings = new Map();
+  for (const example of context) {
+    const at = example[0] * p + example[1];
+    rings.set(at, rings.get(at) || isFalse(example, task, p));
+  }
+  return rings;
+}
+
+/** Answers (p², null where there is none) in a `gridView`, judged by the truth if that is given. */
+function drawAnswers(grid, { p, answers, truth, query: [x, y], ...more }) {
+  const kind = (z, i) => (z === null ? "none" : !truth ? "plain" : z === truth[i] ? "right" : "wrong");
+  const cells = answers.map((z, i) => ({ text: z ?? "·", kind: kind(z, i) }));
+  const { text, kind: judged } = cells[x * p + y];
+  const says = judged === "none" ? "cannot tell" : judged === "plain" ? text : `${text}, ${judged}`;
+  grid.draw({ ...more, cells, query: [x, y], told: `x ${x}, y ${y}: ${says}` });
+}
+
+/** The examples as buttons, each of which makes its example lie, or mends it. */
+function examplesView(press) {
+  const element = make("ol", { className: "ask-examples" });
+  element.setAttribute("aria-label", "examples; pressing one makes it lie");
+
+  /** Buttons that stay are kept, and with them the focus. */
+  function draw({ examples, shots, task }, p) {
+    while (element.children.length > examples.length) element.lastChild.remove();
+    while (element.children.length < examples.length) {
+      const i = element.children.length;
+      element.append(make("li", {}, make("button", { type: "button", onclick: () => press(i) })));
+    }
+    examples.forEach((example, i) => {
+      const [[x, y, z], lies, item] = [example, isFalse(example, task, p), element.children[i]];
+      const chip = item.firstChild;
+      item.classList.toggle("ask-unread", i >= shots);
+      const told = `example ${i + 1}: ${x} ${y} gives ${z}${lies ? ", a lie" : ""}`;
+      if (chip.getAttribute("aria-label") === told) return;
+      chip.textContent = `${x} ${y} → ${z}`;
+      chip.className = lies ? "ask-lie" : "";
+      chip.setAttribute("aria-pressed", lies);
+      chip.setAttribute("aria-label", told);
+      chip.title = lies ? "a lie: press to mend it" : "press to make it lie";
+    });
   }
   return { element, draw };
 }
@@ -250,4 +305,19 @@ function softmax(logits) {
   const powers = Array.from(logits, (logit) => Math.exp(logit - most));
   const sum = powers.reduce((total, power) => total + power, 0);
   return powers.map((power) => power / sum);
+}
+
+function argmax(numbers) {
+  return numbers.indexOf(Math.max(...numbers));
+}
+
+/** Draw again when an element has another width, or the page other colours. */
+function onChangedLooks(root, redraw) {
+  let width = 0;
+  new ResizeObserver(() => {
+    if (root.clientWidth !== width) requestAnimationFrame(redraw);
+    width = root.clientWidth;
+  }).observe(root);
+  new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }

@@ -18,6 +18,7 @@ from modgrok.plots.answers import (
     shot_maps,
     which_algorithm,
 )
+from modgrok.plots.cards import question_card, seed_dots, seed_lines
 from modgrok.plots.inside import attention_maps, head_gallery, head_habits, what_remains
 from modgrok.plots.learning import (
     PHASE_COLORS,

@@ -1,0 +1,191 @@
+"""The front page's question, the findings and what other sites show of a page."""
+
+import base64
+import re
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+from IPython.display import HTML
+from made_up import ALL, COMBINES, NOTHING, RATIOS, seeds
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from test_browser import chromium, site, visit  # noqa: F401
+from tiny import one_thread, tiny  # noqa: F401
+
+from modgrok import evaluate, findings, plots, social
+from modgrok.claims import Claim
+from modgrok.data import pretraining_tasks
+from modgrok.live.duel import duel
+from modgrok.train import train
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    fields = dict(
+        steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, init_std=0.3, n_examples=6, n_embd=16
+    )
+    runs = {plots.blocks(depth): train(tiny(**fields, p=5, depth=depth), root) for depth in (1, 2)}
+    return duel(runs, 7)
+
+
+def test_the_question_is_the_one_where_the_better_model_is_ahead_most(asked):
+    first, second = asked.right.values()
+    better, other = (first, second) if first.mean() >= second.mean() else (second, first)
+    x, y = np.mgrid[:5, :5]
+    truth = (asked.task[0] * x + asked.task[1] * y) % 5
+    ends = {label: (answers[-1] == truth) for label, answers in asked.answers.items()}
+    ahead = abs(np.subtract(*(end.sum() for end in ends.values())))
+    assert len(first) == 7 and ahead == (better - other).max()
+    run = next(iter(asked.runs.values()))
+    assert asked.task not in pretraining_tasks(run.config).tolist()
+    assert all((asked.task[0] * u + asked.task[1] * v - z) % 5 == 0 for u, v, z in asked.examples)
+
+
+def test_its_query_is_answered_by_one_model_alone(asked):
+    x, y = asked.query
+    right = [answers[-1, x, y] == (asked.task @ np.array([x, y])) % 5 for answers in asked.answers.values()]
+    assert sorted(right) == [False, True]
+
+
+def test_its_answers_are_those_of_query_grid_after_every_number_of_shots(asked):
+    pairs = np.array(asked.examples)[:, :2]
+    for label, run in asked.runs.items():
+        for shots in (0, 2, 5):
+            expected = evaluate.query_grid(run.model(), [asked.task], pairs, [shots])[0, 0]
+            np.testing.assert_array_equal(asked.answers[label][shots], expected)
+
+
+# --- findings -------------------------------------------------------------------------------------------------
+
+
+def claim(verdict):
+    return Claim(
+        "It is so", "it does <so>", "it does not", "p = 7", "three seeds", "0.5 (0.4 to 0.6)", verdict, 1
+    )
+
+
+def card(**claims):
+    figure = plots.seed_dots({"a": [0.1, 0.2], "b": [0.8]}, 0.5, "skill", "solved")
+    return findings.Card("A finding.", "A number.", figure, "what <is> seen", claims, "05_depth", "Depth")
+
+
+def test_a_card_tells_verdict_number_figure_and_what_disagrees():
+    made = findings.shown([card(first=claim("shown"), second=claim("not shown"))], "The models.")
+    assert isinstance(made, HTML)
+    for part in (
+        "1. A finding.",
+        "A number.",
+        'href="05_depth.html"',
+        "first: shown",
+        "second: not shown",
+        "The models.",
+    ):
+        assert part in made.data
+    assert 'role="img" aria-label="what &lt;is> seen"' in made.data
+    (told,) = re.findall("<details>.*?</details>", made.data)
+    assert "Second." in told and "To be shown: it does &lt;so>." in told and "First." not in told
+    assert "<details>" not in findings.shown([card(**{"": claim("shown")})], "").data
+
+
+def test_a_cards_ink_follows_the_theme():
+    made = findings.shown([card(**{"": claim("shown")})], "").data
+    assert "currentColor" in made and plots.INK.lower() not in made
+
+
+def test_cards_have_the_numbers_of_the_runs():
+    one, two = seeds(3, (NOTHING, NOTHING), depth=1), seeds(3, (ALL, ALL), depth=2, last=RATIOS)
+    four = seeds(3, (ALL, NOTHING), depth=4, last=COMBINES)
+    points = np.empty((3, 1, 2), dtype=object)
+    points[:, 0, 0], points[:, 0, 1] = seeds(3, (NOTHING, NOTHING), n_tasks=20), two
+    for run in (*one, *two, *four, *points.flat):
+        embedding = np.eye(7, dtype=np.float32)
+        run.model = lambda e=embedding: SimpleNamespace(
+            embed=SimpleNamespace(weight=SimpleNamespace(detach=lambda: SimpleNamespace(numpy=lambda: e)))
+        )
+        run.metrics["step"] = np.arange(2)
+    lasting = np.array([two, four], dtype=object)
+    runs = findings.Evidence(points, {1: one, 2: two, 4: four}, lasting)
+    names = [
+        "more tasks",
+        "four phases",
+        "in context",
+        "two blocks",
+        "transience",
+        "transience, fewer inputs",
+    ]
+    names += ["parity of the logarithm", "waves of the logarithm", "likeness by ratio", "algorithms"]
+    made = findings.cards(dict.fromkeys(names, claim("shown")), runs)
+    assert [len(each.claims) for each in made] == [2, 1, 1, 2, 3, 1]
+    numbers = [re.findall(r"-?\d\.\d\d", each.number) for each in made]
+    assert numbers[0][0] == "1.00" and numbers[0][3] == "0.00"  # with most and with fewest tasks
+    assert numbers[5][0] == "0.90" and numbers[5][3] == "0.14"  # combinations: four blocks, two
+    assert numbers[2][0] == "0.00" and numbers[2][3] == "1.00"  # one block, two
+
+
+# --- what other sites show ------------------------------------------------------------------------------------
+
+
+def test_the_picture_is_that_of_the_front_page(tmp_path):
+    for name in ("book", "out"):
+        (tmp_path / name).mkdir()
+    png = base64.b64encode(b"picture").decode()
+    output = new_output("display_data", {"image/png": png}, metadata={"modgrok_social": True})
+    nbformat.write(new_notebook(cells=[new_code_cell(outputs=[output])]), tmp_path / "book/page.ipynb")
+    (tmp_path / "out/_static").mkdir()
+    app = SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out")
+    social._write_picture(app, None)
+    assert (tmp_path / "out" / social.PICTURE).read_bytes() == b"picture"
+
+
+def test_question_card_has_the_size_that_sites_ask_for(asked):
+    x, y = np.mgrid[:5, :5]
+    grids = {label: answers[-1] for label, answers in asked.answers.items()}
+    truth = (asked.task[0] * x + asked.task[1] * y) % 5
+    made = plots.question_card("Title", ["a line"], grids, truth, asked.query)
+    assert (made.get_size_inches() * 100).tolist() == [1200, 630]
+    right = [(grid == truth).sum() for grid in grids.values()]
+    assert [ax.get_title() for ax in made.axes] == [
+        f"{n}: {k} of 25 right" for n, k in zip(grids, right, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_built_front_page_answers_over_http_and_from_a_folder(visit, chromium, book, width):  # noqa: F811
+    view = {"width": width, "height": 844}
+    from_folder = chromium.new_context(viewport=view, offline=True).new_page()
+    from_folder.goto(f"file://{book.html}/intro.html")
+    for page in (visit("intro", viewport=view), from_folder):
+        page.get_by_text("the rule gives").wait_for()
+        assert page.evaluate("globalThis.modgrokLoaded.size") == 0
+        page.locator(".ask-examples button").first.click()
+        page.wait_for_function("globalThis.modgrokLoaded.size === 2")
+        assert "could not be loaded" not in page.get_by_role("status").inner_text()
+        page.locator("a.ask-more").click()
+        page.locator(".ask-lie").wait_for()  # the whole control has the lie, too
+        page.get_by_text(re.compile("^After")).wait_for()
+    from_folder.context.close()
+
+
+@pytest.mark.parametrize("name", ["06_answers", "07_heads", "11_lies", "12_ask"])
+def test_a_chapters_control_loads_when_it_is_reached(visit, name):  # noqa: F811
+    page = visit(name, viewport={"width": 390, "height": 844})
+    assert page.locator(".modgrok-live").count() == 1
+    page.locator(".modgrok-live").scroll_into_view_if_needed()
+    page.get_by_text(re.compile("^After")).wait_for()
+    assert page.evaluate("globalThis.modgrokLoaded.size") == page.locator(".ask-flow").count()
+    state = {"07_heads": "[aria-checked=false]", "11_lies": ".ask-lie"}.get(name, ".ask-card")
+    assert page.locator(state).count(), "it opens in the state that the text speaks of"
+
+
+def test_every_page_describes_itself(book):
+    pages = [page for page in book.html.glob("*.html") if page.stem not in ("index", "search", "genindex")]
+    told = {}
+    for page in pages:
+        head = page.read_text().split("</head>")[0]
+        told[page.stem] = dict(re.findall(r'<meta property="(og:\w+)" content="([^"]*)"', head))
+        assert len(told[page.stem]["og:description"]) > 20, page.name
+        assert told[page.stem]["og:image"].endswith(f"/{social.PICTURE}")
+    assert len({of["og:title"] for of in told.values()}) == len(pages)
+    assert (book.html / social.PICTURE).read_bytes()[16:24] == (1200).to_bytes(4) + (630).to_bytes(4)
