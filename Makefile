@@ -32,7 +32,8 @@ lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 -e ".[cli,book,sweep,test]"
 	echo "# Exact versions of everything, with every extra; written by: make lock" >requirements.lock
-	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' >>requirements.lock
+	$(VENV)-lock/bin/python -m pip freeze --all --exclude-editable | \
+		sed -e 's/+[a-z0-9.]*$$//' -e '/^\(pip\|wheel\)==/d' >>requirements.lock
 	rm -rf $(VENV)-lock
 
 clean:

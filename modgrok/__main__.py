@@ -12,6 +12,7 @@ import torch
 from modgrok import bench, engine, runs
 from modgrok.authors import import_authors
 from modgrok.config import PRESETS, SETS, preset
+from modgrok.process import die_with_parent
 from modgrok.session import environment
 from modgrok.sweep import SWEEPS, Sweep, grid, parse_values, sweep
 from modgrok.train import train
@@ -76,6 +77,8 @@ def train_command(
         anew: train also if the finished run lies in a subfolder of root, as shipped runs do.
     """
     check_launcher()
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # a launcher that is killed must not leave its processes training
+        die_with_parent()
     run = train(config, root, accumulate, log_with, anew)
     if os.environ.get("RANK", "0") == "0":
         elsewhere = run.path != root / config.name
@@ -157,18 +160,21 @@ def import_authors_command(
 
 
 @app.command(name="bench")
-def bench_command(out: Place = Path("bench.json"), repetitions: int = 7) -> None:
-    """Time each shortcut against the plain computation, and two processes against one.
+def bench_command(
+    rows: tyro.conf.Positional[tuple[str, ...]] = (), out: Place = Path("bench.json"), repetitions: int = 7
+) -> None:
+    """Time each shortcut against the plain computation, and two processes against one: some ten minutes in all.
 
     Args:
+        rows: parts of the names of the rows that are wanted, such as "training step"; by default all.
         out: where the figures go as JSON, with the versions they hold for.
         repetitions: timed pairs of each row; medians are reported.
     """
     if repetitions < 1:
         raise ValueError(f"repetitions={repetitions} is not allowed; choose 1 or more.")
-    rows = bench.bench(repetitions)
-    print(bench.table(rows))
-    runs.write_atomically(out, json.dumps({"rows": rows, "environment": environment()}, indent=1))
+    measured = bench.bench(repetitions, rows)
+    print(bench.table(measured))
+    runs.write_atomically(out, json.dumps({"rows": measured, "environment": environment()}, indent=1))
 
 
 @app.command(name="export")
