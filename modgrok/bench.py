@@ -85,6 +85,7 @@ def alternate(plain: Callable, fast: Callable, repetitions: int) -> dict[str, fl
 
 
 def seconds(call: Callable) -> float:
+    """How long a call takes, on a GPU until it is done."""
     start = time.perf_counter()
     call()
     if torch.cuda.is_available():
@@ -111,6 +112,7 @@ def shortcuts(repetitions: int) -> Rows:
 
 
 def compare_steps(config: Config, repetitions: int) -> dict[str, float]:
+    """Forward and backward, with logits everywhere and only where they count."""
     model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
     tokens = Data(config).batch(0)
     ways = Transformer.plain_logits, Transformer.__call__
@@ -118,6 +120,7 @@ def compare_steps(config: Config, repetitions: int) -> dict[str, float]:
 
 
 def compare_grids(repetitions: int) -> dict[str, float]:
+    """All queries after 0 … 31 shots, each as a sequence and all after one pass over the context."""
     config = Config(depth=4, n_embd=64, mixed_precision="no")
     model, data = Transformer(config).init_weights(torch.Generator().manual_seed(0)), Data(config)
     context, shots = data.pairs["train"][:31], list(range(32))
@@ -129,12 +132,14 @@ def compare_grids(repetitions: int) -> dict[str, float]:
 
 
 def compare_batches(repetitions: int) -> dict[str, float]:
+    """A batch stacked from a Dataset, and made in one go."""
     data = Data(SHAPES["d 2, width 64"])
     loader = DataLoader(SequenceDataset(data), batch_size=data.config.batch_size)
     return alternate(lambda: next(iter(loader)), lambda: data.batch(0), repetitions)
 
 
 def compare_processes() -> dict[str, float]:
+    """The training loop in one process and in two."""
     one, two = (
         statistics.median(steps_per_second(SHAPES["d 2, width 128"], n) for _ in range(3)) for n in (1, 2)
     )

@@ -1,12 +1,12 @@
-"""A run on disk: config, metrics, weights, provenance; found by name or config, written atomically, checked when read.
+"""A run on disk: config, metrics, weights, provenance; found by name or config, written whole, checked when read. ::
 
-root/NAME/config.json                what was trained
-          metrics.csv                a row an evaluation
-          scores.safetensors         right answers by kind of query and shot, divergences, at each evaluation
-          checkpoints/step-*.safetensors   weights along the way
-          resume.safetensors         everything needed to go on; gone once the run is finished
-          manifest.json              digests of all that a finished run holds, steps and dtypes of its checkpoints
-          provenance.json            versions, device, time; written last, so its presence means finished
+    root/NAME/config.json                what was trained
+              metrics.csv                a row an evaluation
+              scores.safetensors         right answers by kind of query and shot, divergences, at each evaluation
+              checkpoints/step-*.safetensors   weights along the way
+              resume.safetensors         everything needed to go on; gone once the run is finished
+              manifest.json              digests of all that a finished run holds, steps and dtypes of its checkpoints
+              provenance.json            versions, device, time; written last, so its presence means finished
 
 A run folder may come from anywhere: nothing in it is executed, its files are bounded in size and type, and its texts
 go through `escaped` where they become Markdown or HTML.
@@ -536,6 +536,7 @@ def load_state(path: Path, run_name: str, repair: str | None = None) -> tuple[di
 
 
 def checksum(tensors: dict[str, Tensor], notes: dict) -> str:
+    """The sha256, in hexadecimal, of names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(notes):
         digest.update(f"{name}={notes[name]}".encode())

@@ -77,6 +77,7 @@ def train(
 def make_accelerator(
     config: Config, path: Path, accumulate: int = 1, log_with: str | None = None
 ) -> Accelerator:
+    """Accelerate with the arithmetic of this machine, so many micro-batches a step, a tracker in the run's folder."""
     AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
     arithmetic = engine.arithmetic(config)
     return Accelerator(
@@ -90,6 +91,11 @@ def make_accelerator(
 
 
 def check_divides(config: Config, processes: int, accumulate: int) -> None:
+    """Refuse processes and micro-batches that do not divide the batch.
+
+    Raises:
+        ValueError: one sentence naming the nearest batch size that they do divide.
+    """
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
         raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
     parts = processes * accumulate

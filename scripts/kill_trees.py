@@ -22,9 +22,8 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-from tiny import assert_identical
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from tiny import ROOT, assert_identical
 
 from modgrok.runs import Run, run_folders
 
