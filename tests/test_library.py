@@ -40,7 +40,6 @@ def test_there_are_ten():
 
 
 def test_every_module_is_in_the_reference():
-    assert re.findall(r"automodule:: (\S+)", API) == list()
     assert sorted(re.findall(r"automodule:: (\S+)", API)) == MODULES
 
 

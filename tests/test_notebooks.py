@@ -11,6 +11,7 @@ import nbformat
 import papermill
 import pytest
 from conftest import ROOT
+from IPython.core.inputtransformer2 import TransformerManager
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
@@ -101,8 +102,8 @@ def test_source_is_stripped_and_has_the_common_parameters(notebook):
     for cell in cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None, "strip it: nbstripout"
     assert cells[0].source.startswith("# "), "the first cell is the chapter's title"
-    assert [cell.metadata.get("tags") for cell in cells[1:3]] == [
-        ["parameters", "hide-input"], ["set-up", "hide-input"]
+    assert [cell.metadata.get("tags") for cell in cells[1:4]] == [
+        ["launch", "remove-cell"], ["parameters", "hide-input"], ["set-up", "hide-input"]
     ]  # fmt: skip
     declared = set(papermill.inspect_notebook(str(notebook)))
     assert {"preset", "seed"} <= declared
@@ -110,8 +111,7 @@ def test_source_is_stripped_and_has_the_common_parameters(notebook):
         assert {"root", "num_processes"} <= declared
     for cell in cells:
         if cell.cell_type == "code":
-            code = "\n".join(line for line in cell.source.splitlines() if not line.startswith(("%", "!")))
-            compile(code, notebook.name, "exec")
+            compile(TransformerManager().transform_cell(cell.source), notebook.name, "exec")
 
 
 def test_a_page_shows_little_code():
@@ -119,7 +119,8 @@ def test_a_page_shows_little_code():
         len(cell.source.splitlines())
         for notebook in NOTEBOOKS
         for cell in nbformat.read(notebook, as_version=4).cells
-        if cell.cell_type == "code" and not {"hide-input", "live"} & set(cell.metadata.get("tags", []))
+        if cell.cell_type == "code"
+        and not {"hide-input", "live", "launch"} & set(cell.metadata.get("tags", []))
     ]
     assert sum(shown) < 250 and max(shown) <= 12
 

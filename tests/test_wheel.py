@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from zipfile import ZipFile
 
+import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -65,7 +67,7 @@ def needed(
 def environment(wheel, tmp_path_factory):
     """environment(*extras) is the folder of an environment's programs."""
 
-    def make(*extras: str) -> Path:
+    def make(*extras: str, installed: bool = True) -> Path:
         home = tmp_path_factory.mktemp("environment")
         call(sys.executable, "-m", "venv", "--without-pip", home, where=home)
         site = Path(sysconfig.get_path("purelib", "venv", {"base": home}))
@@ -86,6 +88,22 @@ def environment(wheel, tmp_path_factory):
             for top in {file.parts[0] for file in package.files} - {".."}:
                 if not (site / top).exists():
                     (site / top).symlink_to(package.locate_file(top))
+        if not installed:  # what comes with Colab: the packages, and pip, but not this one
+            call(
+                sys.executable,
+                "-m",
+                "pip",
+                "--python",
+                home,
+                "uninstall",
+                "--quiet",
+                "--yes",
+                "modgrok",
+                where=home,
+            )
+            for tool in ("pip", "setuptools"):
+                (site / tool).symlink_to(distribution(tool).locate_file(tool))
+            (site / "_distutils_hack").symlink_to(distribution("setuptools").locate_file("_distutils_hack"))
         return home / "bin"
 
     return make
@@ -146,3 +164,24 @@ def test_importing_takes_little_more_than_importing_torch(programs, tmp_path):
         )
 
     assert seconds("modgrok.train") < 1.5 * seconds("torch")
+
+
+def test_a_chapter_opens_from_nothing(environment, tmp_path):
+    """As on Colab: its code in an empty folder, with the repository here in the place of the released one."""
+    cells = nbformat.read(ROOT / "notebooks/02_learning.ipynb", as_version=4).cells
+    code = "\n\n".join(
+        c.source for c in cells if c.cell_type == "code" and "live" not in c.metadata.get("tags", [])
+    )
+    tag = f"--branch v{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']} "
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert tag in nbformat.read(notebook, as_version=4).cells[1].source, "the cell gets another release"
+    code = code.replace(tag, "").replace("https://github.com/modgrok/modgrok ", f"{ROOT.as_uri()} ")
+    (tmp_path / "chapter.ipy").write_text(code + "\nprint('drawn from', run.path)")
+    python = environment("notebooks", installed=False) / "python"
+    offline = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1", "MPLBACKEND": "agg"}
+    for _ in range(2):  # a kernel started anew finds all in place
+        done = subprocess.run(
+            [python, "-m", "IPython", "--colors=NoColor", "chapter.ipy"],
+            cwd=tmp_path, env=BARE | offline, text=True, capture_output=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0 and "drawn from runs/" in done.stdout, done.stdout + done.stderr
