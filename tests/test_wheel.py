@@ -21,7 +21,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tiny import ROOT
 
-BARE = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MODGROK"))}
+BARE = {
+    name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MODGROK", "PIP", "VIRTUAL"))
+}
 BARE |= {"OMP_NUM_THREADS": "1"}
 
 
@@ -101,9 +103,9 @@ def environment(wheel, tmp_path_factory):
                 "modgrok",
                 where=home,
             )
-            for tool in ("pip", "setuptools"):
-                (site / tool).symlink_to(distribution(tool).locate_file(tool))
-            (site / "_distutils_hack").symlink_to(distribution("setuptools").locate_file("_distutils_hack"))
+            for tool in ("pip", "setuptools", "_distutils_hack"):
+                if not (site / tool).exists():
+                    (site / tool).symlink_to(Path(sysconfig.get_path("purelib")) / tool)
         return home / "bin"
 
     return make
@@ -178,7 +180,12 @@ def test_a_chapter_opens_from_nothing(environment, tmp_path):
     code = code.replace(tag, "").replace("https://github.com/modgrok/modgrok ", f"{ROOT.as_uri()} ")
     (tmp_path / "chapter.ipy").write_text(code + "\nprint('drawn from', run.path)")
     python = environment("notebooks", installed=False) / "python"
-    offline = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1", "MPLBACKEND": "agg"}
+    offline = {
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "MPLBACKEND": "agg",
+    }
     for _ in range(2):  # a kernel started anew finds all in place
         done = subprocess.run(
             [python, "-m", "IPython", "--colors=NoColor", "chapter.ipy"],
