@@ -23,8 +23,9 @@ FOOTER = (
 )
 STYLE = """
 .bd-sidebar, .bd-header, .bd-header-article, .bd-sidebar-secondary, .prev-next-area, .bd-footer, .headerlink,
-.modgrok-download, .tb_button, .copybtn, .skip-link, #pst-skip-link, .pst-scrollable-table-container::before { display: none !important }
+#jb-print-toc, #jb-print-docs-body .onlyprint, .modgrok-download, .tb_button, .copybtn, .skip-link, #pst-skip-link, .pst-scrollable-table-container::before { display: none !important }
 .bd-main, .bd-content, .bd-article-container, .bd-container__inner { display: block !important; max-width: none !important }
+pre { white-space: pre-wrap !important }
 figure, .modgrok-picture, .widget-subarea, div.cell_output { break-inside: avoid }
 h1, h2, h3 { break-after: avoid }
 """
@@ -53,7 +54,10 @@ def main(html: str = "_build/html", out: str = "_build/html/learning-to-grok.pdf
         sys.exit("A PDF needs Chromium, and the built pages: make book.")
     writer = PdfWriter()
     handler = functools.partial(Quiet, directory=html)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        sync_playwright() as playwright,
+    ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 900, "height": 1200}, color_scheme="light")
@@ -70,7 +74,9 @@ def main(html: str = "_build/html", out: str = "_build/html/learning-to-grok.pdf
                 footer_template=FOOTER, margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"},
             )  # fmt: skip
             title = page.locator("h1").first.inner_text().strip()
-            writer.append(io.BytesIO(printed), outline_item=title.removesuffix("#").strip(), import_outline=False)
+            writer.append(
+                io.BytesIO(printed), outline_item=title.removesuffix("#").strip(), import_outline=False
+            )
         browser.close()
         server.shutdown()
     writer.compress_identical_objects()

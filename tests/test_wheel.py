@@ -22,7 +22,9 @@ from packaging.utils import canonicalize_name
 from tiny import ROOT
 
 BARE = {
-    name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MODGROK", "PIP", "VIRTUAL"))
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("PYTHON", "MODGROK", "PIP", "VIRTUAL"))
 }
 BARE |= {"OMP_NUM_THREADS": "1"}
 
