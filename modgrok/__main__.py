@@ -1,7 +1,15 @@
 """The command line: `python -m modgrok --help`."""
 
-import json
 import os
+
+from modgrok.process import die_with_parent
+
+if "TORCHELASTIC_RUN_ID" in os.environ:
+    # A launcher that is killed must not leave its processes behind, not even while they import what follows: they would
+    # wait for each other for minutes.
+    die_with_parent()
+
+import json
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +20,6 @@ import torch
 from modgrok import bench, engine, runs
 from modgrok.authors import import_authors
 from modgrok.config import PRESETS, SETS, preset
-from modgrok.process import die_with_parent
 from modgrok.session import environment
 from modgrok.sweep import SWEEPS, Sweep, grid, parse_values, sweep
 from modgrok.train import train
@@ -77,8 +84,6 @@ def train_command(
         anew: train also if the finished run lies in a subfolder of root, as shipped runs do.
     """
     check_launcher()
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # a launcher that is killed must not leave its processes training
-        die_with_parent()
     run = train(config, root, accumulate, log_with, anew)
     if os.environ.get("RANK", "0") == "0":
         elsewhere = run.path != root / config.name

@@ -1,7 +1,7 @@
-"""Print the built book to one PDF: python scripts/pdf.py [_build/html] [book.pdf]; needs Chromium and, for it, playwright.
+"""Print the built book to one PDF: python scripts/pdf.py [_build/html] [book.pdf]; needs Chromium.
 
-Every page of the table of contents is printed by the browser that readers have, so that figures, formulas and the first view of
-each slider look as they do there, and the pages are put together, with a bookmark each.
+Every page of the table of contents but the reference is printed by a browser, so that figures, formulas and the first
+view of each slider look as they do there, and the pages are put together, with a bookmark each.
 """
 
 import functools
@@ -22,9 +22,12 @@ FOOTER = (
     '<span class="title"></span> · <span class="pageNumber"></span></div>'
 )
 STYLE = """
-.bd-sidebar, .bd-header, .bd-header-article, .bd-sidebar-secondary, .prev-next-area, .bd-footer, .headerlink,
-#jb-print-toc, #jb-print-docs-body .onlyprint, .modgrok-download, .tb_button, .copybtn, .skip-link, #pst-skip-link, .pst-scrollable-table-container::before { display: none !important }
-.bd-main, .bd-content, .bd-article-container, .bd-container__inner { display: block !important; max-width: none !important }
+.bd-sidebar, .bd-header, .bd-header-article, .bd-sidebar-secondary, .bd-footer, .prev-next-area, .headerlink,
+#jb-print-toc, .modgrok-download, .copybtn, .skip-link, #pst-skip-link { display: none !important }
+.bd-main, .bd-content, .bd-article-container, .bd-container__inner {
+  display: block !important;
+  max-width: none !important
+}
 pre { white-space: pre-wrap !important }
 figure, .modgrok-picture, .widget-subarea, div.cell_output { break-inside: avoid }
 h1, h2, h3 { break-after: avoid }
