@@ -31,7 +31,7 @@ BARE |= {"OMP_NUM_THREADS": "1"}
 
 def call(*argv, where: Path) -> str:
     done = subprocess.run(
-        [*map(str, argv)], cwd=where, env=BARE, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=300
+        [*map(str, argv)], cwd=where, env=BARE, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=600
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -191,6 +191,6 @@ def test_a_chapter_opens_from_nothing(environment, tmp_path):
     for _ in range(2):  # a kernel started anew finds all in place
         done = subprocess.run(
             [python, "-m", "IPython", "--colors=NoColor", "chapter.ipy"],
-            cwd=tmp_path, env=BARE | offline, text=True, capture_output=True, timeout=300,
+            cwd=tmp_path, env=BARE | offline, text=True, capture_output=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0 and "drawn from runs/" in done.stdout, done.stdout + done.stderr
