@@ -1,5 +1,6 @@
 # make book   the book, from nothing: environment, chapters, pages
 # make test   the tests and the style checks
+# make pdf    the built book as one file, _build/html/learning-to-grok.pdf; needs Chromium
 # make lock   write requirements.lock anew, from the newest versions that pyproject.toml allows
 # make clean  remove what was built; the environment and the runs stay
 
@@ -8,19 +9,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: book test lock clean
+.PHONY: book test pdf lock clean
 
 book: $(VENV)/.installed
+	@echo "The book: twelve chapters are executed from shipped runs, a quarter of an hour on two cores; later builds redo what changed."
 	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build book
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.installed
+	@echo "The tests: the book, and every notebook trained at the smallest scale; half an hour or more on two cores."
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(JOBS)
 
+pdf: $(VENV)/.installed
+	$(BIN)/python scripts/pdf.py
+
 # The lock goes first, so that a CPU-only or another CUDA build of the same torch can stand in for it.
 $(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "The environment: some 120 packages, torch among them; minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps -e .
@@ -32,7 +39,8 @@ lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 -e ".[cli,book,sweep,test]"
 	echo "# Exact versions of everything, with every extra; written by: make lock" >requirements.lock
-	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' >>requirements.lock
+	$(VENV)-lock/bin/python -m pip freeze --all --exclude-editable | \
+		sed -e 's/+[a-z0-9.]*$$//' -e '/^\(pip\|wheel\)==/d' >>requirements.lock
 	rm -rf $(VENV)-lock
 
 clean:

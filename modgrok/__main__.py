@@ -1,11 +1,21 @@
 """The command line: `python -m modgrok --help`."""
 
-import json
 import os
+
+from modgrok.process import die_with_parent
+
+if "TORCHELASTIC_RUN_ID" in os.environ:
+    # A launcher that is killed must not leave its processes behind, not even while they import what follows: they would
+    # wait for each other for minutes.
+    die_with_parent()
+
+import json
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
+
+import torch
 
 from modgrok import bench, engine
 from modgrok.authors import import_authors
@@ -22,6 +32,26 @@ try:
     import tyro
 except ModuleNotFoundError:
     sys.exit('The command line needs tyro; install it with: pip install "modgrok[cli]"')
+
+
+def place(text: str) -> Path:
+    """A path as it was typed; an empty one, which a script's unset variable gives, is not the current folder."""
+    if not text:
+        raise ValueError("an empty path is not allowed; name a folder or a file.")
+    return Path(text)
+
+
+Place = Annotated[
+    Path,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: place(*words),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    ),
+]
+"""A folder or file named on the command line."""
 
 Presets = tyro.extras.subcommand_type_from_defaults(
     {name: preset(name) for name in PRESETS},
@@ -42,7 +72,7 @@ app = tyro.extras.SubcommandApp()
 @app.command(name="train")
 def train_command(
     config: Annotated[Presets, tyro.conf.arg(name="")],
-    root: Path = Path("runs"),
+    root: Place = Path("runs"),
     accumulate: int = 1,
     log_with: str | None = None,
     anew: bool = False,
@@ -56,6 +86,7 @@ def train_command(
         log_with: a tracker besides the run's own files: tensorboard or wandb.
         anew: train also if the finished run lies in a subfolder of root, as shipped runs do.
     """
+    check_launcher()
     run = train(config, root, accumulate, log_with, anew)
     if os.environ.get("RANK", "0") == "0":
         elsewhere = run.path != root / config.name
@@ -67,7 +98,7 @@ def sweep_command(
     name: tyro.conf.Positional[str],
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     seeds: str | None = None,
-    root: Path = Path("runs"),
+    root: Place = Path("runs"),
     jobs: int = 2,
     cluster: Literal["local", "slurm"] = "local",
     gpus: int | None = None,
@@ -107,8 +138,8 @@ def sweep_command(
 
 @app.command(name="import-authors")
 def import_authors_command(
-    file: tyro.conf.Positional[Path],
-    root: Path = Path("runs"),
+    file: tyro.conf.Positional[Place],
+    root: Place = Path("runs"),
     n_head: int = 4,
     p: int | None = None,
     n_tasks: int | None = None,
@@ -137,25 +168,28 @@ def import_authors_command(
 
 
 @app.command(name="bench")
-def bench_command(out: Path = Path("bench.json"), repetitions: int = 7) -> None:
-    """Time each shortcut against the plain computation, and two processes against one.
+def bench_command(
+    rows: tyro.conf.Positional[tuple[str, ...]] = (), out: Place = Path("bench.json"), repetitions: int = 7
+) -> None:
+    """Time each shortcut against the plain computation, and two processes against one: some ten minutes in all.
 
     Args:
+        rows: parts of the names of the rows that are wanted, such as "training step"; by default all.
         out: where the figures go as JSON, with the versions they hold for.
         repetitions: timed pairs of each row; medians are reported.
     """
     if repetitions < 1:
         raise ValueError(f"repetitions={repetitions} is not allowed; choose 1 or more.")
-    rows = bench.bench(repetitions)
-    print(bench.table(rows))
-    write_atomically(out, json.dumps({"rows": rows, "environment": environment()}, indent=1))
+    measured = bench.bench(repetitions, rows)
+    print(bench.table(measured))
+    write_atomically(out, json.dumps({"rows": measured, "environment": environment()}, indent=1))
 
 
 @app.command(name="export")
 def export_command(
     names: tyro.conf.Positional[tuple[str, ...]],
-    to: Path,
-    root: Path = Path("runs"),
+    to: Place,
+    root: Place = Path("runs"),
     steps: tuple[int, ...] | None = None,
 ) -> None:
     """Copy finished runs to another folder, weights in half precision, to ship them.
@@ -176,7 +210,7 @@ def export_command(
 
 
 @app.command(name="runs")
-def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)) -> None:
+def runs_command(roots: tyro.conf.Positional[tuple[str, ...]] = ("runs",)) -> None:
     """List the runs under some folders: steps done, minutes, and last-shot accuracy on the four sets.
 
     Args:
@@ -184,7 +218,7 @@ def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
     """
     print(f"{'step':>15} {'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  run")
     damaged = 0
-    for path in existing_runs(*roots):
+    for path in existing_runs(*map(place, roots)):
         try:
             print(f"{table_row(Run(path))}  {path}")
         except ValueError as error:  # the others are listed all the same
@@ -196,7 +230,7 @@ def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
 
 @app.command(name="verify")
 def verify_command(
-    names: tyro.conf.Positional[tuple[str, ...]] = (), root: Path = Path("runs"), checkpoints: int = 2
+    names: tyro.conf.Positional[tuple[str, ...]] = (), root: Place = Path("runs"), checkpoints: int = 2
 ) -> None:
     """Check finished runs: files against the manifest, tables against each other, weights against the metrics.
 
@@ -237,6 +271,22 @@ def table_row(run: Run) -> str:
     minutes = f"{run.provenance['seconds'] / 60:.1f}" if run.finished else "…"
     accuracies = " ".join(f"{last[f'{name}_acc']:10.2f}" for name in SETS)
     return f"{last['step']:7d}/{run.config.steps:<7d} {minutes:>8} {accuracies}"
+
+
+def check_launcher() -> None:
+    """Refuse what `accelerate launch --multi_gpu` starts where there is no GPU: it would train on the CPU in silence.
+
+    Raises:
+        ValueError: the launcher was told to use GPUs, none is here, and nobody said that none is wanted.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "False") != "False"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    if launched and not on_cpu and not hidden and not torch.cuda.is_available():
+        raise ValueError(
+            "accelerate launch was asked for several GPUs, and this machine has none; start processes on the CPU by "
+            "`torchrun --nproc_per_node 2 -m modgrok train …`, or set CUDA_VISIBLE_DEVICES to nothing."
+        )
 
 
 def main() -> None:

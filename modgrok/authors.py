@@ -84,7 +84,7 @@ def import_authors(
     Args:
         file: the `.pth` file.
         root: folder that will hold the run; it takes the place of a training run of the same config.
-        n_head, p, **fields: see `load_authors`.
+        n_head, p, fields: see `load_authors`.
 
     Raises:
         ValueError: the file does not fit, or the folder holds a run that is not of this file.

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from modgrok import engine, optimizers
 from modgrok.config import Config, preset
@@ -37,6 +38,10 @@ PAPER_SHAPES = {
     "paper d 2": preset("paper"),
     "paper d 4": preset("paper", depth=4, n_tasks=384, alpha=0.8, batch_size=1536),
 }
+
+
+Rows = dict[str, Callable[[], dict[str, float]]]
+"""Name of a row → what measures it."""
 
 
 class SequenceDataset(Dataset):
@@ -80,6 +85,7 @@ def alternate(plain: Callable, fast: Callable, repetitions: int) -> dict[str, fl
 
 
 def seconds(call: Callable) -> float:
+    """How long a call takes, on a GPU until it is done."""
     start = time.perf_counter()
     call()
     if torch.cuda.is_available():
@@ -95,29 +101,49 @@ def training_step(
     model.zero_grad()
 
 
-def compare(repetitions: int) -> dict[str, dict[str, float]]:
+def shortcuts(repetitions: int) -> Rows:
     """The shortcuts in this process, on as many threads as torch uses."""
-    rows = {}
-    for name, config in SHAPES.items():
-        model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
-        tokens = Data(config).batch(0)
-        rows[f"training step, {name}"] = alternate(
-            lambda model=model, tokens=tokens: training_step(Transformer.plain_logits, model, tokens),
-            lambda model=model, tokens=tokens: training_step(Transformer.__call__, model, tokens),
-            repetitions,
-        )
+    return {
+        f"training step, {name}": lambda c=c: compare_steps(c, repetitions) for name, c in SHAPES.items()
+    } | {
+        "query grid, d 4, 0 … 31 shots": lambda: compare_grids(max(1, repetitions // 3)),
+        "making a batch": lambda: compare_batches(repetitions),
+    }
+
+
+def compare_steps(config: Config, repetitions: int) -> dict[str, float]:
+    """Forward and backward, with logits everywhere and only where they count."""
+    model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
+    tokens = Data(config).batch(0)
+    ways = Transformer.plain_logits, Transformer.__call__
+    return alternate(*(lambda way=way: training_step(way, model, tokens) for way in ways), repetitions)
+
+
+def compare_grids(repetitions: int) -> dict[str, float]:
+    """All queries after 0 … 31 shots, each as a sequence and all after one pass over the context."""
     config = Config(depth=4, n_embd=64, mixed_precision="no")
     model, data = Transformer(config).init_weights(torch.Generator().manual_seed(0)), Data(config)
     context, shots = data.pairs["train"][:31], list(range(32))
-    rows["query grid, d 4, 0 … 31 shots"] = alternate(
+    return alternate(
         lambda: plain_grid(model, [6, 6], context, shots),
         lambda: query_grid(model, [[6, 6]], context, shots),
-        max(1, repetitions // 3),
+        repetitions,
     )
+
+
+def compare_batches(repetitions: int) -> dict[str, float]:
+    """A batch stacked from a Dataset, and made in one go."""
     data = Data(SHAPES["d 2, width 64"])
     loader = DataLoader(SequenceDataset(data), batch_size=data.config.batch_size)
-    rows["making a batch"] = alternate(lambda: next(iter(loader)), lambda: data.batch(0), repetitions)
-    return rows
+    return alternate(lambda: next(iter(loader)), lambda: data.batch(0), repetitions)
+
+
+def compare_processes() -> dict[str, float]:
+    """The training loop in one process and in two."""
+    one, two = (
+        statistics.median(steps_per_second(SHAPES["d 2, width 128"], n) for _ in range(3)) for n in (1, 2)
+    )
+    return {"plain_s": 1 / one, "fast_s": 1 / two, "ratio": two / one}
 
 
 def steps_per_second(
@@ -160,9 +186,9 @@ def worker() -> None:
     accelerator.end_training()
 
 
-def candidates(name: str) -> dict[str, dict[str, float]]:
-    """Milliseconds of a whole step of a CPU preset, by everything that may compute it; the one that training takes
-    is marked (see `engine`)."""
+def candidates(name: str) -> Rows:
+    """A whole step of a CPU preset by everything that may compute it, in milliseconds; the one that training takes is
+    marked (see `engine`)."""
     config = preset(name)
     used = engine.arithmetic(config)
     float32 = engine.Arithmetic(bf16=False, explicit=False, compiled=False)
@@ -175,38 +201,54 @@ def candidates(name: str) -> dict[str, dict[str, float]]:
         made += [engine.Arithmetic(True, True, True)] * engine.bf16_hardware()
         ways |= {str(arithmetic): {"arithmetic": arithmetic} for arithmetic in made}
     ways[f"{used}, two threads"] = {"arithmetic": used, "threads": 2}
-    rows = {}
-    for way, options in ways.items():
-        marked = f"{name}: {way}" + " (used)" * (way == str(used))
-        rows[marked] = {"step_ms": 1000 / steps_per_second(config, steps=10, **options)}
-    return rows
-
-
-def bench(repetitions: int = 7) -> dict[str, dict[str, float]]:
-    """All rows: name → figures."""
-    rows = compare(repetitions)
-    shape = SHAPES["d 2, width 128"]
-    speed = [statistics.median(steps_per_second(shape, n) for _ in range(3)) for n in (1, 2)]
-    rows["2 processes for 1, d 2, width 128"] = {
-        "plain_s": 1 / speed[0],
-        "fast_s": 1 / speed[1],
-        "ratio": speed[1] / speed[0],
+    return {
+        f"{name}: {way}" + " (used)" * (way == str(used)): lambda options=options: {
+            "step_ms": 1000 / steps_per_second(config, steps=10, **options)
+        }
+        for way, options in ways.items()
     }
-    batch, step = rows["making a batch"]["fast_s"], rows["training step, d 2, width 64"]["fast_s"]
-    rows["batch making, share of a step"] = {"share": batch / step}
-    if not torch.cuda.is_available():
-        for name in ("laptop", "desk"):
+
+
+def on_gpu(config: Config) -> dict[str, float]:
+    """Speed of one of the paper's shapes."""
+    rate = steps_per_second(config, 1, steps=100)
+    peak = engine.peak_flops()
+    use = {"model_flop_utilisation": rate * flops_per_step(config) / peak} if peak else {}
+    return {"steps_per_s": rate} | use
+
+
+def bench(repetitions: int = 7, only: Iterable[str] = ()) -> dict[str, dict[str, float]]:
+    """Rows of figures, measured one after the other: name → figures.
+
+    Args:
+        repetitions: timed pairs of a comparison in this process.
+        only: parts of the names of the rows that are wanted; by default all of them.
+
+    Raises:
+        ValueError: no row has such a name.
+    """
+    rows = shortcuts(repetitions) | {"2 processes for 1, d 2, width 128": compare_processes}
+    if torch.cuda.is_available():
+        rows |= {name: lambda c=c: on_gpu(c) for name, c in PAPER_SHAPES.items()}
+    else:
+        rows |= candidates("laptop") | candidates("desk")
+    wanted = [name for name in rows if not only or any(part in name for part in only)]
+    if not wanted:
+        raise ValueError(f"no row is named like {' or '.join(only)}; choose parts of: {'; '.join(rows)}.")
+    for name in () if torch.cuda.is_available() else ("laptop", "desk"):
+        if any(row.startswith(name) for row in wanted):
             print(
                 f"{name}: {engine.arithmetic(preset(name))}, for {engine.reason(preset(name))}.", flush=True
             )
-            rows |= candidates(name)
-    if torch.cuda.is_available():
-        for name, config in PAPER_SHAPES.items():
-            rate = steps_per_second(config, 1, steps=100)
-            rows[name] = {"steps_per_s": rate}
-            if peak := engine.peak_flops():
-                rows[name]["model_flop_utilisation"] = rate * flops_per_step(config) / peak
-    return rows
+    bar = tqdm(wanted, desc="bench", unit="row")
+    measured = {}
+    for name in bar:
+        bar.set_postfix_str(name)
+        measured[name] = rows[name]()
+    batch, step = measured.get("making a batch"), measured.get("training step, d 2, width 64")
+    if batch and step:
+        measured["batch making, share of a step"] = {"share": batch["fast_s"] / step["fast_s"]}
+    return measured
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:

@@ -325,6 +325,8 @@ def setup(app) -> dict:
     app.add_config_value("modgrok_parameters", {}, "")
     app.connect("config-inited", _before_sphinx, priority=1)
     app.connect("build-finished", _write_weights)
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-skip-member", _skip_fields)
     app.connect("build-finished", _mend_pages)
     formulas.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -344,6 +346,11 @@ def _before_sphinx(app, config) -> None:
         sys.exit(
             "The book was not built: it was interrupted, and the chapters that were running are stopped."
         )
+
+
+def _skip_fields(app, what, name, member, skip, options) -> bool | None:
+    """Leave the fields of a NamedTuple, which its docstring explains, out of the reference."""
+    return True if type(member).__name__ == "_tuplegetter" else None
 
 
 def _write_weights(app, exception) -> None:

@@ -187,7 +187,8 @@ def obtain(
 
     Args:
         source: "shipped" finds a finished run under root, at any depth; "train" trains it there if it finds none.
-        preset_name, **overrides: name and fields of the config.
+        preset_name: of the config.
+        overrides: fields of the config that differ from the preset.
         root: where runs are.
         num_processes: training processes, one a GPU, or CPU processes where there is no GPU.
 

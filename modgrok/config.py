@@ -235,6 +235,7 @@ def n_training_pairs(p: int, alpha: float) -> int:
 
 
 def is_prime(n: int) -> bool:
+    """Whether a number is prime, by trial division."""
     return n >= 2 and all(n % d for d in range(2, math.isqrt(n) + 1))
 
 
@@ -245,6 +246,7 @@ def nearest_prime(n: int) -> int:
 
 
 def nearest_multiple(n: int, unit: int, most: int | None = None) -> int:
+    """The positive multiple of a unit that is nearest to n, or `most` if that is less."""
     nearest = max(unit, unit * ((n + unit // 2) // unit))
     return nearest if most is None else min(nearest, most)
 

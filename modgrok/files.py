@@ -117,6 +117,7 @@ def load_state(path: Path, run_name: str, repair: str | None = None) -> tuple[di
 
 
 def checksum(tensors: dict[str, Tensor], notes: dict) -> str:
+    """The sha256, in hexadecimal, of names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(notes):
         digest.update(f"{name}={notes[name]}".encode())

@@ -35,6 +35,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and MLP, each behind a LayerNorm, each added to the stream."""
+
     def __init__(self, config: Config):
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd)

@@ -1,12 +1,12 @@
-"""A run on disk: config, metrics, weights, provenance; checked when read.
+"""A run on disk: config, metrics, weights, provenance; checked when read. ::
 
-root/NAME/config.json                what was trained
-          metrics.csv                a row an evaluation
-          scores.safetensors         right answers by kind of query and shot, divergences, at each evaluation
-          checkpoints/step-*.safetensors   weights along the way
-          resume.safetensors         everything needed to go on; gone once the run is finished
-          manifest.json              digests of all that a finished run holds, steps and dtypes of its checkpoints
-          provenance.json            versions, device, time; written last, so its presence means finished
+    root/NAME/config.json                what was trained
+              metrics.csv                a row an evaluation
+              scores.safetensors         right answers by kind of query and shot, divergences, at each evaluation
+              checkpoints/step-*.safetensors   weights along the way
+              resume.safetensors         everything needed to go on; gone once the run is finished
+              manifest.json              digests of all that a finished run holds, steps and dtypes of its checkpoints
+              provenance.json            versions, device, time; written last, so its presence means finished
 
 A run folder may come from anywhere: nothing in it is executed, its files are bounded in size and type, and its texts
 go through `escaped` where they become Markdown or HTML.

@@ -7,7 +7,8 @@ import sys
 import textwrap
 
 import pytest
-from tiny import ENV, ROOT, command, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+import torch
+from tiny import ENV, ROOT, command, finish, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok.__main__ import main
 from modgrok.config import PRESETS, Config, preset
@@ -210,6 +211,29 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
         assert str(code).startswith("modgrok: ") and expected in code, (arguments, code)
         sentence(code)
     assert not (tmp_path / "shipped").exists()  # nothing is done by halves
+
+
+EMPTY = [
+    "train smoke --root", "sweep smoke --root", "import-authors", "import-authors x.pth --root", "bench --out",
+    "export x --to", "export x --to y --root", "runs", "verify --root",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", EMPTY)
+def test_an_empty_path_is_not_the_current_folder(words, inside):
+    code, _, errors = inside(*words.split(), "")
+    said = " ".join(f"{errors} {code}".replace("│", " ").split())
+    assert code and "an empty path is not allowed; name a folder or a file." in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_several_gpus_on_a_machine_without_one_are_one_sentence(tmp_path):
+    argv = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    argv += ["-m", "modgrok", "train", "smoke", "--root", str(tmp_path / "refused")]
+    result = finish(argv, {name: value for name, value in ENV.items() if name != "CUDA_VISIBLE_DEVICES"})
+    said = [line for line in result.stderr.splitlines() if line.startswith("modgrok: ")]
+    assert result.returncode != 0 and len(set(said)) == 1 and not (tmp_path / "refused").exists()
+    assert "this machine has none; start processes on the CPU by `torchrun" in sentence(said[0])
 
 
 def test_verify_tells_the_forged_from_the_honest(tmp_path, inside):

@@ -11,6 +11,7 @@ import nbformat
 import papermill
 import pytest
 from conftest import ROOT
+from IPython.core.inputtransformer2 import TransformerManager
 
 from modgrok.parameters import checked, declared
 
@@ -119,8 +120,8 @@ def test_source_is_stripped_and_has_the_common_parameters(notebook):
         assert not cell.get("outputs") and cell.get("execution_count") is None, "strip it: nbstripout"
     assert cells[0].source.startswith("# "), "the first cell is the chapter's title"
     set_up = "remove-input" if notebook.stem == "intro" else "hide-input"  # nothing stands before its picture
-    assert [cell.metadata.get("tags") for cell in cells[1:3]] == [
-        ["parameters", "hide-input"], ["set-up", set_up]
+    assert [cell.metadata.get("tags") for cell in cells[1:4]] == [
+        ["launch", "remove-cell"], ["parameters", "hide-input"], ["set-up", set_up]
     ]  # fmt: skip
     declared = set(papermill.inspect_notebook(str(notebook)))
     assert {"preset", "seed"} <= declared
@@ -128,8 +129,7 @@ def test_source_is_stripped_and_has_the_common_parameters(notebook):
         assert {"root", "num_processes"} <= declared
     for cell in cells:
         if cell.cell_type == "code":
-            code = "\n".join(line for line in cell.source.splitlines() if not line.startswith(("%", "!")))
-            compile(code, notebook.name, "exec")
+            compile(TransformerManager().transform_cell(cell.source), notebook.name, "exec")
 
 
 def test_a_page_shows_little_code():

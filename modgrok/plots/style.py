@@ -141,6 +141,7 @@ def square(ax: Axes, p: int, xlabel: str, ylabel: str) -> None:
 
 
 def chance_line(ax: Axes, chance: float) -> None:
+    """A dotted line, named, at the accuracy of a blind guess."""
     ax.axhline(chance, color=GREY, lw=1, ls=":")
     ax.annotate(
         "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",

@@ -1,0 +1,196 @@
+"""The package by itself: its wheel, in environments that hold what it declares and nothing else.
+
+An environment here is a fresh interpreter whose packages are links to those of this one: exactly the packages that the
+wheel's metadata lead to, directly or through others, for some extras. That proves that the declarations suffice, which
+versions `pip` would choose it does not.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from zipfile import ZipFile
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from tiny import ROOT
+
+BARE = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("PYTHON", "MODGROK", "PIP", "VIRTUAL"))
+}
+BARE |= {"OMP_NUM_THREADS": "1"}
+
+
+def call(*argv, where: Path) -> str:
+    done = subprocess.run(
+        [*map(str, argv)], cwd=where, env=BARE, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=600
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy, since building leaves traces."""
+    copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(ROOT / "modgrok", copy / "modgrok", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = (sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation", "-w")
+    call(*pip, out, ".", where=copy)
+    return next(out.glob("*.whl"))
+
+
+def needed(
+    requirements: list[str], extras: set[str], found: dict[str, Distribution]
+) -> dict[str, Distribution]:
+    """The installed distributions that requirements of a package with those extras lead to."""
+    for requirement in map(Requirement, requirements):
+        name = canonicalize_name(requirement.name)
+        wanted = any(
+            requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+            for extra in {"", *extras}
+        )
+        if wanted and name == "modgrok":  # one extra may name another
+            needed(requirements, requirement.extras, found)
+        elif wanted and (name not in found or requirement.extras):
+            found[name] = distribution(name)
+            needed(found[name].requires or [], requirement.extras, found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+    """environment(*extras) is the folder of an environment's programs."""
+
+    def make(*extras: str, installed: bool = True) -> Path:
+        home = tmp_path_factory.mktemp("environment")
+        call(sys.executable, "-m", "venv", "--without-pip", home, where=home)
+        site = Path(sysconfig.get_path("purelib", "venv", {"base": home}))
+        call(
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            home,
+            "install",
+            "--quiet",
+            "--no-deps",
+            wheel,
+            where=home,
+        )
+        own = Distribution.at(next(site.glob("modgrok-*.dist-info")))
+        for package in needed(own.requires, set(extras), {}).values():
+            for top in {file.parts[0] for file in package.files} - {".."}:
+                if not (site / top).exists():
+                    (site / top).symlink_to(package.locate_file(top))
+        if not installed:  # what comes with Colab: the packages, and pip, but not this one
+            call(
+                sys.executable,
+                "-m",
+                "pip",
+                "--python",
+                home,
+                "uninstall",
+                "--quiet",
+                "--yes",
+                "modgrok",
+                where=home,
+            )
+            for tool in ("pip", "setuptools", "_distutils_hack"):
+                if not (site / tool).exists():
+                    (site / tool).symlink_to(Path(sysconfig.get_path("purelib")) / tool)
+        return home / "bin"
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def programs(environment) -> Path:
+    return environment("cli")
+
+
+def test_the_wheel_holds_every_module_and_data_file(wheel):
+    files = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "modgrok").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == files
+
+
+def test_the_library_works_with_what_it_requires(environment, tmp_path):
+    python = environment() / "python"
+    code = """
+import sys
+from modgrok import algorithms, authors, data, evaluate, interpret, runs, similarity, skill, structure, verify
+from modgrok.config import preset
+from modgrok.train import train
+run = train(preset("smoke", steps=4, eval_every=2), "mine")
+print(verify.verify(run))
+assert "site-packages" in runs.__file__, runs.__file__
+for name in ("tyro", "matplotlib", "submitit", "IPython"):
+    assert name not in sys.modules, name
+"""
+    assert "files as recorded; scored anew" in call(python, "-c", code, where=tmp_path)
+    argv = [python.with_name("modgrok"), "--help"]
+    done = subprocess.run(argv, cwd=tmp_path, env=BARE, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.strip().endswith(
+        'install it with: pip install "modgrok[cli]"'
+    )
+
+
+def test_train_bench_and_verify_from_anywhere(programs, tmp_path):
+    modgrok = programs / "modgrok"
+    said = call(modgrok, "train", "smoke", "--steps", 4, "--eval-every", 2, where=tmp_path)
+    assert said.splitlines()[-1].startswith("finished: runs/p5-")
+    said = call(modgrok, "bench", "making a batch", "--repetitions", 1, where=tmp_path)
+    assert "making a batch" in said and "ratio" in said and (tmp_path / "bench.json").exists()
+    assert "files as recorded; scored anew" in call(modgrok, "verify", where=tmp_path)
+
+
+def test_importing_takes_little_more_than_importing_torch(programs, tmp_path):
+    """In processor time, the least of two."""
+    code = "import {}, resource; use = resource.getrusage(0); print(use.ru_utime + use.ru_stime)"
+
+    def seconds(module: str) -> float:
+        return min(
+            float(call(programs / "python", "-c", code.format(module), where=tmp_path)) for _ in range(2)
+        )
+
+    assert seconds("modgrok.train") < 1.5 * seconds("torch")
+
+
+def test_a_chapter_opens_from_nothing(environment, tmp_path):
+    """As on Colab: its code in an empty folder, with the repository here in the place of the released one."""
+    cells = nbformat.read(ROOT / "notebooks/02_learning.ipynb", as_version=4).cells
+    code = "\n\n".join(
+        c.source for c in cells if c.cell_type == "code" and "live" not in c.metadata.get("tags", [])
+    )
+    tag = f"--branch v{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']} "
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert tag in nbformat.read(notebook, as_version=4).cells[1].source, "the cell gets another release"
+    code = code.replace(tag, "").replace("https://github.com/modgrok/modgrok ", f"{ROOT.as_uri()} ")
+    (tmp_path / "chapter.ipy").write_text(code + "\nprint('drawn from', run.path)")
+    python = environment("notebooks", installed=False) / "python"
+    offline = {
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "MPLBACKEND": "agg",
+    }
+    for _ in range(2):  # a kernel started anew finds all in place
+        done = subprocess.run(
+            [python, "-m", "IPython", "--colors=NoColor", "chapter.ipy"],
+            cwd=tmp_path, env=BARE | offline, text=True, capture_output=True, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0 and "drawn from runs/" in done.stdout, done.stdout + done.stderr
