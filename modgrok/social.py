@@ -12,13 +12,14 @@ from urllib.parse import urljoin
 import nbformat
 from docutils import nodes
 
-from modgrok.runs import write_atomically
+from modgrok.files import write_atomically
 
 PICTURE = "_static/social.png"
 """Where the picture lies below the pages' root; 1,200 × 630 pixels."""
 
 
 def setup(app) -> dict:
+    """Sphinx calls this."""
     app.connect("html-page-context", _describe)
     app.connect("build-finished", _write_picture)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
