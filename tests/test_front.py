@@ -14,10 +14,10 @@ from test_browser import chromium, site, visit  # noqa: F401
 from tiny import one_thread, tiny  # noqa: F401
 
 from modgrok import evaluate, findings, plots, social
-from modgrok.verdicts import Claim
 from modgrok.data import pretraining_tasks
 from modgrok.live.duel import duel
 from modgrok.train import train
+from modgrok.verdicts import Claim
 
 
 @pytest.fixture(scope="module")

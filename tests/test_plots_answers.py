@@ -141,21 +141,6 @@ def test_query_answers_write_the_answer_at_its_query():
     assert [ax.get_title() for ax in made.axes] == titles and names(made.axes[0]) == ("x", "y")
 
 
-def test_explained_is_the_share_known_and_agreed():
-    known, agreeing = by_predictor(6), by_predictor(6)
-    agreeing["look-up"][0, 0] = np.nan  # certain of nothing yet: nothing is explained
-    made = plots.explained(known, agreeing)
-    share, where_sure = made.axes
-    for who, color in plots.ALGORITHM_COLORS.items():
-        both = np.nan_to_num(known[who][0] * agreeing[who][0])
-        assert_line(share, range(6), known[who][0], color, linewidth=1.1)
-        assert_line(share, range(6), both, color, linewidth=2.4)
-        assert_line(where_sure, range(6), agreeing[who][0], color)
-    assert names(share) == ("number of shots", "share of queries") and tuple(keys(made)) == PREDICTORS
-    assert "certain (thin)" in share.get_title(loc="left")
-    assert "where it is certain" in where_sure.get_title(loc="left")
-
-
 def assert_kinds(ax, x, curves):
     """One banded line a kind, in its colour; lines of the last are darker than its bars."""
     colors = [*list(plots.KINDS.values())[:3], "#A9B0B8"]

@@ -1,11 +1,10 @@
 """Figures of plots/inside.py, read back from their Axes: the right values in the right place and way round."""
 
 import numpy as np
-from axes import SET_KEYS, assert_line, image, keys, ticks, values, words
+from axes import assert_line, image, keys, ticks, values, words
 from matplotlib.colors import to_hex
 
 from modgrok import plots
-from modgrok.config import SETS
 
 
 def test_attention_maps_have_the_attending_token_in_rows():
@@ -44,17 +43,3 @@ def test_head_habits_list_heads_block_by_block():
     assert (
         back.get_xlabel().startswith("places back") and match.get_xlabel() == "attention from the query's y"
     )
-
-
-def test_what_remains_has_a_row_a_part_and_a_line_for_the_whole():
-    left = {part: dict(zip(SETS, values(4), strict=True)) for part in ("block 0", "block 1", "head 0")}
-    whole = dict(zip(SETS, values(4), strict=True))
-    made = plots.what_remains(left, whole, 0.2)
-    for ax, sets in zip(made.axes, (SETS[:2], SETS[2:]), strict=True):
-        for name in sets:
-            accuracies = [of[name] for of in left.values()]
-            assert_line(ax, accuracies, range(3), plots.COLORS[name], marker="o")
-            assert_line(ax, [whole[name]] * 2, [0, 1], plots.COLORS[name], marker="None")
-        assert_line(ax, [0.2] * 2, [0, 1], plots.GREY)
-        assert ax.get_xlabel() == "accuracy, last shot" and ax.yaxis_inverted()
-    assert ticks(made.axes[0].yaxis) == list(left) and keys(made) == SET_KEYS

@@ -151,7 +151,8 @@ def test_a_killed_sweep_leaves_no_trainer(tmp_path):
             os.kill(pid, signal.SIGKILL)
 
 
-def test_bad_arguments(tmp_path):
+def test_bad_arguments(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # on a cluster, too
     for arguments, message in (
         (dict(jobs=0), "jobs=0 is not allowed; choose 1 or more"),
         (dict(gpus=-1), "gpus=-1 is not allowed"),

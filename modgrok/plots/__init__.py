@@ -9,7 +9,6 @@ from modgrok.plots.answers import (
     KINDS,
     TRUTH,
     against_predictors,
-    explained,
     kinds_by_shot,
     kinds_by_step,
     nearest_predictor,
@@ -19,7 +18,7 @@ from modgrok.plots.answers import (
     which_algorithm,
 )
 from modgrok.plots.cards import question_card, seed_dots, seed_lines
-from modgrok.plots.inside import attention_maps, head_gallery, head_habits, what_remains
+from modgrok.plots.inside import attention_maps, head_gallery, head_habits
 from modgrok.plots.learning import (
     PHASE_COLORS,
     SEEDS,

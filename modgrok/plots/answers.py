@@ -215,34 +215,6 @@ def query_answers(
 
 
 @styled
-def explained(known: dict[str, ArrayLike], agreeing: dict[str, ArrayLike]) -> Figure:
-    """On how many queries an exact predictor is sure, and how often the model then gives its answer.
-
-    Args:
-        known: predictor → (3, K) share of queries on which it is certain, with its interval.
-        agreeing: predictor → (3, K) share of those with the model's answer.
-    """
-    fig = figure(7.8, 4)
-    share, where_sure = fig.subplots(1, 2, sharex=True, sharey=True)
-    for who in known:
-        style, sure = _algorithm(who), np.asarray(known[who])[0]
-        both = np.nan_to_num(sure * np.asarray(agreeing[who])[0])
-        share.fill_between(range(len(sure)), both, sure, color=style["color"], alpha=0.13, lw=0)
-        share.plot(sure, **style | {"lw": 1.1})
-        share.plot(both, **style | {"lw": 2.4}, marker="o", markersize=4)
-        banded(where_sure, np.arange(len(sure)), agreeing[who], **style, marker="o", markersize=4)
-    title = "of all queries: certain (thin),\ncertain and the model agrees (thick)"
-    share.set_title(title, loc="left", fontsize=11)
-    where_sure.set_title("of the queries where it is certain:\nmodel agrees", loc="left", fontsize=11)
-    share.set(ylim=(0, 1.04), ylabel="share of queries")
-    for ax in (share, where_sure):
-        ax.set_xlabel("number of shots")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _algorithm_legend(fig, known)
-    return fig
-
-
-@styled
 def kinds_by_shot(
     composition: ArrayLike, right: dict[str, ArrayLike], chance: float, title: str = ""
 ) -> Figure:

@@ -7,11 +7,8 @@ from numpy.typing import ArrayLike
 
 from modgrok.plots.style import (
     ATTENTION,
-    COLORS,
-    DASHES,
     FAINT,
     GREY,
-    LABELS,
     MATCH,
     ON_DARK,
     ON_LIGHT,
@@ -132,39 +129,6 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
     for ax in (back, match):
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-    return fig
-
-
-@styled
-def what_remains(accuracy: dict[str, dict[str, float]], whole: dict[str, float], chance: float) -> Figure:
-    """Accuracy on the four sets of a model without one of its parts, a row a part (A7).
-
-    Args:
-        accuracy: part → set → last-shot accuracy without the part.
-        whole: set → that of the whole model, drawn as a line.
-        chance: accuracy of a blind guess, 1/p.
-    """
-    fig = figure(9.6, 1.3 + 0.3 * len(accuracy))
-    axes = fig.subplots(1, 2, sharey=True)
-    rows = np.arange(len(accuracy))
-    for ax, sets in zip(axes, (("id_train", "id_test"), ("ood_train", "ood_test")), strict=True):
-        for name in sets:
-            ax.axvline(whole[name], color=COLORS[name], ls=DASHES[name], lw=1.2)
-            face = COLORS[name] if DASHES[name] == "-" else "none"
-            left = [of_sets[name] for of_sets in accuracy.values()]
-            ax.plot(
-                left, rows, "o", color=COLORS[name], markerfacecolor=face, label=LABELS[name], clip_on=False
-            )
-        ax.axvline(chance, color=GREY, ls=":", lw=1)
-        ax.grid(axis="y", color=FAINT, lw=0.8)
-        ax.set_axisbelow(True)
-        ax.set(xlim=(0, 1.02), xlabel="accuracy, last shot")
-        ax.spines["left"].set_visible(False)
-        ax.tick_params(axis="y", length=0)
-    axes[0].set_yticks(rows, list(accuracy))
-    axes[0].invert_yaxis()
-    handles = [handle for ax in axes for handle in ax.get_legend_handles_labels()[0]]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return fig
 
 
