@@ -13,7 +13,7 @@ from modgrok.evaluate import COMBINATION, share_interval
 from modgrok.runs import Run
 from modgrok.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve, solves
 from modgrok.verdicts import Claim, distinct, interval
-from modgrok.widgets.picture import CSS, escape, picture, without_narrow
+from modgrok.widgets.svg import CSS, escape, picture, without_narrow
 
 
 class Card(NamedTuple):

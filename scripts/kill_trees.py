@@ -25,7 +25,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny import ROOT, assert_identical
 
-from modgrok.runs import Run, run_folders
+from modgrok.find import run_folders
+from modgrok.runs import Run
 
 FIELDS = {"steps": 40, "eval_every": 8, "checkpoint_every": 4, "n_checkpoints": 3}
 FLAGS = [word for name, value in FIELDS.items() for word in (f"--{name}", str(value))]

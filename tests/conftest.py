@@ -18,6 +18,17 @@ from modgrok.train import train
 ROOT = Path(__file__).resolve().parent.parent
 
 
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 LONGEST = 20 * 60
 """Seconds after which a build is given up, as a test is (see pyproject.toml)."""
 
@@ -80,3 +91,19 @@ def kept(request, tmp_path_factory) -> Run:
 def run(kept, tmp_path) -> Run:
     """A copy of it, to be changed at will."""
     return Run(shutil.copytree(kept.path, tmp_path / kept.name))
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The browser, one for all tests of a process: playwright does not start twice in one."""
+    from playwright.sync_api import sync_playwright
+
+    found = shutil.which("chromium", path=f"/usr/bin{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("The browser tests need chromium, and CI is set.")
+        pytest.skip("The browser tests need chromium (Debian: apt-get install chromium).")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()

@@ -2,25 +2,12 @@
 
 import functools
 import http.server
-import os
-import shutil
 import threading
 from xml.etree import ElementTree
 
 import pytest
 import yaml
 from conftest import ROOT
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def toc(node) -> list[str]:
@@ -47,21 +34,6 @@ def site(book):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    found = shutil.which("chromium", path=f"/usr/bin{os.pathsep}{os.environ.get('PATH', '')}")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("The browser tests need chromium, and CI is set.")
-        pytest.skip("The browser tests need chromium (Debian: apt-get install chromium).")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from test_browser import chromium  # noqa: F401
 from tiny import one_thread, sentence, tiny  # noqa: F401
 
 from modgrok import book, interpret, live
@@ -44,7 +43,7 @@ def runs(tmp_path_factory) -> dict[str, Run]:
 
 
 @pytest.fixture
-def opened(chromium, tmp_path):  # noqa: F811
+def opened(chromium, tmp_path):
     """opened(body, **context options) opens a page of that body; at the end nothing may have gone wrong on it."""
     wrong, contexts = [], []
 

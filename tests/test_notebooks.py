@@ -150,7 +150,7 @@ def test_trains_from_nothing_with_other_parameters_and_draws(notebook, root, tmp
     assert made.returncode == 0, made.stdout
     drawn, printed = figures(page), commands(page)
     if notebook.stem == "09_claims":
-        assert not drawn and not printed  # tables only
+        assert not printed  # tables, and the cards of another page
         return
     assert drawn and len(printed) == 1
     command = printed.pop()

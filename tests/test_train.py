@@ -27,6 +27,7 @@ from tiny import (
     wait_for,
 )
 
+from modgrok import engine
 from modgrok import train as training
 from modgrok.config import SETS, preset
 from modgrok.data import Data
@@ -104,7 +105,7 @@ def test_accumulation_leaves_the_metrics(accumulate, tmp_path, alone):
 def test_a_compiled_model_trains_to_the_same_metrics(tmp_path, alone, monkeypatch):
     """As on a GPU, where Accelerate compiles the model; here the graphs are captured but not turned into kernels."""
     monkeypatch.setattr(
-        training, "Accelerator", lambda **wanted: Accelerator(**wanted | {"dynamo_backend": "aot_eager"})
+        engine, "Accelerator", lambda **wanted: Accelerator(**wanted | {"dynamo_backend": "aot_eager"})
     )
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()

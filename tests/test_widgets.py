@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from modgrok import plots, widgets
 from modgrok.parameters import as_list
-from modgrok.widgets.picture import CSS, LEAST, picture, without_narrow
+from modgrok.widgets.svg import CSS, LEAST, picture, without_narrow
 
 
 def figure(label="x") -> Figure:

@@ -41,7 +41,7 @@ DARK = {
     "#B5408B": "#E07FBE", "#00795A": "#35B68F",
     "#E9A15B": "#A8591E", "#8A3700": "#F7B582", "#4A1D00": "#FFE3CC",
 }  # fmt: skip
-"""What a colour becomes on a dark page; the others, and those of maps, stay (see `widgets.picture`)."""
+"""What a colour becomes on a dark page; the others, and those of maps, stay (see `widgets.svg`)."""
 
 STYLE = {
     "font.size": 11,
@@ -110,6 +110,8 @@ class _Figure(Figure):
         shape = min(max(0.62, height / nrows / (width / ncols)), 0.85)
         self.set_size_inches(NARROW, NARROW * shape * nrows * ncols)
         options.pop("width_ratios", None)
+        if ncols > 1:
+            options.pop("height_ratios", None)
         axes = super().subplots(nrows * ncols, 1, **options | {"squeeze": False})
         axes = axes.reshape(nrows, ncols)
         if nrows > 1 or not options.get("squeeze", True):

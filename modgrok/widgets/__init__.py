@@ -17,7 +17,7 @@ from IPython.display import HTML
 from ipywidgets import Layout, Tab, VBox, interactive
 from matplotlib.figure import Figure
 
-from modgrok.widgets.picture import CSS, escape, picture, without_narrow
+from modgrok.widgets.svg import CSS, escape, picture, without_narrow
 
 __all__ = ["Page", "grid", "live", "picture", "scrubber", "still", "tabs"]
 
