@@ -61,7 +61,10 @@ SWEEPS = {
     "desk-depth": Sweep("desk", {"depth": (1, 2, 4)}, seeds=(0, 1, 2)),
     "desk-ladder": Sweep(
         "desk",
-        {RUNG: ((5, 20, 10, 160, 2000, 50), (7, 40, 12, 160, 3000, 100), (11, 96, 16, 192, 16_000, 250))},
+        {
+            "depth": (2,),
+            RUNG: ((5, 20, 10, 160, 2000, 50), (7, 40, 12, 160, 3000, 100), (11, 96, 16, 192, 16_000, 250)),
+        },
         seeds=(0, 1, 2),
     ),
     "desk-map": Sweep(
@@ -80,7 +83,7 @@ inputs. `ladder`: the modulus, and with it all that grows with it. Those of `smo
 `paper` hours on a GPU for each run. Those of `laptop` on two cores: `map` half an hour (18 runs), `rule` ten minutes
 (6, of which 3 are the map's), `depth` half an hour (9), `coarse` ten minutes (6, of which 2 are the map's), `lasting` a
 quarter of an hour (6, of which 4 are in other maps). Those of `desk` on two cores: `depth` three hours (9), `ladder`
-half an hour more (9, of which 3 are the depths'), `map` five hours (24)."""
+a quarter of an hour more (9, of which 3 are the depths'), `map` five hours (24)."""
 
 
 @dataclass(frozen=True)
