@@ -1,0 +1,189 @@
+"""What attention heads look at, by what rule: tokens so far back, examples that match, every other one."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from modgrok.algorithms import ratio_classes
+from modgrok.evaluate import PLACES, mean_interval, places
+from modgrok.interpret import activations
+from modgrok.model import Transformer, rotate
+
+
+def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
+    """Mean attention paid to the token so many places back.
+
+    Args:
+        patterns: (B, H, T, T) attention patterns.
+        reach: the largest distance.
+
+    Returns:
+        (H, 3, reach + 1): head; attending token x, y or z; distance 0 (itself) … reach. Only positions from `reach`
+        on count, which have tokens at all these distances.
+    """
+    size = patterns.shape[-1]
+    rows = [range(first, size, 3) for first in (reach + (kind - reach) % 3 for kind in range(3))]
+    mean = patterns.mean(0).cpu().numpy()  # (H, T, T)
+    return np.stack(
+        [[mean[:, r, np.array(r) - d].mean(-1) for d in range(reach + 1)] for r in rows]
+    ).transpose(2, 0, 1)
+
+
+def matching_examples(tokens: Tensor, p: int) -> Tensor:
+    """Which earlier examples ratio matching can use at each query: (x, y) = c·(xᵢ, yᵢ) with c ≠ 0.
+
+    Args:
+        tokens: (B, 3·K).
+        p: the modulus.
+
+    Returns:
+        (B, K, K) bool: sequence, query, example.
+    """
+    ratio = torch.from_numpy(ratio_classes(p))[(tokens[:, 0::3] * p + tokens[:, 1::3]).cpu()]  # (B, K)
+    return ((ratio[:, :, None] == ratio[:, None, :]) & (ratio >= 0)[:, :, None]).tril(-1)
+
+
+def matching_attention(patterns: Tensor, tokens: Tensor, p: int, queries: Tensor | None = None) -> np.ndarray:
+    """Attention from a query's y to an earlier example that matches its ratio, and to one that does not.
+
+    Repeats of the query count for neither: a head that likes the same token would pay them more.
+
+    Args:
+        patterns: (B, H, T, T), T = 3·K - 1.
+        tokens: (B, 3·K) the sequences.
+        p: the modulus.
+        queries: (B, K) bool, those that count; by default all.
+
+    Returns:
+        (B, H, 2): attention to the three tokens of a matching and of another example, averaged over examples and
+        over the queries of a sequence that have both; nan where none has.
+    """
+    same_ratio, repeat = matching_examples(tokens, p), _same(tokens, 0) & _same(tokens, 1)
+    return _paid(patterns, same_ratio & ~repeat, ~(same_ratio | repeat), queries)
+
+
+def _same(tokens: Tensor, which: int) -> Tensor:
+    """Where query and example have the same x (0) or y (1): (B, K, K)."""
+    number = tokens[:, which::3].cpu()
+    return number[:, :, None] == number[:, None, :]
+
+
+def _paid(patterns: Tensor, match: Tensor, other: Tensor, queries: Tensor | None = None) -> np.ndarray:
+    """Attention from y to one earlier example of two kinds (B, K, K), (B, H, 2); see `matching_attention`."""
+    K, match, other = match.shape[-1], match.tril(-1), other.tril(-1)
+    both = match.any(-1) & other.any(-1)  # (B, query)
+    both = both if queries is None else both & queries.cpu()
+    paid = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (K, 3)).sum(-1)  # (B, H, query, example)
+    each = [(paid * of[:, None]).sum(-1) / of.sum(-1).clamp(min=1)[:, None] for of in (match, other)]
+    return torch.stack(each, -1).masked_fill(~both[:, None, :, None], torch.nan).nanmean(2).numpy()
+
+
+HEAD_KINDS = {
+    "near": "from $y$, half of the attention or more goes to the token itself and the two before it",
+    "same ratio": "a matching example gets more than another, 1.5 times as much or more",
+    "same x": "the same of examples with the query's $x$ and another $y$",
+    "same y": "the same of examples with the query's $y$ and another $x$",
+    "every other": "attention to earlier $z$ alternates with the distance in examples, by 0.1 or more",
+    "even": "none of these",
+}
+"""What a head does, and the rule that says so; the first that holds counts. Repeats of the query are left out."""
+
+
+def head_kinds(model: Transformer, tokens: Tensor) -> tuple[list[list[str]], np.ndarray]:
+    """What every head does, by the rules of HEAD_KINDS, and its average attention (A3).
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K) sequences with pairs of their own, more than 8 examples long if possible.
+
+    Returns:
+        for each block its heads' kinds, and mean patterns (depth, H, T, T).
+    """
+    found, maps, K = [], [], tokens.shape[1] // 3
+    ratio, x, y = matching_examples(tokens, model.config.p), _same(tokens, 0), _same(tokens, 1)
+    rules = {
+        "same ratio": (ratio & ~(x & y), ~ratio & ~(x & y)),
+        "same x": (x & ~y & ~ratio, ~x & ~y & ~ratio),
+        "same y": (y & ~x & ~ratio, ~x & ~y & ~ratio),
+    }
+    for i in range(model.config.depth):
+        name = f"blocks.{i}.attn.pattern"
+        pattern = activations(model, tokens, [name])[name]
+        near = look_back(pattern, reach=3)[:, 1, :3].sum(-1) >= 0.5
+        every_other = abs(alternating(reach_back(model, tokens, i, min(8, K - 2)))) >= 0.1
+        chosen = {rule: _chooses(_paid(pattern, *of)) for rule, of in rules.items()}
+        holds = {"near": near} | chosen | {"every other": every_other}
+        heads = range(model.config.n_head)
+        found.append([next((kind for kind, of in holds.items() if of[h]), "even") for h in heads])
+        maps.append(pattern.mean(0))
+    return found, torch.stack(maps).cpu().numpy()
+
+
+def _chooses(paid: np.ndarray) -> np.ndarray:
+    """Whether heads pay the first kind 1.5 times the second or more, beyond the error over sequences: (H,) bool."""
+    (first, second), low = np.nanmean(paid, 0).T, mean_interval(paid[..., 0] - paid[..., 1])[1]
+    return (low > 0) & (first >= 1.5 * second)
+
+
+def choice_by_place(model: Transformer, tokens: Tensor) -> np.ndarray:
+    """How much more every head pays a matching example than another, by where the query lies: (heads, places).
+
+    Means over sequences (B, 3·K) of the difference that `matching_attention` tells, block by block; places as in
+    `evaluate.PLACES`.
+    """
+    names, where = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)], places(tokens)
+    patterns = torch.cat(list(activations(model, tokens, names).values()), 1)
+    paid = [matching_attention(patterns, tokens, model.config.p, where == i) for i in range(len(PLACES))]
+    return np.nanmean([of[..., 0] - of[..., 1] for of in paid], 1).T
+
+
+def reach_back(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
+    """Attention of a block's heads from y to the z of the example so many back, over later queries: (H, reach)."""
+    name = f"blocks.{layer}.attn.pattern"
+    pattern = activations(model, tokens, [name])[name][:, :, 1::3].mean(0).cpu().numpy()  # (H, K, T)
+    K = pattern.shape[1]
+    return np.stack(
+        [np.mean([pattern[:, k, 3 * (k - d) + 2] for k in range(reach, K)], 0) for d in range(1, reach + 1)],
+        1,
+    )
+
+
+@torch.no_grad()
+def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
+    """What each rotary pair adds to the attention logit of y on the z of the example so many back (A5).
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K), K > reach.
+        layer: the block.
+        reach: the largest distance, in examples.
+
+    Returns:
+        (H, pairs, reach): means over sequences and over queries that have so many examples before them. The sum over
+        pairs is the logit.
+    """
+    before = "embed" if layer == 0 else f"blocks.{layer - 1}.resid_post"
+    x, block = activations(model, tokens, [before])[before], model.blocks[layer]
+    q, k, _ = (block.attn.heads(part) for part in block.attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
+    rope = model.rope[:, : x.shape[1]]
+    q, k = rotate(q, rope)[:, :, 1::3], rotate(k, rope)[:, :, 2::3]  # (B, H, K, D), and a z less
+    K, found = q.shape[2], []
+    for d in range(1, reach + 1):
+        product = (q[:, :, reach:] * k[:, :, reach - d : K - d]).mean((0, 2))  # (H, D)
+        found.append(product.unflatten(-1, (-1, 2)).sum(-1) / q.shape[-1] ** 0.5)
+    return torch.stack(found, -1).cpu().numpy()
+
+
+def alternating(curve: ArrayLike) -> np.ndarray:
+    """How much of a curve by distance (…, reach), from 1 on, goes to odd distances rather than even ones: (…).
+
+    The mean over odd distances less that over even ones, of the curve less its straight trend.
+    """
+    curve = np.asarray(curve, dtype=float)
+    back = np.arange(curve.shape[-1])
+    line = np.vander(back, 2).astype(float)
+    sign = np.where(back % 2 == 0, 1.0, -1.0)
+    sign -= line @ np.linalg.lstsq(line, sign, rcond=None)[0]
+    return 2 * (curve @ sign) / (sign @ sign)

@@ -1,0 +1,73 @@
+"""What heads look at, on patterns made by hand and on a small model."""
+
+import numpy as np
+import pytest
+import torch
+
+from modgrok import attention, interpret
+from modgrok.data import Data
+
+
+@pytest.fixture(scope="module")
+def tokens(config):
+    return Data(config).batch(0)
+
+
+def test_look_back_finds_a_previous_token_head():
+    pattern = torch.diag_embed(torch.ones(16), offset=-1).expand(2, 3, 17, 17)
+    found = attention.look_back(pattern, reach=4)
+    assert found.shape == (3, 3, 5)
+    assert (found[..., 1] == 1).all() and found.sum() == 9
+
+
+def test_matching_attention_on_a_head_that_matches():
+    tokens = torch.tensor([[1, 2, 0, 3, 3, 0, 2, 4, 0]])  # the third input is twice the first
+    pattern = torch.zeros(1, 1, 8, 8)
+    pattern[0, 0, 7, 2] = 1  # from the last y to the first z
+    assert attention.matching_attention(pattern, tokens, 5).tolist() == [[[1.0, 0.0]]]
+    assert np.isnan(attention.matching_attention(pattern, tokens.flip(1), 5)).all()
+    tokens[0, 6:8] = tokens[0, :2]  # a repeat is no other multiple
+    assert np.isnan(attention.matching_attention(pattern, tokens, 5)).all()
+
+
+def test_rotary_pairs_add_up_to_the_logits(model, tokens):
+    found = attention.rotary_logits(
+        model, tokens[:1], 1, reach=4
+    )  # one sequence: means over the queries 4 and 5
+    pattern = interpret.activations(model, tokens[:1], ["blocks.1.attn.pattern"])["blocks.1.attn.pattern"][0]
+    log = np.log(
+        np.array([[pattern[:, 3 * k + 1, 3 * (k - d) + 2].numpy() for d in (1, 2, 3, 4)] for k in (4, 5)])
+    )
+    assert found.shape == (2, 4, 4)
+    np.testing.assert_allclose(np.diff(found.sum(1)), np.diff(log.mean(0).T), atol=1e-4)
+
+
+def test_alternation_is_odd_less_even_whatever_the_trend():
+    assert attention.alternating([1, 0, 1, 0, 1, 0]) == pytest.approx(1)
+    assert attention.alternating(np.array([1, 0, 1, 0, 1, 0]) + 3 * np.arange(6) + 7) == pytest.approx(1)
+    assert attention.alternating([3, 2, 1, 0]) == pytest.approx(0)
+
+
+def test_a_head_that_reads_every_other_example_reaches_back_so(model, tokens, monkeypatch):
+    pattern = torch.zeros(1, 1, 17, 17)
+    for k in range(6):
+        for d in range(1, k + 1, 2):
+            pattern[0, 0, 3 * k + 1, 3 * (k - d) + 2] = 0.5
+    monkeypatch.setattr(attention, "activations", lambda *_: {"blocks.0.attn.pattern": pattern})
+    np.testing.assert_array_equal(attention.reach_back(model, tokens, 0, 4), [[0.5, 0, 0.5, 0]])
+
+
+def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
+    tokens = Data(config).evaluation_set("ood_train", 200)
+    K = 6
+    match = attention.matching_examples(tokens, 5)
+    pair = tokens[:, 0::3] * 5 + tokens[:, 1::3]
+    match &= pair[:, :, None] != pair[:, None, :]
+    pattern = torch.full((200, 2, 3 * K - 1, 3 * K - 1), 0.01).tril()
+    pattern[:, 0, torch.arange(1, 17), torch.arange(16)] = 0.9  # head 0 reads the token before
+    for k in range(K):  # head 1 the matching examples
+        pattern[:, 1, 3 * k + 1, 2::3] += 0.3 * match[:, k, : K - 1]
+    monkeypatch.setattr(attention, "activations", lambda _, __, names: {names[0]: pattern})
+    found, maps = attention.head_kinds(model, tokens)
+    assert found == [["near", "same ratio"]] * 2 and maps.shape == (2, 2, 17, 17)
+    assert set(found[0]) <= set(attention.HEAD_KINDS)
