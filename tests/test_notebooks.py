@@ -34,7 +34,7 @@ CHANGED = {
     "11_lies": {"seed": 1, "n_seeds": 1, "depths": "[2, 1]", "sequences": 60},
     "12_ask": {"depths": "[2]"},
     "13_order": {"n_seeds": 2, "depths": "[2]"},
-    "14_cost": {"seed": 1, "n_seeds": 1},
+    "14_cost": {"seed": 1, "n_seeds": 2},
     "intro": {"depths": "[2, 1]", "contexts": 5},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""

@@ -1,5 +1,7 @@
 """Figures of plots/learning.py, read back from their Axes: the right values in the right place and way round."""
 
+import io
+
 import numpy as np
 import pytest
 from axes import (
@@ -161,3 +163,15 @@ def test_ladder_draws_every_run_and_the_law():
     assert names(ax) == ("p", "steps") and names(made.axes[1]) == ("p", "hours")
     assert_line(ax, [11, 11], [0, 1], plots.GREY)
     assert "the paper's p = 11" in words(ax).values()
+
+
+def test_ladder_of_runs_that_never_solve_is_empty():
+    nothing = np.full(2, np.nan)
+    made = plots.ladder(
+        {"steps": nothing, "hours": nothing},
+        [5, 7],
+        [5, 7],
+        {"steps": np.full((3, 2), np.nan)} | {"hours": np.full((3, 2), np.nan)},
+    )
+    made.savefig(io.BytesIO())  # matplotlib makes the ticks only now
+    assert not np.isfinite(made.axes[0].lines[1].get_ydata()).any()

@@ -281,7 +281,8 @@ def ladder(
             f"the paper's p = {at[-1]}", (at[-1], 0.02), xycoords=("data", "axes fraction"), xytext=(-4, 0),
             textcoords="offset points", ha="right", fontsize=9, color=INK,
         )  # fmt: skip
-        ax.set(xscale="log", yscale="log", xlabel="p", ylabel=label)
+        scale = "log" if np.isfinite(values).any() else "linear"  # of nothing there is no logarithm
+        ax.set(xscale="log", yscale=scale, xlabel="p", ylabel=label)
         ax.xaxis.set_major_locator(FixedLocator(at))
         ax.xaxis.set_minor_locator(FixedLocator([]))
         ax.set_xticks(at, [str(one) for one in at])
