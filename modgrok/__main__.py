@@ -127,7 +127,8 @@ def sweep_command(
             f"--vary {twice[0]} is given twice; write all its values in one, like n_tasks=4,8,16."
         )
     values = chosen.vary | dict(given)
-    configs = grid(chosen.preset, values, parse_values(f"seed={seeds}")[1] if seeds else chosen.seeds)
+    chosen_seeds = parse_values(f"seed={seeds}")[1] if seeds else chosen.seeds
+    configs = grid(chosen.preset, values, chosen_seeds, chosen.one_at_a_time)
     options = dict(text.split("=", 1) if "=" in text else (text, True) for text in slurm)
     results = sweep(configs, root, jobs, cluster, gpus, partition, minutes, options)
     if failed := [result for result in results if result.error]:

@@ -27,23 +27,29 @@ from modgrok.session import finished_elsewhere, is_finished
 class Sweep(NamedTuple):
     """A named grid: every combination of the values, for every seed, on top of a preset.
 
-    Fields that change together are named together, separated by commas, and each of their values is a tuple.
+    Fields that change together are named together, separated by commas, and each of their values is a tuple. One at a
+    time, there are no combinations: the first values are the base point, from which one field departs at a time.
     """
 
     preset: str
     vary: Mapping[str, Sequence[Any]]
     seeds: Sequence[int] = (0,)
+    one_at_a_time: bool = False
 
 
 SHORT = {"steps": (2000,), "eval_every": (100,)}
+BOTH_RULES = {"task_rule": ("rectangle", "random")}
 RUNG = "p,n_tasks,n_examples,batch_size,steps,eval_every"
 PAPER_PLANE = {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
 
 SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
-    "smoke-rule": Sweep("smoke", {"task_rule": ("rectangle", "random"), "n_tasks": (8, 16)}),
+    "smoke-rule": Sweep("smoke", BOTH_RULES | {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.8,)}),
     "smoke-coarse": Sweep("smoke", {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "smoke-lasting": Sweep("smoke", {"depth": (1, 2), "alpha": (0.6,)}),
+    "smoke-factors": Sweep(
+        "smoke", {"n_head": (2, 1), "optimizer": ("adamw", "muon")}, one_at_a_time=True
+    ),
     "smoke-ladder": Sweep("smoke", {RUNG: ((3, 4, 4, 16, 20, 5), (5, 16, 8, 48, 20, 5))}),
     "laptop-depth": Sweep("laptop", {"depth": (1, 2, 4)}, seeds=(0, 1, 2)),
     "laptop-map": Sweep(
@@ -52,12 +58,31 @@ SWEEPS = {
         seeds=(0, 1, 2),
     ),
     "laptop-rule": Sweep(
-        "laptop", {"task_rule": ("rectangle", "random"), "n_tasks": (40,)} | SHORT, seeds=(0, 1, 2)
+        "laptop",
+        BOTH_RULES | {"depth": (1, 2, 4), "n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
+        seeds=(0, 1, 2),
     ),
     "laptop-coarse": Sweep(
         "laptop", {"depth": (1, 2, 4), "alpha": (0.4, 0.8)} | SHORT
     ),
     "laptop-lasting": Sweep("laptop", {"depth": (2, 4), "alpha": (0.4,)} | SHORT, seeds=(0, 1, 2)),
+    "laptop-factors": Sweep(
+        "laptop",
+        SHORT
+        | {
+            "lr,muon_lr": ((1e-3, 0.01), (3e-4, 0.003), (3e-3, 0.03)),
+            "weight_decay": (0.9, 0.0, 0.3, 2.7),
+            "n_embd": (64, 32, 128),
+            "n_head": (2, 1, 4),
+            "n_examples": (12, 8, 16),
+            "rope_base": (100.0, 10.0, 10_000.0),
+            "optimizer": ("muon", "adamw"),
+            "batch_size": (160, 80, 320),
+            "p,n_tasks,batch_size": ((7, 40, 160), (5, 20, 160), (11, 96, 192)),
+        },
+        seeds=(0, 1),
+        one_at_a_time=True,
+    ),
     "desk-depth": Sweep("desk", {"depth": (1, 2, 4)}, seeds=(0, 1, 2)),
     "desk-ladder": Sweep(
         "desk",
@@ -73,16 +98,16 @@ SWEEPS = {
         seeds=(0, 1),
     ),
     "paper-map": Sweep("paper", PAPER_PLANE),
-    "paper-rule": Sweep("paper", {"task_rule": ("rectangle", "random"), "n_tasks": PAPER_PLANE["n_tasks"]}),
+    "paper-rule": Sweep("paper", BOTH_RULES | {"depth": (1, 2, 4)} | PAPER_PLANE),
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE),
     "paper-lasting": Sweep("paper", {"depth": (2, 4, 6), "alpha": (0.4,)}),
 }  # fmt: skip
-"""Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, along a row of the map.
-`depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again, with few training
-inputs. `ladder`: the modulus, and with it all that grows with it. Those of `smoke` take up to a minute (CI), of
-`paper` hours on a GPU for each run. Those of `laptop` on two cores: `map` half an hour (18 runs), `rule` ten minutes
-(6, of which 3 are the map's), `depth` half an hour (9), `coarse` ten minutes (6, of which 2 are the map's), `lasting` a
-quarter of an hour (6, of which 4 are in other maps). Those of `desk` on two cores: `depth` three hours (9), `ladder`
+"""Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, over the same map, for
+several depths (A1). `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again, with few training
+inputs. `ladder`: the modulus, and with it all that grows with it. `factors`: one setting at a time (A8). Those of `smoke` take up to a minute (CI), of
+`paper` hours on a GPU for each run. Those of `laptop` on two cores: `map` half an hour (18 runs), `rule` four hours
+(108, of which 18 are the map's), `depth` half an hour (9), `coarse` ten minutes (6, of which 2 are the map's), `lasting` a
+quarter of an hour (6, of which 4 are in other maps), `factors` an hour (38, of which 2 are the map's). Those of `desk` on two cores: `depth` three hours (9), `ladder`
 a quarter of an hour more (9, of which 3 are the depths'), `map` five hours (24)."""
 
 
@@ -95,17 +120,28 @@ class Result:
     error: str | None = None
 
 
-def grid(preset_name: str, vary: Mapping[str, Sequence[Any]], seeds: Sequence[int] = (0,)) -> list[Config]:
+def grid(
+    preset_name: str, vary: Mapping[str, Sequence[Any]], seeds: Sequence[int] = (0,), one_at_a_time: bool = False
+) -> list[Config]:
     """The configs of every combination of values and seeds on top of a preset.
+
+    Args:
+        preset_name, vary, seeds, one_at_a_time: as in `Sweep`.
 
     Raises:
         ValueError: an unknown preset, or the points that are not valid, one sentence each.
     """
     preset(preset_name)
-    configs, errors = [], []
-    for values in itertools.product(*vary.values()):
+    configs, errors, base = [], [], {name: values[0] for name, values in vary.items()}
+    combinations = (dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values()))
+    departures = (  # what departs comes last, so that it counts where fields are named twice
+        {other: base[other] for other in vary if other != name} | {name: value}
+        for name, values in vary.items()
+        for value in values[1:]
+    )
+    for chosen in (base, *departures) if one_at_a_time else combinations:
         point = {}
-        for name, value in zip(vary, values, strict=True):
+        for name, value in chosen.items():
             point |= zip(name.split(","), value, strict=True) if "," in name else {name: value}
         try:
             configs += [preset(preset_name, **{"seed": seed} | point) for seed in seeds]
