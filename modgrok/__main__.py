@@ -192,6 +192,7 @@ def export_command(
     to: Place,
     root: Place = Path("runs"),
     steps: tuple[int, ...] | None = None,
+    weights: bool = True,
 ) -> None:
     """Copy finished runs to another folder, weights in half precision, to ship them.
 
@@ -200,7 +201,11 @@ def export_command(
         to: folder that will hold the copies.
         root: folder that holds the runs.
         steps: checkpoints to take along, by default all.
+        weights: whether to take any; without, what was measured during training is shipped alone, 40 kB a run.
     """
+    if not weights and steps:
+        raise ValueError("--steps names checkpoints to take along, --weights False takes none; leave one of them out.")
+    steps = steps if weights else ()
     if not names:
         raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")
     found = [find_run(name, root) for name in dict.fromkeys(names)]

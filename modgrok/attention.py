@@ -108,11 +108,10 @@ def head_kinds(model: Transformer, tokens: Tensor) -> tuple[list[list[str]], np.
         "same x": (x & ~y & ~ratio, ~x & ~y & ~ratio),
         "same y": (y & ~x & ~ratio, ~x & ~y & ~ratio),
     }
-    for i in range(model.config.depth):
-        name = f"blocks.{i}.attn.pattern"
-        pattern = activations(model, tokens, [name])[name]
+    names = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)]
+    for pattern in activations(model, tokens, names).values():
         near = look_back(pattern, reach=3)[:, 1, :3].sum(-1) >= 0.5
-        every_other = abs(alternating(reach_back(model, tokens, i, min(8, K - 2)))) >= 0.1
+        every_other = abs(alternating(_reached(pattern, min(8, K - 2)))) >= 0.1
         chosen = {rule: _chooses(_paid(pattern, *of)) for rule, of in rules.items()}
         holds = {"near": near} | chosen | {"every other": every_other}
         heads = range(model.config.n_head)
@@ -142,7 +141,11 @@ def choice_by_place(model: Transformer, tokens: Tensor) -> np.ndarray:
 def reach_back(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
     """Attention of a block's heads from y to the z of the example so many back, over later queries: (H, reach)."""
     name = f"blocks.{layer}.attn.pattern"
-    pattern = activations(model, tokens, [name])[name][:, :, 1::3].mean(0).cpu().numpy()  # (H, K, T)
+    return _reached(activations(model, tokens, [name])[name], reach)
+
+
+def _reached(patterns: Tensor, reach: int) -> np.ndarray:
+    pattern = patterns[:, :, 1::3].mean(0).cpu().numpy()  # (H, K, T)
     K = pattern.shape[1]
     return np.stack(
         [np.mean([pattern[:, k, 3 * (k - d) + 2] for k in range(reach, K)], 0) for d in range(1, reach + 1)],

@@ -26,10 +26,11 @@ from modgrok.config import Config, preset
 from modgrok.cost import core_minutes
 from modgrok.engine import check_divides
 from modgrok.find import find_run
+from modgrok.model import n_weights
 from modgrok.parameters import checked, declared
 from modgrok.process import die_with_parent
 from modgrok.runs import Run, escaped
-from modgrok.sweep import obtain_grid
+from modgrok.sweep import obtain_factors, obtain_grid
 from modgrok.train import train
 from modgrok.widgets import still
 
@@ -62,17 +63,26 @@ class Chapter:
             of["source"], of["preset"], of["root"], of["num_processes"], **{"seed": of["seed"]} | fields
         )
 
-    def by_depth(self, *depths: int) -> dict[int, list[Run]]:
-        """Depth → its runs, one a seed; by default of the parameter `depths`."""
+    def by_depth(self, *depths: int, run: str = "") -> dict[int, list[Run]]:
+        """Depth → its runs, one a seed; by default of the parameter `depths`. The run of a name, if given, alone."""
+        if run:
+            return {(only := self.run(run)).config.depth: [only]}
         depths = depths or self.parameters["depths"]
         return {depth: [self.run(depth=depth, seed=seed) for seed in self.seeds()] for depth in depths}
 
-    def sweep(self, kind: str, n_seeds: str = "n_seeds", **fields) -> NDArray[np.object_]:
+    def sweep(
+        self, kind: str, n_seeds: str = "n_seeds", partial: bool = False, **fields
+    ) -> NDArray[np.object_]:
         """The runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`; that parameter says how many seeds."""
-        of = self.parameters
+        of, seeds = self.parameters, self.seeds(n_seeds)
         return obtain_grid(
-            of["source"], of["preset"], kind, of["root"], self.seeds(n_seeds), of["num_processes"], **fields
+            of["source"], of["preset"], kind, of["root"], seeds, of["num_processes"], partial, **fields
         )
+
+    def factors(self) -> dict[str, dict[Any, list[Run | None]]]:
+        """The runs of the sweep PRESET-factors, as by `sweep.obtain_factors`."""
+        of = self.parameters
+        return obtain_factors(of["source"], of["preset"], of["root"], self.seeds(), of["num_processes"])
 
     def seeds(self, n_seeds: str = "n_seeds") -> range:
         """`seed`, `seed` + 1, … as many as that parameter says."""
@@ -81,9 +91,11 @@ class Chapter:
             raise ValueError(f"{n_seeds}={n} must be a whole number, 1 or more.")
         return range(first, first + n)
 
-    def sequences(self, config: Config) -> int:
-        """How many sequences of each set to score: the parameter, or where it is 0 as many as during training."""
-        return self.parameters["sequences"] or config.eval_sequences
+    def sequences(self, config: Config, usual: int = 0, large: int = 0) -> int:
+        """How many sequences of each set to score: the parameter, where it is None what `by_size` says; 0 stands for
+        as many as during training."""
+        given = self.parameters["sequences"]
+        return (by_size(config, usual, large) if given is None else given) or config.eval_sequences
 
     def within(self, name: str, least: int, most: int, default: int | None = None) -> int | None:
         """A whole-number parameter whose bounds depend on the model; `default` where it is None.
@@ -225,10 +237,19 @@ def _train_forked(config: Config, root: str | Path) -> None:
 
 
 def flat(runs: Runs) -> list[Run]:
-    """Nested runs in a row."""
-    if isinstance(runs, Run):
-        return [runs]
+    """Nested runs in a row, without those that are missing (None)."""
+    if runs is None or isinstance(runs, Run):
+        return [runs] if runs else []
     return [run for part in (runs.values() if isinstance(runs, Mapping) else runs) for run in flat(part)]
+
+
+LARGE = 2_000_000
+"""Weights from which a model counts as large: those of the paper's size do, the largest preset for a CPU does not."""
+
+
+def by_size(config: Config, usual: int, large: int) -> int:
+    """How many contexts or sequences to measure with: fewer of a large model, so that a chapter stays within minutes."""
+    return large if n_weights(config) > LARGE else usual
 
 
 def evenly(values: Sequence, n: int) -> list:

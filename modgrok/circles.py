@@ -1,53 +1,98 @@
 """Claim 5 over many runs: how probable each structure of a run would be by chance; the run is the unit (F1d, F1e)."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from modgrok import interpret, structure
 from modgrok.data import Data, grid
 from modgrok.runs import Run
 
 MEASURES = {
-    "circle, embedding": "numbers stand in the order of their logarithm in the embedding's plane",
-    "parity, embedding": "odd and even logarithms lie apart in the embedding",
-    "circle, head": "some head of block 0 writes $x$ at $y$ in the order of its logarithm in its plane",
-    "wave, head": "some head of block 0 writes $x$ at $y$ in waves of its logarithm, in all dimensions",
-    "parity, head": "some head of block 0 tells odd logarithms of $x$ from even ones at $y$",
+    "circle": "the means of the numbers stand in the order of their logarithm round their plane",
+    "wave": "in all dimensions, they follow some wave of the logarithm",
+    "parity": "odd and even logarithms lie apart",
 }
-"""Structure → what it says. Where several heads are tried, the P of the best counts as many times."""
+"""Structure → what it says of the mean vector of every number but 0."""
+
+READ = {"x": "x", "y": "xy", "z": "xyz"}
+"""Position → the numbers that a head's output there may tell."""
+
+PLACES = ("embedding", *(f"{blocks} at {at}" for blocks in ("block 0", "later blocks") for at in READ))
+"""Where a structure is looked for; in blocks, in what any of their heads writes, of any number that it may tell there."""
 
 
-def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[str, float]:
-    """How probable each of MEASURES would be, at least so strong, if the numbers had other names.
+def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[tuple[str, str], float]:
+    """How probable each structure, so strong at least, would be if the numbers had other names.
 
-    A structure that means nothing has a mean of 0.5 or a little more, since few numbers have few orders.
+    Where heads and numbers are many, the clearest counts, and chance chooses the clearest, too: see `clearest`. A
+    structure that means nothing has a mean of 0.5 or a little more, since few numbers have few orders.
 
     Args:
         run: its last checkpoint is judged.
         contexts: over which a head's scores are averaged.
         shots: examples in front of the pair.
-    """
-    model, p, heads = run.model(), run.config.p, run.config.n_head
-    log = structure.discrete_log(p)
-    numbers = model.embed.weight.detach().numpy()
-    plane = structure.log_plane(numbers, np.arange(p))[0]
-    rank, splits = structure.parity_rank(numbers, p)
-    order = structure.log_order(plane[np.argsort(log)[1:]])[0]
-    found = {"circle, embedding": order.p_value, "parity, embedding": rank / splits}
 
-    labels = log[grid(p)[:, 0]] - 1
-    drawn = zip(*interpret.draw_contexts(Data(run.config), contexts), strict=True)
-    at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
-    scores = []
-    for head in range(heads):
-        means = [structure.class_means(of[head][labels >= 0], labels[labels >= 0]) for of in at_y]
-        planes = np.stack([structure.pca(of).coordinates[:, :2] for of in means])
-        spectra = np.stack([structure.log_spectrum(of) for of in means])
-        scores.append(
-            (
-                structure.log_order(planes)[0].p_value,
-                structure.best_of(spectra)[0].p_value,
-                structure.compare(spectra[..., -1]).p_value,
-            )
-        )
-    best = np.minimum(1, heads * np.min(scores, 0))
-    return found | dict(zip(list(MEASURES)[2:], best.tolist(), strict=True))
+    Returns:
+        (measure, place) of MEASURES and PLACES → probability, nan of later blocks where there is one block.
+    """
+    model, p = run.model(), run.config.p
+    log, pairs = structure.discrete_log(p), grid(p)
+    numbers = model.embed.weight.detach().numpy()
+    rank, splits = structure.parity_rank(numbers, p)
+    of_embedding = _strengths(numbers[None, np.argsort(log)[1:]])
+    found = {(measure, "embedding"): clearest([of]) for measure, of in of_embedding.items()}
+    found["parity", "embedding"] = rank / splits  # exact
+
+    before, tasks = interpret.draw_contexts(Data(run.config), contexts)
+    logs = [{number: log[of] for number, of in _numbers(pairs, task).items()} for task in tasks]
+    outputs = [interpret.head_features(model, *of) for of in zip(before[:, :shots], tasks, strict=True)]
+    for position, (at, readable) in enumerate(READ.items()):
+        for where, blocks in (("block 0", range(1)), ("later blocks", range(1, run.config.depth))):
+            strengths: dict[str, list[np.ndarray]] = {measure: [] for measure in MEASURES}
+            for i, h in np.ndindex(len(blocks), run.config.n_head):
+                for number in readable:
+                    written = [of[blocks[i], h, position] for of in outputs]  # (p², C) each
+                    means = [_means(of, own[number]) for of, own in zip(written, logs, strict=True)]
+                    for measure, of in _strengths(np.stack(means)).items():
+                        strengths[measure].append(of)
+            for measure, of in strengths.items():
+                found[measure, f"{where} at {at}"] = clearest(of) if of else float("nan")
+    return found
+
+
+def clearest(strengths: ArrayLike) -> float:
+    """How probable, if numbers had other names, the clearest of several structures would be (Westfall and Young's min-P).
+
+    Each is compared with itself under all renamings. The clearest under the true names is then compared with the clearest
+    under each of the others, so that neither the number of structures nor how they depend on each other matters.
+
+    Args:
+        strengths: (structures, renamings), the true names first; a renaming is the same for all of them.
+    """
+    strengths = np.asarray(strengths)
+    order = np.sort(strengths, axis=1)
+    at_least = [len(row) - np.searchsorted(row, of - 1e-9) for row, of in zip(order, strengths, strict=True)]
+    rarest = np.min(at_least, axis=0)  # of each renaming: how many do at least as well in its clearest structure
+    return float((rarest <= rarest[0]).mean())
+
+
+def _numbers(pairs: np.ndarray, task: ArrayLike) -> dict[str, np.ndarray]:
+    """x, y and z of pairs (p², 2): (p²,) each."""
+    x, y = pairs.T
+    return {"x": x, "y": y, "z": (np.asarray(task) @ (x, y)) % (x.max() + 1)}
+
+
+def _means(output: np.ndarray, log: np.ndarray) -> np.ndarray:
+    """Mean output (p - 1, C) of the pairs of each number but 0, in the order of the logarithm, given that of each pair."""
+    return structure.class_means(output[log > 0], log[log > 0] - 1)
+
+
+def _strengths(means: np.ndarray) -> dict[str, np.ndarray]:
+    """How strong each structure of (contexts, p - 1, C) is under every renaming: (renamings,), means over contexts."""
+    planes = np.stack([structure.pca(of).coordinates[:, :2] for of in means])
+    spectra = np.mean([structure.log_spectrum(of) for of in means], 0)  # (renamings, waves)
+    return {
+        "circle": structure.order_waves(planes).mean(0).max(-1),
+        "wave": spectra.max(-1),
+        "parity": spectra[:, -1],
+    }

@@ -27,6 +27,14 @@ def solved_at(run: Run, name: str) -> float:
     return float(run.metrics["step"][twice[0]]) if len(twice) else float("nan")
 
 
+def left_plateau(run: Run) -> float:
+    """The step of the first evaluation, the next one alike, whose loss on the training set is at least a tenth below
+    that of a blind guess, ln p; nan if there is none."""
+    below = run.metrics["id_train_loss"] <= 0.9 * np.log(run.config.p)
+    twice = np.flatnonzero(below[:-1] & below[1:])
+    return float(run.metrics["step"][twice[0]]) if len(twice) else float("nan")
+
+
 class PowerLaw(NamedTuple):
     """y = factor · x^exponent, as found by `power_law`.
 

@@ -16,6 +16,10 @@ Predictor = Callable[[Tensor], Tensor]
 """Anything that maps tokens (B, 3·K) to logits or log-probabilities (B, K, p): the model, or an algorithm."""
 
 
+PASS = 256
+"""Sequences that a model answers at once where nothing says otherwise: 0.4 GB at the paper's width of 512."""
+
+
 def targets(tokens: Tensor) -> Tensor:
     """The z of every example, (B, K), of tokens (B, 3·K)."""
     return tokens[:, 2::3]
@@ -80,7 +84,7 @@ def count_kinds(kinds: Tensor, of: Tensor | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def score(predict: Predictor, asked: Questions, batch_size: int = 1024) -> Scores:
+def score(predict: Predictor, asked: Questions, batch_size: int = PASS) -> Scores:
     """Sums over the questions: loss, right answers by kind, divergence from the references, each by shot."""
     K, device = asked.kinds.shape[1], asked.tokens.device
     sizes = ((K,), (len(KINDS), K), (len(REFERENCES), K))
@@ -95,7 +99,7 @@ def score(predict: Predictor, asked: Questions, batch_size: int = 1024) -> Score
 
 
 @torch.no_grad()
-def accuracy_by_shot(predict: Predictor, tokens: Tensor, batch_size: int = 1024) -> Tensor:
+def accuracy_by_shot(predict: Predictor, tokens: Tensor, batch_size: int = PASS) -> Tensor:
     """Share of correct answers after 0 … K-1 shots, (K,), on tokens (B, 3·K) (F1c)."""
     right = torch.cat([predict(part).argmax(-1) == targets(part) for part in tokens.split(batch_size)])
     return right.double().mean(0)
@@ -201,7 +205,7 @@ def accuracy_with_one_wrong(
 
 
 @torch.no_grad()
-def log_probabilities(predict: Predictor, tokens: Tensor, batch_size: int = 512) -> Tensor:
+def log_probabilities(predict: Predictor, tokens: Tensor, batch_size: int = PASS) -> Tensor:
     """What a predictor believes of every z, natural logarithm: (B, K, p) of tokens (B, 3·K)."""
     parts = [predict(part).float().log_softmax(-1) for part in tokens.split(batch_size)]
     return torch.cat(parts)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from modgrok.data import Data, generator, grid, sequences
 from modgrok.evaluate import REPEAT, Predictor, targets
 from modgrok.evaluate import kinds as query_kinds
-from modgrok.model import Transformer
+from modgrok.model import Transformer, rotate
 
 # --- activations ----------------------------------------------------------------------------------------
 
@@ -87,22 +87,44 @@ def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
     return torch.einsum("...hd,chd->...hc", mix, weight.unflatten(1, mix.shape[-2:]))
 
 
-def pair_tokens(context: ArrayLike, task: ArrayLike, p: int) -> Tensor:
-    """Every pair (x, y) as the next example after one context.
+@torch.no_grad()
+def pair_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> tuple[list[Tensor], list[Tensor]]:
+    """What heads gather and blocks put out at x, y and z of every pair (x, y) as the next example after one context.
+
+    The context passes once and leaves its keys and values behind, as in `Transformer.query_logits`.
 
     Args:
+        model: the transformer.
         context: (k, 2) context pairs, also (0, 2).
         task: (2,) the task (a, b) that answers them.
-        p: the modulus.
 
     Returns:
-        (p², 3·k + 5) tokens in the order of `data.grid`: the context, x, y and z at positions 3k, 3k+1, 3k+2, and
-        the first two tokens of one more example, 0 0, so that the model reads the z as well.
+        `attn.mix` (p², 3, H, D) and `resid_post` (p², 3, C) of each block, pairs in the order of `data.grid`.
+
+    Raises:
+        ValueError: more examples than stand before a z that the model reads.
     """
-    context = np.asarray(context, dtype=int).reshape(-1, 2)
-    pairs = grid(p)[:, None]  # (p², 1, 2)
-    pairs = np.concatenate([np.broadcast_to(context, (p * p, *context.shape)), pairs, 0 * pairs], axis=1)
-    return sequences(torch.as_tensor(np.asarray(task))[None], torch.from_numpy(pairs), p)[:, :-1]
+    p, device, k = model.config.p, model.embed.weight.device, len(context)
+    if k > (most := model.config.n_examples - 2):
+        raise ValueError(f"shots={k} must lie between 0 and {most}: a model never reads the z of its last example.")
+    task = torch.as_tensor(np.asarray(task))[None]
+    before = torch.from_numpy(np.asarray(context, dtype=int).reshape(1, -1, 2))
+    c = model.embed(sequences(task, before, p).to(device))  # (1, T, C), T = 3·k
+    x = model.embed(sequences(task, torch.from_numpy(grid(p))[:, None], p).to(device))  # (p², 3, C)
+    place, hidden = model.rope[:, 3 * k : 3 * k + 3], ~model.causal[:3, :3].to(device)
+    mixes, outputs = [], []
+    for block in model.blocks:
+        attn = block.attn
+        q, key, v = (attn.heads(part) for part in attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
+        _, key_c, v_c = (attn.heads(part) for part in attn.qkv(block.ln_1(c)).chunk(3, dim=-1))
+        q, key, key_c = rotate(q, place), rotate(key, place), rotate(key_c, model.rope[:, : 3 * k])
+        scores = torch.cat([q @ key_c.mT, (q @ key.mT).masked_fill(hidden, -torch.inf)], -1)  # (p², H, 3, T + 3)
+        pattern = (scores / q.shape[-1] ** 0.5).softmax(-1)
+        mixed = (pattern[..., : 3 * k] @ v_c + pattern[..., 3 * k :] @ v).transpose(1, 2)  # (p², 3, H, D)
+        c, x = block(c, model.rope[:, : 3 * k]), block.update(x, mixed.flatten(-2))
+        mixes.append(mixed)
+        outputs.append(x)
+    return mixes, outputs
 
 
 def head_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
@@ -111,26 +133,28 @@ def head_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np
     Returns:
         (depth, H, 3, p², C): layer, head, position, pair in the order of `data.grid`.
     """
-    names = [f"blocks.{i}.attn.mix" for i in range(model.config.depth)]
-    mixes = _at_pair(model, context, task, names)  # (p², 3, H, D) each
-    outputs = torch.stack([through_output(model, mix, i) for i, mix in enumerate(mixes)])
-    return outputs.permute(0, 3, 2, 1, 4).cpu().numpy()
+    return _outputs_of_heads(model, pair_features(model, context, task)[0])
 
 
 def block_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
     """Every block's output at x, y and z of every pair after one context, (depth, 3, p², C) (F7)."""
-    names = [f"blocks.{i}.resid_post" for i in range(model.config.depth)]
-    return torch.stack(_at_pair(model, context, task, names)).transpose(1, 2).cpu().numpy()
+    return torch.stack(pair_features(model, context, task)[1]).transpose(1, 2).cpu().numpy()
 
 
 def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
     """All heads' and blocks' outputs at x, y and z of every pair, in the model's order: (3, p², C) by name (F7)."""
-    heads, blocks = head_features(model, context, task), block_features(model, context, task)
+    mixes, outputs = pair_features(model, context, task)
     stages = {}
-    for i, after in enumerate(blocks):
-        stages |= {f"block {i}, head {h}": output for h, output in enumerate(heads[i])}
-        stages[f"after block {i}"] = after
+    for i, (heads, after) in enumerate(zip(_outputs_of_heads(model, mixes), outputs, strict=True)):
+        stages |= {f"block {i}, head {h}": output for h, output in enumerate(heads)}
+        stages[f"after block {i}"] = after.transpose(0, 1).cpu().numpy()
     return stages
+
+
+def _outputs_of_heads(model: Transformer, mixes: list[Tensor]) -> np.ndarray:
+    """What each head adds to the stream, (depth, H, 3, p², C), given what they gather."""
+    outputs = [through_output(model, mix, i).permute(2, 1, 0, 3).cpu().numpy() for i, mix in enumerate(mixes)]
+    return np.stack(outputs)
 
 
 def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -152,18 +176,6 @@ def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[
     tasks = [tasks[(tasks != 0).all(1)] for tasks in (sample.tasks[w].cpu().numpy() for w in ("ood", "id"))]
     usable = np.asarray(task)[None] if task is not None else tasks[0] if len(tasks[0]) else tasks[1]
     return pairs[draws], usable[np.arange(n) % len(usable)]
-
-
-def _at_pair(model: Transformer, context: ArrayLike, task: ArrayLike, names: list[str]) -> list[Tensor]:
-    """Named activations at the last pair's x, y and z: (p², 3, …) each."""
-    shots, most = len(context), model.config.n_examples - 2
-    if shots > most:
-        raise ValueError(
-            f"shots={shots} must lie between 0 and {most}: pair and context are followed by an example."
-        )
-    tokens = pair_tokens(context, task, model.config.p).to(model.embed.weight.device)
-    kept = activations(model, tokens, names, slice(3 * shots, 3 * shots + 3))
-    return [kept[name] for name in names]
 
 
 # --- ablation and read-out ------------------------------------------------------------------------------

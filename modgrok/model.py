@@ -209,8 +209,12 @@ def flops_per_step(config: Config) -> float:
     """
     c = config
     T = 3 * c.n_examples - 1
-    matrices = 12 * c.depth * c.n_embd**2 + c.p * c.n_embd
-    return 6.0 * c.batch_size * T * (matrices + T * c.depth * c.n_embd)
+    return 6.0 * c.batch_size * T * (n_weights(c) + T * c.depth * c.n_embd)
+
+
+def n_weights(config: Config) -> int:
+    """Entries of all matrices of a model, the tied embedding once: 6.3 and 12.6 million of the paper's."""
+    return 12 * config.depth * config.n_embd**2 + config.p * config.n_embd
 
 
 def rope_table(length: int, width: int, base: float) -> Tensor:

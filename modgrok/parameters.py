@@ -46,6 +46,8 @@ def checked(name: str, value: Any, default: Any) -> Any:
     """
     if isinstance(default, list):
         return _list(name, value)
+    if value is None and default is None:
+        return None
     if name == "sequences" and not (_is_whole(value) and (value == 0 or 50 <= value <= 100_000)):
         raise ValueError(f"sequences={value!r} must be a whole number from 50 to 100000, or 0.")
     if name == "source" and value not in ("shipped", "train"):
@@ -61,7 +63,7 @@ def checked(name: str, value: Any, default: Any) -> Any:
     elif isinstance(default, float):
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"{name}={value!r} must be a number.")
-    elif not (value is None and default is None) and not _is_whole(value, LEAST.get(name, 0)):
+    elif not _is_whole(value, LEAST.get(name, 0)):
         raise ValueError(f"{name}={value!r} must be a whole number, {LEAST.get(name, 0)} or more.")
     return value
 

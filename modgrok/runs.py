@@ -263,7 +263,9 @@ class Run:
             ValueError: no weights of that step are kept, or the file is missing or not a whole checkpoint of this run.
         """
         if not self.steps:
-            raise ValueError(f"{self.name} keeps no weights; {self.repair}.")
+            shipped = self.finished and self.manifest is not None
+            how = "train it under another root to have them" if shipped else self.repair
+            raise ValueError(f"{self.name}{' was shipped without' * shipped or ' keeps no'} weights; {how}.")
         if step is None:
             whole = self.finished and self.manifest is None  # then all must be there, the last above all
             step = self.config.steps if whole else self.steps[-1]
@@ -291,7 +293,7 @@ class Run:
 
         Args:
             root: the folder that will hold the copy.
-            steps: the checkpoints to take along, by default all.
+            steps: the checkpoints to take along, by default all; none, (), ships what was measured without the weights.
 
         Raises:
             ValueError: the run is not finished, keeps no such checkpoint, or one of its files is damaged; nothing is
@@ -314,7 +316,7 @@ class Run:
         copy, steps = Path(root) / self.name, self.steps if steps is None else sorted(set(steps))
         if copy.exists():
             raise ValueError(f"{copy} is there already; remove it or export to another folder.")
-        if not steps or not set(steps) <= set(self.steps):
+        if not set(steps) <= set(self.steps):
             raise ValueError(f"steps={steps} are not checkpoints of {self.name}; choose among {self.steps}.")
         self.check()
         for step in steps:

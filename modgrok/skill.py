@@ -83,6 +83,12 @@ def novel_at_end(run: Run, name: str) -> np.ndarray:
     return np.stack([share, np.sqrt(share * (1 - share) / np.maximum(asked, 1))])
 
 
+def matched_at_end(run: Run, name: str) -> float:
+    """What ratio matching could have of the last shot's queries that are no repeat: its control, as look-up's is 1/p."""
+    multiples, others = run.asked[name][MULTIPLE, -1], run.asked[name][MULTIPLE + 1 :, -1].sum()
+    return float((multiples + others / run.config.p) / max(multiples + others, 1))
+
+
 def kind_counts(run: Run, name: str, along: str) -> tuple[np.ndarray, np.ndarray]:
     """Right answers and queries by kind, (4, n) each, along "shots" (at the end) or "step" (all shots together)."""
     right, asked = run.right[name], run.asked[name]
@@ -127,10 +133,12 @@ def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str
     """Set → skill at the last shot of an array of runs, in its shape.
 
     Args:
-        runs: array of runs.
+        runs: array of runs; nan for one that is missing (None).
         evaluation: which of a run's evaluations, one for all or an array of one each.
     """
-    pick = np.vectorize(lambda run, i, name: skill_curve(run, name)[i], otypes=[float])
+    pick = np.vectorize(
+        lambda run, i, name: skill_curve(run, name)[i] if run else np.nan, otypes=[float]
+    )
     return {name: pick(runs, evaluation, name) for name in SETS}
 
 
@@ -148,23 +156,24 @@ def phases(runs: Run | NDArray[np.object_], evaluation: ArrayLike = -1) -> np.nd
     """Phases as indices of PHASES: each model named after the most demanding set, in the order of SETS, that it solves.
 
     Args:
-        runs: a run or an array of runs, whose shape is that of the result.
+        runs: a run or an array of runs, whose shape is that of the result; -1 for one that is missing (None).
         evaluation: as in `map_skill`.
     """
     of = map_skill(runs, evaluation)
-    return np.max([(of[name] >= SOLVED) * (i + 1) for i, name in enumerate(SETS)], axis=0)
+    reached = np.max([(of[name] >= SOLVED) * (i + 1) for i, name in enumerate(SETS)], axis=0)
+    return np.where(np.equal(runs, None).astype(bool), -1, reached)
 
 
 def phases_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
     """Phases "at the end" and "stopped early", at each run's `ood_stop`, in the shape of the runs."""
-    stops = np.vectorize(lambda run: ood_stop(run).index)(runs)
+    stops = np.vectorize(lambda run: ood_stop(run).index if run else -1, otypes=[int])(runs)
     return {"at the end": phases(runs), "stopped early": phases(runs, stops)}
 
 
 def map_axes(runs: NDArray[np.object_]) -> tuple[list[int], list[float]]:
     """Numbers of tasks and values of α along the last two axes of a map of runs, (…, alphas, n_tasks)."""
-    plane = runs.reshape(-1, *runs.shape[-2:])[0]
-    return [run.config.n_tasks for run in plane[0]], [run.config.alpha for run in plane[:, 0]]
+    there = [run.config for run in runs.flat if run]
+    return sorted({config.n_tasks for config in there}), sorted({config.alpha for config in there})
 
 
 def typical_points(skills: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:
@@ -242,3 +251,10 @@ def early_stop(curve: ArrayLike) -> EarlyStop:
 def ood_stop(run: Run) -> EarlyStop:
     """Where a run's skill on o.o.d. tasks, training inputs, is best."""
     return early_stop(skill_curve(run, "ood_train"))
+
+
+def ood_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
+    """Skill on o.o.d. tasks, training inputs, "at the end" and "stopped early", means over the windows of `early_stop`,
+    in the shape of the runs; nan for one that is missing (None)."""
+    pick = np.vectorize(lambda run, what: getattr(ood_stop(run), what) if run else np.nan, otypes=[float])
+    return {"at the end": pick(runs, "final"), "stopped early": pick(runs, "best")}

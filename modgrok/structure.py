@@ -165,13 +165,18 @@ def log_order(points: ArrayLike, most: int = 1000) -> tuple[Score, int]:
     Returns:
         the score and the stride.
     """
+    return best_of(order_waves(points, most))
+
+
+def order_waves(points: ArrayLike, most: int = 1000) -> np.ndarray:
+    """The scores of `log_order` at every stride 1 … n / 2, (contexts, relabellings, strides), the true labels first."""
     points = np.asarray(points, dtype=float).reshape(-1, *np.shape(points)[-2:])
     z = (points - points.mean(1, keepdims=True)) @ (1, 1j)  # (contexts, n)
     unit = z / np.where(abs(z) > 0, abs(z), 1)
     n = z.shape[1]
     waves = abs(np.fft.fft(unit[:, relabellings(n, most)])) / n  # strides and, mirrored, -strides
     half = n // 2
-    return best_of(np.maximum(waves[..., 1 : half + 1], waves[..., -1 : -half - 1 : -1]))
+    return np.maximum(waves[..., 1 : half + 1], waves[..., -1 : -half - 1 : -1])
 
 
 def best_of(waves: np.ndarray) -> tuple[Score, int]:

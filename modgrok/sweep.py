@@ -44,7 +44,7 @@ PAPER_PLANE = {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.
 
 SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
-    "smoke-rule": Sweep("smoke", BOTH_RULES | {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.8,)}),
+    "smoke-rule": Sweep("smoke", BOTH_RULES | {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "smoke-coarse": Sweep("smoke", {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "smoke-lasting": Sweep("smoke", {"depth": (1, 2), "alpha": (0.6,)}),
     "smoke-factors": Sweep(
@@ -134,11 +134,7 @@ def grid(
     preset(preset_name)
     configs, errors, base = [], [], {name: values[0] for name, values in vary.items()}
     combinations = (dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values()))
-    departures = (  # what departs comes last, so that it counts where fields are named twice
-        {other: base[other] for other in vary if other != name} | {name: value}
-        for name, values in vary.items()
-        for value in values[1:]
-    )
+    departures = (_departing(vary, name, value) for name, values in vary.items() for value in values[1:])
     for chosen in (base, *departures) if one_at_a_time else combinations:
         point = {}
         for name, value in chosen.items():
@@ -151,6 +147,11 @@ def grid(
         listed = "".join(f"\n  {error}" for error in errors)
         raise ValueError(f"{len(errors)} point(s) of the sweep are not valid, nothing was started:{listed}")
     return configs
+
+
+def _departing(vary: Mapping[str, Sequence[Any]], name: str, value: Any) -> dict[str, Any]:
+    """The base point, one field of it changed; that comes last, so that it counts where fields are named twice."""
+    return {other: values[0] for other, values in vary.items() if other != name} | {name: value}
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:
@@ -261,6 +262,7 @@ def obtain_grid(
     root: str | Path,
     seeds: Sequence[int],
     jobs: int = 2,
+    partial: bool = False,
     **fields,
 ) -> NDArray[np.object_]:
     """The runs of the sweep "PRESET-KIND" that a notebook asks for, laid out as its grid is.
@@ -272,6 +274,7 @@ def obtain_grid(
         root: where runs are.
         seeds: one run of each at every point.
         jobs: how many runs train at once.
+        partial: whether a run that is missing from what is shipped is None instead of an error.
         **fields: fields of the config that differ from the sweep's.
 
     Returns:
@@ -281,18 +284,68 @@ def obtain_grid(
         ValueError: a parameter that is not allowed, or a run that failed.
         FileNotFoundError: source="shipped" and a run is missing.
     """
+    named = _named(preset_name, kind)
+    vary = dict(named.vary) | {name: (value,) for name, value in fields.items()}
+    runs = _obtain(source, grid(named.preset, vary, seeds), root, jobs, partial)
+    return np.array(runs, dtype=object).reshape(
+        [len(values) for values in vary.values() if len(values) > 1] + [len(seeds)]
+    )
+
+
+def obtain_factors(
+    source: str, preset_name: str, root: str | Path, seeds: Sequence[int], jobs: int = 2
+) -> dict[str, dict[Any, list[Run | None]]]:
+    """The runs of the sweep "PRESET-factors", one setting changed at a time (A8).
+
+    Args:
+        source, preset_name, root, seeds, jobs: as in `obtain_grid`.
+
+    Returns:
+        field → value, the base point's first → a run for each seed, None where it is not shipped. Of fields that change
+        together the first gives name and value.
+
+    Raises:
+        ValueError: a parameter that is not allowed, or a run that failed.
+    """
+    named = _named(preset_name, "factors")
+    _obtain(source, grid(named.preset, named.vary, seeds, one_at_a_time=True), root, jobs, partial=True)
+
+    def of(name: str, value: Any) -> list[Run | None]:
+        point = {field: (value,) for field, value in _departing(named.vary, name, value).items()}
+        return _obtain("shipped", grid(named.preset, point, seeds), root, jobs, partial=True)
+
+    return {
+        name.split(",")[0]: {value[0] if "," in name else value: of(name, value) for value in values}
+        for name, values in named.vary.items()
+        if len(values) > 1
+    }
+
+
+def _named(preset_name: str, kind: str) -> Sweep:
+    """The sweep "PRESET-KIND"."""
     known = [name.removesuffix(f"-{kind}") for name in SWEEPS if name.endswith(f"-{kind}")]
-    if source not in ("shipped", "train"):
-        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
     if preset_name not in known:
         raise ValueError(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(known)}.")
-    named = SWEEPS[f"{preset_name}-{kind}"]
-    vary = dict(named.vary) | {name: (value,) for name, value in fields.items()}
-    configs = grid(named.preset, vary, seeds)
+    return SWEEPS[f"{preset_name}-{kind}"]
+
+
+def _obtain(
+    source: str, configs: list[Config], root: str | Path, jobs: int, partial: bool
+) -> list[Run | None]:
+    """A run for each config; see `obtain_grid`."""
+    if source not in ("shipped", "train"):
+        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
     if source == "train" and (failed := [r.error for r in sweep(configs, root, jobs) if r.error]):
         raise ValueError(f"{len(failed)} of {len(configs)} runs failed; the first says: {failed[0]}")
-    runs = np.array([find_run(config, root) for config in configs], dtype=object)
-    return runs.reshape([len(values) for values in vary.values() if len(values) > 1] + [len(seeds)])
+    runs: list[Run | None] = []
+    for config in configs:
+        try:
+            runs.append(find_run(config, root))
+        except FileNotFoundError:
+            if not partial:
+                raise
+            runs.append(None)
+    return runs
 
 
 def _row(run: Run | None) -> str:

@@ -227,7 +227,7 @@ class Training:
         self.loss_sum.zero_()
         self.weights.eval()
         for name, own in self.questions.items():
-            sums = score(self.predict, own, self.config.batch_size)
+            sums = score(self.predict, own)
             loss, right, divergence = (self.accelerator.reduce(each, "sum").cpu() for each in sums)
             asked = self.asked[name]
             n = asked[:, -1].sum()

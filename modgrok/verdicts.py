@@ -125,6 +125,26 @@ def interval(values: ArrayLike) -> str:
     return f"{mean:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(low) else f"{mean:.2f}"
 
 
+def sign_flip(differences: ArrayLike, most: int = 2**18) -> float:
+    """How probable it is by chance that paired differences (n,) have a mean so far from 0: two-sided, exact.
+
+    If the two of a pair are alike, a difference is as likely to have the other sign. All 2ⁿ choices of signs are counted,
+    or, where they are more than `most`, so many at random. Pairs with a nan are left out; nan if none is left.
+    """
+    known = np.asarray(differences, dtype=float)
+    known = known[np.isfinite(known)]
+    n = len(known)
+    if not n:
+        return float("nan")
+    if 2**n <= most:
+        flipped = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    else:
+        flipped = np.random.default_rng(0).integers(0, 2, (most, n))
+        flipped[0] = 0  # what was measured is one of them
+    means = abs((1 - 2 * flipped) @ known)
+    return float((means >= abs(known.sum()) * (1 - 1e-9)).mean())
+
+
 def _too_few(seeds: int) -> str:
     return "" if seeds >= MIN_SEEDS else f"; {_words(seeds, 'seed')} only, a verdict takes {MIN_SEEDS}"
 

@@ -67,7 +67,7 @@ def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
     pattern[:, 0, torch.arange(1, 17), torch.arange(16)] = 0.9  # head 0 reads the token before
     for k in range(K):  # head 1 the matching examples
         pattern[:, 1, 3 * k + 1, 2::3] += 0.3 * match[:, k, : K - 1]
-    monkeypatch.setattr(attention, "activations", lambda _, __, names: {names[0]: pattern})
+    monkeypatch.setattr(attention, "activations", lambda _, __, names: dict.fromkeys(names, pattern))
     found, maps = attention.head_kinds(model, tokens)
     assert found == [["near", "same ratio"]] * 2 and maps.shape == (2, 2, 17, 17)
     assert set(found[0]) <= set(attention.HEAD_KINDS)

@@ -3,21 +3,69 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from tiny import one_thread, tiny  # noqa: F401 (a fixture)
 
-from modgrok import circles, structure
+from modgrok import circles, interpret, structure
+from modgrok.data import grid
 from modgrok.model import Transformer
+
+LOG = structure.discrete_log(11)
+RING = np.stack([np.cos(2 * np.pi * LOG / 10), np.sin(2 * np.pi * LOG / 10)], 1)  # in the order of the logarithm
+
+
+def fake_run(depth=2):
+    config = tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8, depth=depth)
+    model = Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
+    return SimpleNamespace(config=config, model=lambda: model)
 
 
 def test_a_circle_in_the_embedding_is_found_there():
-    config = tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8)
-    model = Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
-    run = SimpleNamespace(config=config, model=lambda: model)
+    run = fake_run()
     nothing = circles.probabilities(run, contexts=2)
-    assert nothing.keys() == circles.MEASURES.keys() and all(0 < of <= 1 for of in nothing.values())
-    turn = 2 * np.pi * structure.discrete_log(11) / 10
+    assert nothing.keys() == {(measure, place) for measure in circles.MEASURES for place in circles.PLACES}
+    assert all(0 < of <= 1 for of in nothing.values())
     with torch.no_grad():
-        model.embed.weight[:, :2] += torch.from_numpy(9 * np.stack([np.cos(turn), np.sin(turn)], 1)).float()
+        run.model().embed.weight[:, :2] += torch.from_numpy(9 * RING).float()
     found = circles.probabilities(run, contexts=2)
-    assert found["circle, embedding"] < 0.01
+    assert found["circle", "embedding"] < 0.01
+
+
+def test_one_block_has_no_later_blocks():
+    found = circles.probabilities(fake_run(depth=1), contexts=2)
+    assert np.isnan(found["wave", "later blocks at y"]) and found["wave", "block 0 at y"] > 0
+
+
+@pytest.mark.parametrize(("block", "position", "number"), [(0, 0, "x"), (1, 1, "x"), (1, 1, "y"), (1, 2, "z")])
+def test_what_one_head_writes_is_found_where_it_writes_it(block, position, number, monkeypatch):
+    """One of several heads, in noise; z is another number in every context."""
+    rng = np.random.default_rng(0)
+
+    def written(model, context, task):
+        outputs = rng.normal(size=(2, 2, 3, 121, 8))
+        x, y = grid(11).T
+        value = {"x": x, "y": y, "z": (np.asarray(task) @ (x, y)) % 11}[number]
+        outputs[block, 1, position, :, :2] += 2 * RING[value]
+        return outputs
+
+    monkeypatch.setattr(interpret, "head_features", written)
+    found = circles.probabilities(fake_run(), contexts=3)
+    place = f"{('block 0', 'later blocks')[block]} at {'xyz'[position]}"
+    assert found["circle", place] < 0.01 and found["wave", place] < 0.01
+    others = [of for (measure, where), of in found.items() if where not in (place, "embedding")]
+    assert min(others) > 0.005 and np.mean(others) > 0.3
+
+
+def test_the_clearest_of_many_is_no_finding_by_itself():
+    """Of structures by chance, dependent or not, the probability is uniform; a clear one stays clear among many."""
+    rng = np.random.default_rng(0)
+    for shared in (0.0, 0.9):
+        found = [
+            circles.clearest(shared * rng.normal(size=1000) + rng.normal(size=(12, 1000))) for _ in range(400)
+        ]
+        assert np.mean(found) == pytest.approx(0.5, abs=0.05)
+        assert np.mean(np.array(found) <= 0.1) == pytest.approx(0.1, abs=0.05)
+    strengths = rng.normal(size=(12, 1000))
+    strengths[3, 0] = 20
+    assert circles.clearest(strengths) <= 0.02

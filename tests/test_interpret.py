@@ -106,15 +106,22 @@ def test_readout_ends_in_the_models_answer(model, tokens):
 
 
 def test_pairs_after_a_context(model):
-    tokens = interpret.pair_tokens([(1, 2), (3, 4)], (2, 3), 5)
-    x, y, z = tokens[:, 6:9].T.numpy()
-    assert tokens[:, :6].unique(dim=0).tolist() == [[1, 2, 3, 3, 4, 3]]
-    assert (np.stack([x, y], 1) == grid(5)).all() and (z == (2 * x + 3 * y) % 5).all()
-    heads = interpret.head_features(model, [(1, 2), (3, 4)], (2, 3))
+    (x, y), context = grid(5).T, [(1, 2), (3, 4)]
+    before = np.broadcast_to([1, 2, 3, 3, 4, 3], (25, 6))  # z = 2·x + 3·y
+    pairs = np.stack([x, y, (2 * x + 3 * y) % 5, 0 * x, 0 * x], 1)  # the model reads a z if an example follows
+    names = ["blocks.0.attn.mix", "blocks.1.attn.mix", "blocks.0.resid_post", "blocks.1.resid_post"]
+    plain = interpret.activations(
+        model, torch.from_numpy(np.concatenate([before, pairs], 1)), names, slice(6, 9)
+    )
+    mixes, outputs = interpret.pair_features(model, context, (2, 3))
+    for name, found in zip(names, [*mixes, *outputs], strict=True):
+        same(found, plain[name])
+    heads = interpret.head_features(model, context, (2, 3))
     assert heads.shape == (2, 2, 3, 25, 16)
-    mix = interpret.activations(model, tokens, ["blocks.1.attn.mix"])["blocks.1.attn.mix"]
-    direct = interpret.through_output(model, mix, 1)[:, 7, 0]
+    direct = interpret.through_output(model, plain["blocks.1.attn.mix"], 1)[:, 1, 0]
     np.testing.assert_allclose(heads[1, 0, 1], direct, atol=1e-5)
+    stages = interpret.stage_features(model, context, (2, 3))
+    np.testing.assert_allclose(stages["after block 1"][2], plain[names[3]][:, 2], atol=1e-5)
     blocks = interpret.block_features(model, np.empty((0, 2)), (2, 3))
     assert blocks.shape == (2, 3, 25, 16)
     np.testing.assert_allclose(blocks[0, 0, :5], np.repeat(blocks[0, 0, :1], 5, axis=0), atol=1e-6)  # x alone

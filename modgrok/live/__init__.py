@@ -31,10 +31,14 @@ from modgrok.data import Data, grid, pretraining_tasks, split_inputs
 from modgrok.files import write_atomically
 from modgrok.interpret import draw_contexts
 from modgrok.live.duel import Duel
+from modgrok.model import n_weights
 from modgrok.runs import Run
 
 SHARED = ("kernel", "transformer", "predictors", "state", "views")
 """The modules of every control's code, which are written one after the other, before its own."""
+
+LARGEST = 2_000_000
+"""Weights of a model that a page can carry (6 MB of text) and a browser can ask while its reader waits."""
 
 FOLDER = "_static/live"
 """Where, below its root, the book keeps the checkpoints that are not in the page."""
@@ -54,7 +58,8 @@ def ask(
     """A control that asks trained models in the page and shows their answers to all p² queries.
 
     In the book all checkpoints can be chosen: its build puts them next to the pages (`write_weights`). Elsewhere,
-    as in a notebook by itself, only those in the output can.
+    as in a notebook by itself, only those in the output can. In place of models with more than LARGEST weights stands
+    a sentence that says so.
 
     Args:
         runs: label → run; all of one p.
@@ -76,6 +81,8 @@ def ask(
         given = ", ".join(str(run.config.p) for run in runs.values()) or "no run"
         raise ValueError(f"ask needs runs of one p, got {given}.")
     config = next(iter(runs.values())).config
+    if not offered(runs):
+        return HTML(f"<p>{_left_out(runs)}</p>")
     known = predictors(config.p, pretraining_tasks(config))
     if predictor not in known:
         raise ValueError(f"predictor={predictor!r} is not known; choose one of {', '.join(known)}.")
@@ -103,6 +110,24 @@ def ask(
         "by": predictor,
     }
     return _output(runs, name, ("flow", "control"), "start", [name, state], inline)
+
+
+def offered(runs: dict[str, Run]) -> bool:
+    """Whether a page can carry these models: none has more than LARGEST weights."""
+    return all(n_weights(run.config) <= LARGEST for run in runs.values())
+
+
+def _left_out(runs: dict[str, Run]) -> str:
+    """Why there is no control."""
+    weights = {label: n_weights(run.config) for label, run in runs.items()}
+    listed = " and ".join(f"{n / 1e6:.1f} million ({escape(label)})" for label, n in weights.items())
+    queries = sum(2 * n * run.config.p**2 for n, run in zip(weights.values(), runs.values(), strict=True))
+    return (
+        f"There is no live control here, for a page cannot carry so many weights: {listed}. That is "
+        f"{sum(weights.values()) * 2 * 4 / 3e6:.0f} MB of text and, at every click, {queries / 1e9:.0f} billion "
+        f"operations in the browser; the control takes up to {LARGEST / 1e6:.0f} million weights. In Python, "
+        "<code>evaluate.query_grid(run.model(), [task], pairs, shots)</code> answers the same questions."
+    )
 
 
 def hero(asked: Duel, page: str = "12_ask.html") -> HTML:
@@ -137,10 +162,7 @@ def _output(
     """The code, and a call of the function `start` with the models and what is given."""
     here = Path(__file__).parent
     code = "\n".join((here / f"{module}.js").read_text() for module in (*SHARED, *modules))
-    in_book = (
-        "MODGROK_READS" in os.environ
-    )  # set by the book's build, which puts all weights beside its pages
-    held = {run.name: set() if in_book else {*inline, run.steps[-1]} for run in runs.values() if run.steps}
+    held = {run.name: set() if in_book() else {*inline, run.steps[-1]} for run in runs.values() if run.steps}
     described = [_described(label, run, held) for label, run in runs.items()]
     arguments = json.dumps([described, *given]).replace("<", "\\u003c")  # a label cannot end the script
     text = (
@@ -152,8 +174,18 @@ def _output(
     return HTML(text, metadata={"modgrok_live": asked})
 
 
-def link(
-    text: str,
+def link(text: str, **state) -> str:
+    """An HTML link that brings a control into a state.
+
+    Args:
+        text: what is clicked.
+        state: as for `address`.
+    """
+    return f'<a href="{escape(address(**state))}">{escape(text)}</a>'
+
+
+def address(
+    page: str = "",
     name: str = "ask",
     models: Sequence[str | dict] = (),
     task: Sequence[int] = (),
@@ -162,10 +194,10 @@ def link(
     query: Sequence[int] = (),
     predictor: str = "",
 ) -> str:
-    """An HTML link that brings the page's control of that name into a state; what is not given stays as it is.
+    """The address that brings a control into a state; what is not given stays as it is.
 
     Args:
-        text: what is clicked.
+        page: that the control is on, such as "12_ask.html"; "" for this one.
         name, models, task, examples, shots, query, predictor: as for `ask`.
     """
     fields: list[tuple[str, str | int]] = []
@@ -181,7 +213,12 @@ def link(
         "by": predictor,
     }
     fields += [(key, value) for key, value in given.items() if value != ""]
-    return f'<a href="#{escape(f"{name}?{urlencode(fields)}")}">{escape(text)}</a>'
+    return f"{page}#{name}?{urlencode(fields)}"
+
+
+def in_book() -> bool:
+    """Whether the book is being built, whose pages lie beside each other and share their weights."""
+    return "MODGROK_READS" in os.environ  # set by the build
 
 
 def _joined(numbers: Iterable[int]) -> str:
@@ -191,7 +228,7 @@ def _joined(numbers: Iterable[int]) -> str:
 def _described(label: str, run: Run, held: dict[str, set[int]]) -> dict:
     """What the page knows of a run."""
     if not run.steps:
-        raise ValueError(f"{run.name} keeps no weights; retrain it with `train`.")
+        run.model()  # says why
     steps = [{"step": s, "weights": weights(run, s) if s in held[run.name] else None} for s in run.steps]
     return {
         "label": label,

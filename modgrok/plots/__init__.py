@@ -24,6 +24,7 @@ from modgrok.plots.learning import (
     SEEDS,
     accuracy_by_shot,
     accuracy_maps,
+    factor_panels,
     ladder,
     phase_diagram,
     seed_curves,

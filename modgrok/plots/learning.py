@@ -1,5 +1,7 @@
 """Loss and accuracy along training, over numbers of tasks and inputs, and by number of shots (F1b, F1c, F3, F4)."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +14,7 @@ from modgrok.plots.style import (
     COLORS,
     DASHES,
     DEPTHS,
+    FAINT,
     GREY,
     INK,
     LABELS,
@@ -70,7 +73,7 @@ def phase_diagram(
     """The phase of every seed at every point, side by side in the point's cell (F1b, F4).
 
     Args:
-        panels: title → (seeds, rows, columns) indices of `names`.
+        panels: title → (seeds, rows, columns) indices of `names`, -1 where there is no run: nothing is drawn.
         columns: numbers of pre-training tasks.
         rows: fractions α.
         names: of the phases.
@@ -82,6 +85,8 @@ def phase_diagram(
     for ax, (title, phases) in zip(axes.flat, panels.items(), strict=True):
         phases = np.asarray(phases)
         for seed, row, column in np.ndindex(phases.shape):
+            if phases[seed, row, column] < 0:
+                continue
             corner, width = (column - 0.5 + seed / len(phases), row - 0.5), 1 / len(phases)
             color = PHASE_COLORS[phases[seed, row, column]]
             ax.add_patch(Rectangle(corner, width, 1, facecolor=color, lw=0))
@@ -109,7 +114,7 @@ def phase_diagram(
 def _middles(phases: np.ndarray) -> dict[int, tuple[int, int]]:
     """Phase → (row, column) of the point in the middle of those where all seeds are in it."""
     middles = {}
-    for phase in np.unique(phases):
+    for phase in np.unique(phases[phases >= 0]):
         points = np.argwhere((phases == phase).all(axis=0))
         if len(points):
             middle = points[np.square(points - points.mean(0)).sum(1).argmin()]
@@ -286,4 +291,50 @@ def ladder(
         ax.xaxis.set_major_locator(FixedLocator(at))
         ax.xaxis.set_minor_locator(FixedLocator([]))
         ax.set_xticks(at, [str(one) for one in at])
+    return fig
+
+
+@styled
+def factor_panels(panels: Mapping[str, Mapping[str, ArrayLike]], steps: int) -> Figure:
+    """What each setting does to how soon and how well a model learns, one changed at a time (A8).
+
+    Args:
+        panels: setting → value, the base point's first → (seeds, 4): the step at which the plateau is left, nan if never;
+            the final accuracy on novel queries; what ratio matching and look-up have of these. No rows without a run.
+        steps: of every run.
+    """
+    fig = figure(7.4, 1.45 * len(panels) + 0.9)
+    axes = fig.subplots(len(panels), 2, squeeze=False, sharey="col")
+    for (name, values), (left, right) in zip(panels.items(), axes, strict=True):
+        for ax in (left, right):
+            ax.axvspan(-0.4, 0.4, color=FAINT, lw=0, zorder=0)  # the base point
+        for place, of in enumerate(values.values()):
+            when, accuracy, matched, guess = np.reshape(of, (-1, 4)).T
+            beside = place + 0.12 * (np.arange(len(when)) - (len(when) - 1) / 2)
+            never = np.isnan(when)
+            left.plot(beside[~never], when[~never], "o", ms=6, color=COLORS["id_train"])
+            left.plot(beside[never], [1.13 * steps] * never.sum(), "o", ms=6, mfc="none", color=COLORS["id_train"])
+            right.plot(beside, accuracy, "o", ms=6, color=COLORS["ood_train"])
+            if len(matched):
+                for control, style in ((matched, "-"), (guess, ":")):
+                    right.plot(place + np.array([-0.3, 0.3]), [control.mean()] * 2, color=INK, lw=1.4, ls=style)
+            else:
+                left.annotate("no run", (place, 0.06 * steps), ha="center", fontsize=8.5, color=GREY)
+        for ax in (left, right):
+            ax.set_xticks(range(len(values)), list(values))
+            ax.set_xlim(-0.6, max(len(values), 4) - 0.4)
+            ax.tick_params(axis="x", length=0)
+        left.axhline(steps, color=GREY, lw=1, ls=":")
+        left.set(ylim=(0, 1.25 * steps), yticks=[0, steps / 2, steps, 1.13 * steps])
+        left.set_yticklabels(["0", f"{steps // 2:,}", f"{steps:,}", "never"])
+        right.set(ylim=(0, 1.04), yticks=[0, 0.5, 1])
+        left.set_title(name, loc="left", fontsize=10.5)
+    axes[0, 1].set_title("accuracy on novel queries, o.o.d.", loc="left", fontsize=10.5)
+    fig.supylabel("left: step at which the plateau is left", fontsize=10)
+    keys = [
+        Line2D([], [], color=INK, lw=1.4, label="ratio matching"),
+        Line2D([], [], color=INK, lw=1.4, ls=":", label="look-up, a guess"),
+        Rectangle((0, 0), 1, 1, color=FAINT, label="base point"),
+    ]
+    fig.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
     return fig

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
@@ -179,7 +179,9 @@ WALL = {
 
 
 @styled
-def grid_wall(right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: ArrayLike) -> Figure:
+def grid_wall(
+    right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: ArrayLike, links: Sequence[str] = ()
+) -> Figure:
     """A small query grid for each of many tasks, sorted by how much is right beyond ratio matching (A4).
 
     Args:
@@ -187,6 +189,7 @@ def grid_wall(right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: 
         matched: (p, p) bool, what ratio matching can answer.
         tasks: (n, 2) task vectors (a, b).
         held_out: (n,) bool; held-out tasks come first, their names are orange.
+        links: an address for each task, which a click on its grid opens.
     """
     right, matched, held_out = np.asarray(right), np.asarray(matched), np.asarray(held_out)
     n = len(right)
@@ -207,6 +210,9 @@ def grid_wall(right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: 
         color = COLORS["ood_train" if held_out[i] else "id_train"]
         ax.text(left + (p - 1) / 2, top + high - p - 0.8, f"({tasks[i][0]}, {tasks[i][1]})", fontsize=8.5,
                 color=color, ha="center", va="bottom")  # fmt: skip
+        if len(links):  # over grid and name; what has no colour at all would not be hit
+            area = Rectangle((left - 0.5, top - 0.5), step, high, alpha=0, lw=0, url=links[i])
+            ax.add_patch(area)
     cmap = ListedColormap(["none", *WALL.values()])
     ax.imshow(wall, cmap=cmap, vmin=-1.5, vmax=3.5, interpolation="none")
     ax.axis("off")
@@ -318,7 +324,7 @@ def chance_by_run(
     """How probable by chance each structure of each run would be, a row a structure, a dot a run (claim 5).
 
     Args:
-        values: structure → (runs,) probabilities.
+        values: structure → (runs,) probabilities, nan where a run has no such part.
         groups: (runs,) indices of `names`.
         names: of the groups, such as depths.
         solved: (runs,) whether the run solves o.o.d. tasks; its dot is filled then.
@@ -337,7 +343,7 @@ def chance_by_run(
         ax.plot([], [], "o", color=DEPTHS[min(g, len(DEPTHS) - 1)], label=name)
     ax.plot([], [], "o", color=GREY, mfc="white", label="does not solve o.o.d. tasks")
     ax.axvline(0.05, color=GREY, ls=":", lw=1.2)
-    least = min(0.04, 0.7 * np.min(list(values.values())))
+    least = min(0.04, 0.7 * np.nanmin(list(values.values())))
     ticks = [tick for tick in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1) if tick > least]
     ax.set(xscale="log", xlim=(least, 1.15), xlabel="probability by chance (dotted: 0.05)")
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
