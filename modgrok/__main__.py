@@ -204,7 +204,9 @@ def export_command(
         weights: whether to take any; without, what was measured during training is shipped alone, 40 kB a run.
     """
     if not weights and steps:
-        raise ValueError("--steps names checkpoints to take along, --weights False takes none; leave one of them out.")
+        raise ValueError(
+            "--steps names checkpoints to take along, --weights False takes none; leave one of them out."
+        )
     steps = steps if weights else ()
     if not names:
         raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")

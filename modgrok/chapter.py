@@ -248,7 +248,7 @@ LARGE = 2_000_000
 
 
 def by_size(config: Config, usual: int, large: int) -> int:
-    """How many contexts or sequences to measure with: fewer of a large model, so that a chapter stays within minutes."""
+    """How many contexts or sequences to measure with: fewer of a large model, so that a chapter takes minutes."""
     return large if n_weights(config) > LARGE else usual
 
 

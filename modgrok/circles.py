@@ -18,7 +18,7 @@ READ = {"x": "x", "y": "xy", "z": "xyz"}
 """Position → the numbers that a head's output there may tell."""
 
 PLACES = ("embedding", *(f"{blocks} at {at}" for blocks in ("block 0", "later blocks") for at in READ))
-"""Where a structure is looked for; in blocks, in what any of their heads writes, of any number that it may tell there."""
+"""Where a structure is looked for; in blocks, in what any of their heads writes, of any number known there."""
 
 
 def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[tuple[str, str], float]:
@@ -61,10 +61,11 @@ def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[tuple[str
 
 
 def clearest(strengths: ArrayLike) -> float:
-    """How probable, if numbers had other names, the clearest of several structures would be (Westfall and Young's min-P).
+    """How probable, if numbers had other names, the clearest of several structures would be (min-P).
 
-    Each is compared with itself under all renamings. The clearest under the true names is then compared with the clearest
-    under each of the others, so that neither the number of structures nor how they depend on each other matters.
+    Each is compared with itself under all renamings. The clearest under the true names is then compared with the
+    clearest under each of the others, so that neither how many structures there are nor how they depend on each other
+    matters (Westfall and Young).
 
     Args:
         strengths: (structures, renamings), the true names first; a renaming is the same for all of them.
@@ -72,7 +73,9 @@ def clearest(strengths: ArrayLike) -> float:
     strengths = np.asarray(strengths)
     order = np.sort(strengths, axis=1)
     at_least = [len(row) - np.searchsorted(row, of - 1e-9) for row, of in zip(order, strengths, strict=True)]
-    rarest = np.min(at_least, axis=0)  # of each renaming: how many do at least as well in its clearest structure
+    rarest = np.min(
+        at_least, axis=0
+    )  # of each renaming: how many do at least as well in its clearest structure
     return float((rarest <= rarest[0]).mean())
 
 
@@ -83,7 +86,7 @@ def _numbers(pairs: np.ndarray, task: ArrayLike) -> dict[str, np.ndarray]:
 
 
 def _means(output: np.ndarray, log: np.ndarray) -> np.ndarray:
-    """Mean output (p - 1, C) of the pairs of each number but 0, in the order of the logarithm, given that of each pair."""
+    """Mean output (p - 1, C) of the pairs of each number but 0, in the order of its logarithm."""
     return structure.class_means(output[log > 0], log[log > 0] - 1)
 
 

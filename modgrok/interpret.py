@@ -88,7 +88,9 @@ def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
 
 
 @torch.no_grad()
-def pair_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> tuple[list[Tensor], list[Tensor]]:
+def pair_features(
+    model: Transformer, context: ArrayLike, task: ArrayLike
+) -> tuple[list[Tensor], list[Tensor]]:
     """What heads gather and blocks put out at x, y and z of every pair (x, y) as the next example after one context.
 
     The context passes once and leaves its keys and values behind, as in `Transformer.query_logits`.
@@ -106,7 +108,9 @@ def pair_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> tu
     """
     p, device, k = model.config.p, model.embed.weight.device, len(context)
     if k > (most := model.config.n_examples - 2):
-        raise ValueError(f"shots={k} must lie between 0 and {most}: a model never reads the z of its last example.")
+        raise ValueError(
+            f"shots={k} must lie between 0 and {most}: a model never reads the z of its last example."
+        )
     task = torch.as_tensor(np.asarray(task))[None]
     before = torch.from_numpy(np.asarray(context, dtype=int).reshape(1, -1, 2))
     c = model.embed(sequences(task, before, p).to(device))  # (1, T, C), T = 3·k
@@ -118,7 +122,9 @@ def pair_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> tu
         q, key, v = (attn.heads(part) for part in attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
         _, key_c, v_c = (attn.heads(part) for part in attn.qkv(block.ln_1(c)).chunk(3, dim=-1))
         q, key, key_c = rotate(q, place), rotate(key, place), rotate(key_c, model.rope[:, : 3 * k])
-        scores = torch.cat([q @ key_c.mT, (q @ key.mT).masked_fill(hidden, -torch.inf)], -1)  # (p², H, 3, T + 3)
+        scores = torch.cat(
+            [q @ key_c.mT, (q @ key.mT).masked_fill(hidden, -torch.inf)], -1
+        )  # (p², H, 3, T + 3)
         pattern = (scores / q.shape[-1] ** 0.5).softmax(-1)
         mixed = (pattern[..., : 3 * k] @ v_c + pattern[..., 3 * k :] @ v).transpose(1, 2)  # (p², 3, H, D)
         c, x = block(c, model.rope[:, : 3 * k]), block.update(x, mixed.flatten(-2))

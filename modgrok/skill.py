@@ -84,7 +84,7 @@ def novel_at_end(run: Run, name: str) -> np.ndarray:
 
 
 def matched_at_end(run: Run, name: str) -> float:
-    """What ratio matching could have of the last shot's queries that are no repeat: its control, as look-up's is 1/p."""
+    """What ratio matching could have of the last shot's queries that are no repeat, where look-up has 1/p."""
     multiples, others = run.asked[name][MULTIPLE, -1], run.asked[name][MULTIPLE + 1 :, -1].sum()
     return float((multiples + others / run.config.p) / max(multiples + others, 1))
 
@@ -136,9 +136,7 @@ def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str
         runs: array of runs; nan for one that is missing (None).
         evaluation: which of a run's evaluations, one for all or an array of one each.
     """
-    pick = np.vectorize(
-        lambda run, i, name: skill_curve(run, name)[i] if run else np.nan, otypes=[float]
-    )
+    pick = np.vectorize(lambda run, i, name: skill_curve(run, name)[i] if run else np.nan, otypes=[float])
     return {name: pick(runs, evaluation, name) for name in SETS}
 
 

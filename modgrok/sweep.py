@@ -103,12 +103,13 @@ SWEEPS = {
     "paper-lasting": Sweep("paper", {"depth": (2, 4, 6), "alpha": (0.4,)}),
 }  # fmt: skip
 """Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, over the same map, for
-several depths (A1). `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again, with few training
-inputs. `ladder`: the modulus, and with it all that grows with it. `factors`: one setting at a time (A8). Those of `smoke` take up to a minute (CI), of
-`paper` hours on a GPU for each run. Those of `laptop` on two cores: `map` half an hour (18 runs), `rule` four hours
-(108, of which 18 are the map's), `depth` half an hour (9), `coarse` ten minutes (6, of which 2 are the map's), `lasting` a
-quarter of an hour (6, of which 4 are in other maps), `factors` an hour (38, of which 2 are the map's). Those of `desk` on two cores: `depth` three hours (9), `ladder`
-a quarter of an hour more (9, of which 3 are the depths'), `map` five hours (24)."""
+several depths (A1). `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again,
+with few training inputs. `ladder`: the modulus, and with it all that grows with it. `factors`: one setting at a time
+(A8). Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of `laptop` on two cores:
+`map` half an hour (18 runs), `rule` four hours (108, of which 18 are the map's), `depth` half an hour (9), `coarse` ten
+minutes (6, of which 2 are the map's), `lasting` a quarter of an hour (6, of which 4 are in other maps), `factors` an
+hour (38, of which 2 are the map's). Those of `desk` on two cores: `depth` three hours (9), `ladder` a quarter of an
+hour more (9, of which 3 are the depths'), `map` five hours (24)."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ class Result:
 
 
 def grid(
-    preset_name: str, vary: Mapping[str, Sequence[Any]], seeds: Sequence[int] = (0,), one_at_a_time: bool = False
+    preset_name: str,
+    vary: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int] = (0,),
+    one_at_a_time: bool = False,
 ) -> list[Config]:
     """The configs of every combination of values and seeds on top of a preset.
 

@@ -128,7 +128,7 @@ def interval(values: ArrayLike) -> str:
 def sign_flip(differences: ArrayLike, most: int = 2**18) -> float:
     """How probable it is by chance that paired differences (n,) have a mean so far from 0: two-sided, exact.
 
-    If the two of a pair are alike, a difference is as likely to have the other sign. All 2ⁿ choices of signs are counted,
+    If the two of a pair are alike, a difference is as likely to have the other sign. All 2ⁿ choices of signs count,
     or, where they are more than `most`, so many at random. Pairs with a nan are left out; nan if none is left.
     """
     known = np.asarray(differences, dtype=float)

@@ -53,6 +53,22 @@ def test_the_command_has_what_differs_from_the_defaults_and_nothing_else():
     assert chapter.chapter("07_heads", defaults | given(page.command)) == page
 
 
+def test_a_large_model_is_measured_with_less_unless_it_is_said():
+    small, large = preset("night"), preset("paper")
+    assert [chapter.by_size(config, 24, 8) for config in (small, large)] == [24, 8]
+    for given, wanted in ((None, [100, 50]), (70, [70, 70]), (0, [2048, 4096])):
+        page = Chapter("10_parts", {"sequences": given}, "")
+        assert [page.sequences(config, 100, 50) for config in (small, large)] == wanted
+
+
+def test_a_named_run_stands_alone_for_its_depth(alone):
+    page = Chapter(
+        "10_parts", {"root": str(alone.path.parent), "depths": [1, 2], "seed": 0, "n_seeds": 2}, ""
+    )
+    ((depth, group),) = page.by_depth(run=alone.name).items()
+    assert depth == CONFIG.depth and [run.path for run in group] == [alone.path]
+
+
 def test_false_and_none_survive_the_command():
     defaults = declared("08_representations")
     page = chapter.chapter("08_representations", defaults | {"center": False, "layer": 0})

@@ -12,7 +12,9 @@ from modgrok.data import grid
 from modgrok.model import Transformer
 
 LOG = structure.discrete_log(11)
-RING = np.stack([np.cos(2 * np.pi * LOG / 10), np.sin(2 * np.pi * LOG / 10)], 1)  # in the order of the logarithm
+RING = np.stack(
+    [np.cos(2 * np.pi * LOG / 10), np.sin(2 * np.pi * LOG / 10)], 1
+)  # in the order of the logarithm
 
 
 def fake_run(depth=2):
@@ -37,7 +39,9 @@ def test_one_block_has_no_later_blocks():
     assert np.isnan(found["wave", "later blocks at y"]) and found["wave", "block 0 at y"] > 0
 
 
-@pytest.mark.parametrize(("block", "position", "number"), [(0, 0, "x"), (1, 1, "x"), (1, 1, "y"), (1, 2, "z")])
+@pytest.mark.parametrize(
+    ("block", "position", "number"), [(0, 0, "x"), (1, 1, "x"), (1, 1, "y"), (1, 2, "z")]
+)
 def test_what_one_head_writes_is_found_where_it_writes_it(block, position, number, monkeypatch):
     """One of several heads, in noise; z is another number in every context."""
     rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import made_up
 
-from modgrok.cost import core_hours, core_minutes, power_law, solved_at
+from modgrok.cost import core_hours, core_minutes, left_plateau, power_law, solved_at
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,14 @@ def test_a_set_is_solved_from_the_first_of_two_evaluations(skills, step):
     run.metrics["step"] = 10 * np.arange(len(skills))
     assert solved_at(run, "ood_train") == pytest.approx(step, nan_ok=True)
     assert solved_at(run, "ood_test") != solved_at(run, "ood_test")  # skill 0 there
+
+
+def test_the_plateau_is_left_a_tenth_below_a_guess_twice_in_a_row():
+    run, guess = made_up([0] * 5, [0] * 5), np.log(7)
+    run.metrics["step"] = 10 * np.arange(5)
+    for losses, step in (((1, 0.89, 0.95, 0.9, 0.5), 30), ((1, 0.91, 0.91, 0.91, 0.5), np.nan)):
+        run.metrics["id_train_loss"] = guess * np.array(losses)
+        assert left_plateau(run) == pytest.approx(step, nan_ok=True)
 
 
 @given(st.floats(-3, 6), st.floats(0.01, 1e4))

@@ -108,7 +108,9 @@ def test_readout_ends_in_the_models_answer(model, tokens):
 def test_pairs_after_a_context(model):
     (x, y), context = grid(5).T, [(1, 2), (3, 4)]
     before = np.broadcast_to([1, 2, 3, 3, 4, 3], (25, 6))  # z = 2·x + 3·y
-    pairs = np.stack([x, y, (2 * x + 3 * y) % 5, 0 * x, 0 * x], 1)  # the model reads a z if an example follows
+    pairs = np.stack(
+        [x, y, (2 * x + 3 * y) % 5, 0 * x, 0 * x], 1
+    )  # the model reads a z if an example follows
     names = ["blocks.0.attn.mix", "blocks.1.attn.mix", "blocks.0.resid_post", "blocks.1.resid_post"]
     plain = interpret.activations(
         model, torch.from_numpy(np.concatenate([before, pairs], 1)), names, slice(6, 9)

@@ -35,6 +35,7 @@ CHANGED = {
     "12_ask": {"depths": "[2]"},
     "13_order": {"n_seeds": 2, "depths": "[2]"},
     "14_cost": {"seed": 1, "n_seeds": 2},
+    "15_factors": {"seed": 1, "n_seeds": 2},
     "intro": {"depths": "[2, 1]", "contexts": 5},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
@@ -54,6 +55,7 @@ WRONG = {
     "12_ask": ("depths", "[0]", "1 or more"),
     "13_order": ("depths", "[0]", "1 or more"),
     "14_cost": ("preset", "laptop", "laptop' has no ladder"),
+    "15_factors": ("preset", "desk", "desk' has no factors"),
     "intro": ("contexts", "1", "2"),
 }
 

@@ -175,3 +175,25 @@ def test_ladder_of_runs_that_never_solve_is_empty():
     )
     made.savefig(io.BytesIO())  # matplotlib makes the ticks only now
     assert not np.isfinite(made.axes[0].lines[1].get_ydata()).any()
+
+
+def test_no_run_is_drawn_as_nothing_in_a_phase_diagram():
+    made = plots.phase_diagram({"one": [[[0, -1, 2]]]}, ODD_COLUMNS, [0.5], tuple("abcde"), across=1)
+    assert sorted(boxes(made.axes[0])) == [(0, 0), (2, 0)]
+
+
+def test_factor_panels_sort_values_and_tell_never_from_no_run():
+    low, high, never = (200, 0.4, 0.7, 0.14), (500, 0.6, 0.7, 0.14), (np.nan, 0.2, 0.7, 0.14)
+    made = plots.factor_panels(
+        {"width": {"64": [low, high], "32": [never], "128": []}, "by": {"muon": [low], "adamw": []}}, 1000
+    )
+    left, right, by, _ = made.axes
+    assert ticks(left.xaxis) == ["32", "64", "128"] and ticks(by.xaxis) == ["muon", "adamw"]
+    steps = [line.get_ydata() for line in left.lines if line.get_marker() == "o" and len(line.get_ydata())]
+    assert np.concatenate(steps).tolist() == [1300, 200, 500] and ticks(left.yaxis)[-1] == "never"
+    assert list(words(left).values()) == ["no run"]
+    accuracy = [line.get_ydata() for line in right.lines if line.get_marker() == "o"]
+    assert np.concatenate(accuracy).tolist() == [0.2, 0.4, 0.6]
+    controls = sorted(line.get_ydata()[0] for line in right.lines if line.get_marker() == "None")
+    assert controls == pytest.approx([0.14, 0.14, 0.7, 0.7])
+    assert list(keys(made)) == ["ratio matching", "look-up, a guess", "base point"]

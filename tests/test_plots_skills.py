@@ -35,6 +35,9 @@ def test_a_wall_sorts_tasks_by_what_is_beyond_ratio_matching_held_out_first():
     tile = wall[-2:, :2]  # y upwards: (0, 0) at the bottom left
     np.testing.assert_array_equal(tile, [[1, 1], [0, 1]])
     np.testing.assert_array_equal(wall[-2:, 3:5], [[3, 3], [2, 1]])
+    links = ["#first", "#second", "#third"]
+    linked = plots.grid_wall(right, matched, [(0, 1), (1, 1), (2, 2)], [False, False, True], links)
+    assert [area.get_url() for area in linked.axes[0].patches] == ["#third", "#second", "#first"]
 
 
 def test_arrivals_tell_those_that_never_come():

@@ -296,11 +296,21 @@ def test_export_is_half_the_size_and_nearly_the_same(kept, tmp_path):
     assert not [file for file in copy.path.rglob("*") if file.name in ("lock", "holder")]
     with pytest.raises(ValueError, match="is there already; remove it"):
         kept.export(tmp_path)
-    for steps in ([5, 999], []):
-        with pytest.raises(ValueError, match=r"are not checkpoints .*choose among \[5, 10, 12\]"):
-            kept.export(tmp_path / "none", steps)
+    with pytest.raises(ValueError, match=r"are not checkpoints .*choose among \[5, 10, 12\]"):
+        kept.export(tmp_path / "none", [5, 999])
     assert not (tmp_path / "none").exists()
     assert copy.export(tmp_path / "all").steps == [5, 12]  # by default all
+    assert train(CONFIG, tmp_path).path == copy.path  # finished is finished
+
+
+def test_a_run_is_shipped_without_weights(kept, tmp_path):
+    copy = kept.export(tmp_path, steps=())
+    copy.check()
+    assert copy.finished and copy.steps == [] and not list(copy.path.rglob("step-*"))
+    assert all((copy.shots[name] == kept.shots[name]).all() for name in SETS)
+    with pytest.raises(ValueError, match="was shipped without weights; train it under another root") as error:
+        copy.model()
+    sentence(error)
     assert train(CONFIG, tmp_path).path == copy.path  # finished is finished
 
 

@@ -171,3 +171,19 @@ def test_answers_are_explained_by_the_weakest_algorithm_over_all_runs():
         one[3, 1, 0] < 1 / P < one[3, 2, 0]
         and np.isnan(skill.by_kind(runs[:1], "ood_train", "shots", 2000)).all()
     )
+
+
+def test_runs_that_are_missing_have_no_phase_and_no_skill():
+    runs = np.array([[made_up((0, ALL), (0, ALL)), None]], dtype=object)
+    assert skill.map_skill(runs)["ood_train"][0, 0] == pytest.approx(1)
+    assert np.isnan(skill.map_skill(runs)["ood_train"][0, 1])
+    for phases in skill.phases_twice(runs).values():
+        assert phases[0].tolist() == [3, -1]
+    twice = skill.ood_twice(runs)
+    assert all(np.isfinite(of[0]).tolist() == [True, False] for of in twice.values())
+    assert twice["stopped early"][0, 0] >= twice["at the end"][0, 0]
+
+
+def test_ratio_matching_has_its_multiples_and_guesses_the_rest():
+    run = made_up()  # as many queries of each kind
+    assert skill.matched_at_end(run, "ood_train") == pytest.approx((1 + 2 / 7) / 3)

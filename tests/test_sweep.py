@@ -14,7 +14,7 @@ from tiny import SHORT, short
 
 from modgrok.__main__ import main
 from modgrok.runs import Run
-from modgrok.sweep import SWEEPS, Sweep, grid, obtain_grid, parse_values, sweep
+from modgrok.sweep import SWEEPS, Sweep, grid, obtain_factors, obtain_grid, parse_values, sweep
 from modgrok.train import train
 
 pytest.importorskip("submitit")
@@ -50,6 +50,14 @@ def test_a_grid_is_every_combination_or_names_what_is_not_valid():
             grid(preset_name, vary)
 
 
+def test_one_at_a_time_departs_from_the_first_values():
+    vary = {"n_tasks": [8, 16], "batch_size": [48, 96], "p,n_tasks,batch_size": [(5, 8, 48), (7, 24, 72)]}
+    configs = grid("smoke", vary, [1, 2], one_at_a_time=True)
+    found = [(c.p, c.n_tasks, c.batch_size) for c in configs]
+    assert found[::2] == found[1::2] == [(5, 8, 48), (5, 16, 48), (5, 8, 96), (7, 24, 72)]
+    assert [c.seed for c in configs] == [1, 2] * 4
+
+
 def test_named_sweeps_are_valid():
     for chosen in SWEEPS.values():
         assert grid(*chosen)
@@ -69,6 +77,24 @@ def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch)
         ValueError, match=r"preset='nope' has no map; choose one of smoke, laptop, desk, paper\."
     ):
         obtain_grid("shipped", "nope", "map", tmp_path, [3])
+
+
+def test_what_is_not_shipped_is_none(tmp_path, monkeypatch):
+    only = {name: (value,) for name, value in SHORT.items()}
+    vary = {"n_head": (2, 1), "p,n_tasks": ((5, 16), (3, 4))} | only
+    monkeypatch.setitem(SWEEPS, "smoke-factors", Sweep("smoke", vary, one_at_a_time=True))
+    monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_head": (2, 1)} | only))
+    base, other = train(short(n_head=2), tmp_path), train(short(p=3, n_tasks=4), tmp_path)
+    found = obtain_factors("shipped", "smoke", tmp_path, [0, 1])
+    names = {f: {v: [run and run.name for run in of] for v, of in each.items()} for f, each in found.items()}
+    missing = [None, None]
+    assert names == {
+        "n_head": {2: [base.name, None], 1: missing},
+        "p": {5: [base.name, None], 3: [other.name, None]},
+    }
+    with pytest.raises(FileNotFoundError):
+        obtain_grid("shipped", "smoke", "map", tmp_path, [0])
+    assert obtain_grid("shipped", "smoke", "map", tmp_path, [0], partial=True)[:, 0].tolist()[1] is None
 
 
 def test_a_failing_point_stops_no_other_and_the_rest_is_not_repeated(tmp_path, capsys):

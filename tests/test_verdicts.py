@@ -77,3 +77,14 @@ def test_the_rules_say_what_counts_once_each():
 
 def test_an_interval_is_over_units():
     assert verdicts.interval([0.1, 0.2, 0.3]) == "0.20 (-0.05 to 0.45)" and verdicts.interval([0.5]) == "0.50"
+
+
+def test_sign_flip_is_exact_of_few_pairs_and_alike_of_many():
+    assert verdicts.sign_flip([1, 2, 3]) == 2 / 8  # all of one sign: that choice, and its opposite
+    assert verdicts.sign_flip([1, 2, -3]) == 1 and np.isnan(verdicts.sign_flip([np.nan]))
+    assert verdicts.sign_flip([1, np.nan, 2, 3]) == verdicts.sign_flip([-1, -2, -3])
+    rng = np.random.default_rng(0)
+    by_chance = [verdicts.sign_flip(rng.normal(size=8)) for _ in range(500)]
+    assert np.mean(np.array(by_chance) <= 0.05) == pytest.approx(0.05, abs=0.025)
+    pairs = rng.normal(0.7, 1, 12)
+    assert verdicts.sign_flip(pairs, most=2000) == pytest.approx(verdicts.sign_flip(pairs), abs=0.02)

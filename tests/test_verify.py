@@ -19,6 +19,8 @@ def test_an_honest_run_passes_shipped_or_not(kept, tmp_path):
     shipped = kept.export(tmp_path, steps=[5, 12])
     assert verify(shipped, checkpoints=1).startswith("6 files as recorded; scored anew at 12, losses within ")
     assert verify(shipped, checkpoints=0) == "6 files as recorded"
+    measured = kept.export(tmp_path / "measured", steps=())
+    assert verify(measured) == "4 files as recorded; shipped without weights, so nothing could be scored anew"
 
 
 def change_table(run: Run, change) -> None:

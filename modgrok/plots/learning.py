@@ -1,5 +1,6 @@
 """Loss and accuracy along training, over numbers of tasks and inputs, and by number of shots (F1b, F1c, F3, F4)."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -299,33 +300,42 @@ def factor_panels(panels: Mapping[str, Mapping[str, ArrayLike]], steps: int) -> 
     """What each setting does to how soon and how well a model learns, one changed at a time (A8).
 
     Args:
-        panels: setting → value, the base point's first → (seeds, 4): the step at which the plateau is left, nan if never;
-            the final accuracy on novel queries; what ratio matching and look-up have of these. No rows without a run.
+        panels: setting → value, in words, the base point's first → (seeds, 4): the step at which the plateau is left,
+            nan if never; the final accuracy on novel queries; what ratio matching and look-up have of these. No rows
+            without a run.
         steps: of every run.
     """
     fig = figure(7.4, 1.45 * len(panels) + 0.9)
     axes = fig.subplots(len(panels), 2, squeeze=False, sharey="col")
     for (name, values), (left, right) in zip(panels.items(), axes, strict=True):
+        base, shown = next(iter(values)), list(values)
+        if all(re.fullmatch(r"[\d.e+]+", value) for value in shown):
+            shown.sort(key=float)
         for ax in (left, right):
-            ax.axvspan(-0.4, 0.4, color=FAINT, lw=0, zorder=0)  # the base point
-        for place, of in enumerate(values.values()):
-            when, accuracy, matched, guess = np.reshape(of, (-1, 4)).T
+            at = shown.index(base)
+            ax.axvspan(at - 0.4, at + 0.4, color=FAINT, lw=0, zorder=0)
+        for place, value in enumerate(shown):
+            when, accuracy, matched, guess = np.reshape(values[value], (-1, 4)).T
             beside = place + 0.12 * (np.arange(len(when)) - (len(when) - 1) / 2)
             never = np.isnan(when)
             left.plot(beside[~never], when[~never], "o", ms=6, color=COLORS["id_train"])
-            left.plot(beside[never], [1.13 * steps] * never.sum(), "o", ms=6, mfc="none", color=COLORS["id_train"])
+            left.plot(
+                beside[never], [1.3 * steps] * never.sum(), "o", ms=6, mfc="none", color=COLORS["id_train"]
+            )
             right.plot(beside, accuracy, "o", ms=6, color=COLORS["ood_train"])
             if len(matched):
                 for control, style in ((matched, "-"), (guess, ":")):
-                    right.plot(place + np.array([-0.3, 0.3]), [control.mean()] * 2, color=INK, lw=1.4, ls=style)
+                    right.plot(
+                        place + np.array([-0.3, 0.3]), [control.mean()] * 2, color=INK, lw=1.4, ls=style
+                    )
             else:
                 left.annotate("no run", (place, 0.06 * steps), ha="center", fontsize=8.5, color=GREY)
         for ax in (left, right):
-            ax.set_xticks(range(len(values)), list(values))
-            ax.set_xlim(-0.6, max(len(values), 4) - 0.4)
+            ax.set_xticks(range(len(shown)), shown)
+            ax.set_xlim(-0.6, max(len(shown), 4) - 0.4)
             ax.tick_params(axis="x", length=0)
         left.axhline(steps, color=GREY, lw=1, ls=":")
-        left.set(ylim=(0, 1.25 * steps), yticks=[0, steps / 2, steps, 1.13 * steps])
+        left.set(ylim=(0, 1.45 * steps), yticks=[0, steps / 2, steps, 1.3 * steps])
         left.set_yticklabels(["0", f"{steps // 2:,}", f"{steps:,}", "never"])
         right.set(ylim=(0, 1.04), yticks=[0, 0.5, 1])
         left.set_title(name, loc="left", fontsize=10.5)

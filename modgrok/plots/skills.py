@@ -211,7 +211,7 @@ def grid_wall(
         ax.text(left + (p - 1) / 2, top + high - p - 0.8, f"({tasks[i][0]}, {tasks[i][1]})", fontsize=8.5,
                 color=color, ha="center", va="bottom")  # fmt: skip
         if len(links):  # over grid and name; what has no colour at all would not be hit
-            area = Rectangle((left - 0.5, top - 0.5), step, high, alpha=0, lw=0, url=links[i])
+            area = Rectangle((left - 0.5, top - 0.5), step, high, alpha=0.002, lw=0, url=links[i])
             ax.add_patch(area)
     cmap = ListedColormap(["none", *WALL.values()])
     ax.imshow(wall, cmap=cmap, vmin=-1.5, vmax=3.5, interpolation="none")
