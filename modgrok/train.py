@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from modgrok import engine, files, progress
 from modgrok.config import SETS, Config
 from modgrok.data import Data
-from modgrok.evaluate import count_kinds, questions, score, targets
+from modgrok.evaluate import PASS, count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
 from modgrok.optimizers import lr_factor, make_optimizers
 from modgrok.runs import Run
@@ -205,7 +205,8 @@ class Training:
     def check_finite(self) -> None:
         """Stop if a loss so far was not finite, or the next will not be: such weights are not worth keeping."""
         with torch.no_grad():
-            ahead = torch.stack([self.predict(tokens).sum() for tokens in self.micro_batches()])
+            parts = (part for tokens in self.micro_batches() for part in tokens.split(PASS))
+            ahead = torch.stack([self.predict(part).sum() for part in parts])
         bad_step = torch.where(ahead.isfinite().all() | (self.bad_step < math.inf), self.bad_step, self.step)
         first = float(self.accelerator.gather(bad_step.reshape(1)).min())
         if first < math.inf:

@@ -217,7 +217,7 @@ def grid_wall(
     ax.imshow(wall, cmap=cmap, vmin=-1.5, vmax=3.5, interpolation="none")
     ax.axis("off")
     handles = [Patch(facecolor=color, edgecolor=GREY, lw=0.5, label=name) for name, color in WALL.items()]
-    fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return fig
 
 

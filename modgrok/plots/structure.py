@@ -82,7 +82,7 @@ def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: li
     """All pairs in several planes, each coloured by the logarithm of one of their numbers (F6).
 
     Args:
-        planes: (n, p², 2) coordinates.
+        planes: (n, p², 2) coordinates; of more than 400 pairs every second, third … is drawn, so that pages stay light.
         numbers: (n, p²) the number that gives the colour.
         log: (p,) the log table, 0 for the number 0.
         titles: n of them.
@@ -92,7 +92,7 @@ def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: li
     fig = figure(2.5 * columns, 2.9 * rows)
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for ax, points, number, title in zip(axes, planes, numbers, titles, strict=False):
-        _log_plane(ax, np.asarray(points), np.asarray(number), np.asarray(log))
+        _log_plane(ax, np.asarray(points), np.asarray(number), np.asarray(log), most=400)
         ax.set_title(title)
     for ax in axes[len(planes) :]:
         ax.axis("off")
@@ -253,11 +253,16 @@ def log_colors(p: int) -> list[str | tuple]:
     ]
 
 
-def _log_plane(ax: Axes, points: np.ndarray, numbers: np.ndarray, log: np.ndarray) -> None:
+def _log_plane(
+    ax: Axes, points: np.ndarray, numbers: np.ndarray, log: np.ndarray, most: int | None = None
+) -> None:
     """Points coloured by the logarithm of a number, which is written at the middle of its points."""
     colors = log_colors(len(log))
     labels = log[numbers]
-    ax.scatter(*points.T, c=[colors[k] for k in labels], s=max(3, 150 / len(log)), alpha=0.75, lw=0)
+    every = -(-len(points) // (most or len(points)))
+    ax.scatter(
+        *points[::every].T, c=[colors[k] for k in labels[::every]], s=max(3, 150 / len(log)), alpha=0.75, lw=0
+    )
     for k in range(len(log)):
         middle = points[labels == k].mean(0)
         ax.text(
