@@ -174,7 +174,8 @@ def test_answers_are_explained_by_the_weakest_algorithm_over_all_runs():
 
 
 def test_runs_that_are_missing_have_no_phase_and_no_skill():
-    runs = np.array([[made_up((0, ALL), (0, ALL)), None]], dtype=object)
+    curve = (0, *[ALL] * 6)
+    runs = np.array([[made_up(curve, curve), None]], dtype=object)
     assert skill.map_skill(runs)["ood_train"][0, 0] == pytest.approx(1)
     assert np.isnan(skill.map_skill(runs)["ood_train"][0, 1])
     for phases in skill.phases_twice(runs).values():
