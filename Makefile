@@ -20,7 +20,7 @@ test: $(VENV)/.installed
 	@echo "The tests: the book, and every notebook trained at the smallest scale; some 15 minutes on two cores."
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 pdf: $(VENV)/.installed
 	@echo "The PDF: Chromium prints every page of the built book, about a minute."

@@ -62,9 +62,9 @@ WRONG = {
 HIDDEN = {"hide-input", "remove-input", "remove-cell", "live"}
 """Tags of cells whose code a page does not show."""
 
-REMADE = ("02_learning", "06_answers", "08_representations", "11_lies")
-"""Notebooks whose printed command is run to its end: they train, and draw contexts, nulls and lies. For the others
-papermill only reads it, and must come to the parameters that the page was made with."""
+REMADE = ("08_representations", "11_lies")
+"""Notebooks whose printed command is run to its end: they draw contexts, nulls and lies. For the others papermill
+only reads it, and must come to the parameters that the page was made with."""
 
 
 def papermill_run(*arguments) -> subprocess.CompletedProcess:
