@@ -222,7 +222,7 @@ def steps_and_work(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) ->
     """One accuracy of several models against training step and against computation: means over seeds.
 
     Args:
-        curves: label → steps (evaluations,), floating-point operations (evaluations,), accuracies (seeds, evaluations).
+        curves: label → steps (evaluations,), operations in trillions (evaluations,), accuracies (seeds, evaluations).
     """
     fig = figure(9.6, 3.7)
     axes = fig.subplots(1, 2, sharey=True)
@@ -231,7 +231,7 @@ def steps_and_work(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) ->
         for ax, x in zip(axes, places, strict=True):
             ax.plot(x, np.mean(accuracy, axis=0), color=color, lw=1.8, label=label)
     axes[0].set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
-    axes[1].set(xlabel="floating-point operations")
+    axes[1].set(xlabel="trillions of floating-point operations")
     fig.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), frameon=False
     )
