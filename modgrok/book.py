@@ -38,6 +38,10 @@ from modgrok.process import die_with_parent
 log = logging.getLogger(__name__)
 
 
+COLUMN = 720
+"""CSS pixels, the width of the text on a page of 1,400 pixels; wider figures may use the margin (class full-width)."""
+
+
 class ChapterError(Exception):
     """A notebook that cannot be executed; the message names notebook, cell and error."""
 
@@ -233,6 +237,13 @@ def _is_progress_bar(output: nbformat.NotebookNode) -> bool:
     return re.search(r"\d%\|", output.get("data", {}).get("text/plain", "")) is not None
 
 
+def _is_wide(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is a live control, or has a picture that would shrink in a laptop's column of text."""
+    html = output.get("data", {}).get("text/html", "")
+    widths = re.findall(r'<svg class="modgrok-wide"[^>]* style="width: (\d+)px', html)
+    return 'class="modgrok-live"' in html or any(int(width) > COLUMN for width in widths)
+
+
 def _lift_caption(cell: nbformat.NotebookNode) -> None:
     """Turn the caption that `modgrok.chapter` printed below a figure into a numbered figure's caption.
 
@@ -247,7 +258,8 @@ def _lift_caption(cell: nbformat.NotebookNode) -> None:
                 folded = f"\n\n{fence}python\n{cell.source}\n{fence}\n\n</details>"
                 caption = caption.removesuffix("\n\n</details>") + folded
                 cell.metadata["tags"] = [*(tag for tag in _tags(cell) if tag != "hide-input"), "remove-input"]
-            options = {"caption": caption, "classes": "modgrok-figure"}
+            wide = any(map(_is_wide, cell.outputs))
+            options = {"caption": caption, "classes": "modgrok-figure" + " full-width" * wide}
             cell.metadata["mystnb"] = {"figure": options | {"name": name}}
             cell.outputs.remove(output)
             return

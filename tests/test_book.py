@@ -279,15 +279,17 @@ def test_captions_become_numbered_figures(house):
         "list(tqdm(range(3)))\n"  # as a cell that trains and shows
         "Chapter('reads', {}, 'papermill X').show(plt.figure(), 'fig-a', 'What to see.')"
     )
+    wide = "Chapter('reads', {}, 'papermill X').show(plt.figure(figsize=(9, 3)), 'fig-b', 'More to see.')"
     (house / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
     (house / "modgrok").rmdir()
-    write(house, "reads", "seed = 0", cell)
+    write(house, "reads", "seed = 0", cell, wide)
     run(house)
-    made = executed(house, "reads").cells[-1]
+    made, wider = executed(house, "reads").cells[-2:]
     described = made.metadata.mystnb.figure
     assert (described.name, described.classes) == ("fig-a", "modgrok-figure")
     assert described.caption.startswith("What to see.\n\n<details") and "papermill X" in described.caption
     assert len(made.outputs) == 1 and "modgrok-picture" in made.outputs[0].data["text/html"]
+    assert wider.metadata.mystnb.figure.classes == "modgrok-figure full-width"
 
 
 def test_folded_code_stands_in_the_figures_own_fold(house):
