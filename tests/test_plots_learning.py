@@ -135,7 +135,10 @@ def test_steps_and_work_have_a_panel_each():
     for ax, which in zip(made.axes, (0, 1), strict=True):
         for color, (label, of) in zip(plots.DEPTHS, curves.items(), strict=False):
             assert_line(ax, of[which], of[2].mean(0), color, label=label)
-    assert [ax.get_xlabel() for ax in made.axes] == ["training step", "trillions of floating-point operations"]
+    assert [ax.get_xlabel() for ax in made.axes] == [
+        "training step",
+        "trillions of floating-point operations",
+    ]
     assert made.axes[0].get_ylabel() == "accuracy, last shot" and list(keys(made)) == list(curves)
 
 
