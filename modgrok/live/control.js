@@ -217,8 +217,10 @@ function control(root, name, models, given) {
     const { shots, examples } = state;
     const [context, all] = [JSON.stringify([state.panels[i].model, step, [...off], examples]), `${step} ${question(i)}`];
     const read = keep(`read ${i}`, context, () => transformer.read(examples.flat(), off));
-    const answers = () => answersOf(transformer.answers(read, shots, numbers, numbers));
-    return { read, answers: keep(`answers ${i}`, all, answers) };
+    return keep(`answers ${i}`, all, () => {
+      const logits = transformer.answers(read, shots, numbers, numbers);
+      return { transformer, read, logits, answers: answersOf(logits) };
+    });
   }
 
   /** What the exact predictors tell after a context: name → {odds, certain}, each of all p² queries. */
@@ -269,6 +271,7 @@ function control(root, name, models, given) {
   let turn = 0;
   let last = null; // what was drawn, to be drawn again for another width or theme
   let looks = null; // of the page, as long as they hold
+  let mapsWait = false; // for the next frame
   async function update() {
     const mine = ++turn;
     last = null;
@@ -340,12 +343,10 @@ function control(root, name, models, given) {
   /** What models and predictors answer to the state's question. */
   function asked(transformers) {
     const context = state.examples.slice(0, state.shots);
+    const q = state.query[0] * p + state.query[1];
     const panels = transformers.map((transformer, i) => {
-      const { read, answers } = answersTo(i, transformer);
-      const seen = [];
-      const look = (b, weights, readout) => (seen[b] = { weights, readout });
-      const own = transformer.answers(read, state.shots, [state.query[0]], [state.query[1]], look);
-      return { answers, seen, odds: softmax(own) };
+      const answered = answersTo(i, transformer);
+      return { ...answered, odds: softmax(answered.logits.subarray(q * p, (q + 1) * p)) };
     });
     const first = modelOf(state.panels[0]);
     const exact = keep("exact", JSON.stringify([first.label, context]), () => exactAnswers(context, first.tasks));
@@ -362,31 +363,19 @@ function control(root, name, models, given) {
     const drawGrid = (card, label, answers, truth) =>
       drawAnswers(card.grid, { p, answers, truth, rings, query: state.query, label, looks });
     const count = (answers) => answers.filter((z, i) => z === right[i]).length;
-    const names = state.panels.map(({ model, step }, i) =>
-      state.panels.length > 1 && state.panels[0].model === state.panels[1].model
-        ? `${model}, ${["left", "right"][i]}`
-        : model,
-    );
+    const names = namesOf(state.panels);
 
-    panels.forEach(({ answers, seen, odds }, i) => {
+    panels.forEach(({ answers }, i) => {
       const off = state.panels[i].off;
       const card = panelCards[i];
       const without = off.size ? `, ${off.size} part${off.size > 1 ? "s" : ""} off` : "";
       write(card.count, `${count(answers)} of ${p * p} right${without}`);
       drawGrid(card, `${names[i]}: ${card.count.textContent}`, answers, right);
-      card.flow.draw({
-        name: names[i],
-        off,
-        context,
-        query: state.query,
-        seen,
-        odds,
-        exact: exact[state.by].odds[q],
-        truth: right[q],
-        by: state.by,
-        looks,
-      });
+      card.flow.show(names[i], off);
     });
+    // answers first: the maps, which take a phone about as long, follow in the next frame
+    if (!mapsWait) requestAnimationFrame(() => requestAnimationFrame(drawMaps));
+    mapsWait = true;
     panelCards.forEach(({ asked, history, every }, i) => {
       history.element.hidden = !(state.panels[i] && asked?.key === question(i));
       if (history.element.hidden) return;
@@ -420,6 +409,33 @@ function control(root, name, models, given) {
     write(status, [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" "));
     drawExplained(panels, exact, names);
   }
+
+  /** Where the heads look at the query, and its probabilities. */
+  function drawMaps() {
+    mapsWait = false;
+    if (!last) return; // another question is on its way
+    const [x, y] = state.query;
+    const q = x * p + y;
+    last.panels.forEach(({ transformer, read, odds }, i) => {
+      const seen = [];
+      transformer.answers(read, state.shots, [x], [y], (b, weights, readout) => (seen[b] = { weights, readout }));
+      panelCards[i].flow.draw({
+        context: last.context,
+        query: state.query,
+        seen,
+        odds,
+        exact: last.exact[state.by].odds[q],
+        truth: last.truth[q],
+        by: state.by,
+        looks,
+      });
+    });
+  }
+
+  const namesOf = (panels) =>
+    panels.map(({ model }, i) =>
+      panels.length > 1 && panels[0].model === panels[1].model ? `${model}, ${["left", "right"][i]}` : model,
+    );
 
   /** Of the queries that a predictor is certain about, how many get its answer from the model. */
   function drawExplained(panels, exact, names) {

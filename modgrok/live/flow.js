@@ -69,7 +69,8 @@ function flowView(model, change) {
     reading,
   );
 
-  function draw({ name, off, context, query, seen, odds, exact, truth, by, looks }) {
+  /** The model's name, and which parts are off. */
+  function show(name, off) {
     write(title, name);
     all.hidden = !off.size;
     for (const { parts, button } of switches) {
@@ -77,6 +78,9 @@ function flowView(model, change) {
       button.setAttribute("aria-checked", !isOff);
       button.closest(".ask-part").classList.toggle("ask-off", isOff);
     }
+  }
+
+  function draw({ context, query, seen, odds, exact, truth, by, looks }) {
     const flat = [...context.flat(), ...query];
     const place = (t) => {
       const example = Math.floor(t / 3);
@@ -118,5 +122,5 @@ function flowView(model, change) {
     bars.draw({ odds, exact, truth, told: `${listed(odds)}; ${by}: ${listed(exact)}`, looks });
     say(`Line across a bar: ${by}. Bold: the truth. Point at a strip to read it.`);
   }
-  return { element, draw };
+  return { element, show, draw };
 }

@@ -214,7 +214,7 @@ function examplesView(press) {
 
 /** A row of cells shaded by weights from 0 to 1. */
 function stripView(say) {
-  const canvas = make("canvas", { role: "img" });
+  const canvas = make("canvas", { role: "img", height: 18 });
   const element = make("div", { className: "ask-strip" }, canvas);
   let [cells, name] = [0, null];
   canvas.onpointermove = canvas.onpointerdown = (event) => {
@@ -258,7 +258,7 @@ function stripView(say) {
 
 /** Bars of the model's probabilities, and a line across each where the predictor's stands. */
 function barsView() {
-  const canvas = make("canvas", { role: "img" });
+  const canvas = make("canvas", { role: "img", height: 84 });
   const element = make("div", { className: "ask-strip" }, canvas);
 
   function draw({ odds, exact, truth, told, looks }) {
