@@ -42,6 +42,10 @@ COLUMN = 720
 """CSS pixels, the width of the text on a page of 1,400 pixels; wider figures may use the margin (class full-width)."""
 
 
+LARGE = 100_000
+"""Bytes of packed pictures that a page does not hold itself."""
+
+
 class ChapterError(Exception):
     """A notebook that cannot be executed; the message names notebook, cell and error."""
 
@@ -386,13 +390,27 @@ def _write_weights(app, exception) -> None:
 
 
 def _mend_pages(app, exception) -> None:
-    """Take 1.5 MB off every page, and give references the role that is asked of the items of a list.
+    """Make pages lighter, and give references the role that is asked of the items of a list.
 
-    The theme draws its icons by a script, and has the same icons as fonts.
+    The theme draws its icons by a script of 1.5 MB, and has the same icons as fonts. The pictures of large controls go
+    into scripts beside the pages, which `controls.js` loads when a reader moves a control.
     """
-    for page in Path(app.outdir).rglob("*.html") if exception is None else ():
+    from modgrok.files import write_atomically  # loads torch, which chapters' processes do not wait for
+
+    out = Path(app.outdir)
+
+    def put_beside(packed: re.Match) -> str:
+        name = _hash(packed[1])
+        file = out / "_static/pictures" / f"{name}.js"
+        if not file.exists():
+            write_atomically(file, f'(globalThis.modgrokPictures ??= {{}})["{name}"] = "{packed[1]}";\n')
+        return f'<script type="text/plain" class="modgrok-packed" data-beside="{name}"></script>'
+
+    large = rf'<script type="text/plain" class="modgrok-packed">([\w+/=]{{{LARGE},}})</script>'
+    for page in out.rglob("*.html") if exception is None else ():
         text = page.read_text(encoding="utf8")
         lighter = re.sub(r"<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", text)
+        lighter = re.sub(large, put_beside, lighter)
         mended = lighter.replace(' role="doc-biblioentry"', ' role="listitem"')
         if mended != text:
             page.write_text(mended, encoding="utf8")

@@ -382,6 +382,17 @@ def test_pages_lose_the_icon_script_and_keep_the_rest(tmp_path):
     assert page.read_text() == f'{kept}\n\n<div class="citation" role="listitem">'
 
 
+def test_large_controls_keep_their_pictures_beside_the_page(tmp_path):
+    packed = '<script type="text/plain" class="modgrok-packed">{}</script>'
+    page = tmp_path / "page.html"
+    page.write_text(packed.format("A" * 99_999) + packed.format("B+/=" * 25_000))
+    _mend_pages(SimpleNamespace(outdir=tmp_path), None)
+    (file,) = (tmp_path / "_static/pictures").iterdir()
+    assert page.read_text().startswith(packed.format("A" * 99_999)) and "B" not in page.read_text()[100_100:]
+    assert f'data-beside="{file.stem}"></script>' in page.read_text()
+    assert file.read_text().endswith(f'["{file.stem}"] = "{"B+/=" * 25_000}";\n')
+
+
 def test_first_loads_are_light_and_their_first_figure_comes_early(book):
     """Bytes as a server that compresses sends them, from an empty cache; at 4 Mbit/s, 0.5 MB take a second."""
     sizes = {}
