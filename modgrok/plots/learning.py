@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from modgrok.plots.style import (
@@ -283,7 +283,11 @@ def ladder(
         )  # fmt: skip
         scale = "log" if np.isfinite(values).any() else "linear"  # of nothing there is no logarithm
         ax.set(xscale="log", yscale=scale, xlabel="p", ylabel=label)
-        ax.xaxis.set_major_locator(FixedLocator(at))
         ax.xaxis.set_minor_locator(FixedLocator([]))
-        ax.set_xticks(at, [str(one) for one in at])
+        roomy = [one for one, next_ in zip(at, [*at[1:], np.inf], strict=True) if next_ > 1.15 * one]
+        ax.set_xticks(roomy, [str(one) for one in roomy])  # 17 and 19 would run into each other
+        if scale == "log":
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
     return fig
