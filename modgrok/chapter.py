@@ -28,6 +28,7 @@ from modgrok.cost import core_minutes
 from modgrok.engine import check_divides
 from modgrok.find import find_run
 from modgrok.parameters import checked, declared
+from modgrok.plots.style import blocks
 from modgrok.process import die_with_parent
 from modgrok.runs import Run, escaped
 from modgrok.sweep import NoSweep, obtain_grid
@@ -84,6 +85,16 @@ class Chapter:
         """Depth → its runs, `every_seed`, at the `largest` scale that has them all; by default those of `depths`."""
         wanted = depths or self.parameters["depths"]
         return self.largest(lambda at: {depth: at.every_seed(depth=depth) for depth in wanted})
+
+    def groups(self, *names: str) -> dict[str, list[Run]]:
+        """Label → runs: of each name that is not empty its run, or where all are empty the runs `by_depth`."""
+        named = [self.run(name) for name in names if name]
+        if not named:
+            return {blocks(depth): of for depth, of in self.by_depth().items()}
+        labels = [blocks(run.config.depth) for run in named]
+        if len(set(labels)) < len(named):
+            labels = [f"{blocks(run.config.depth)}, run {i}" for i, run in enumerate(named, 1)]
+        return {label: [run] for label, run in zip(labels, named, strict=True)}
 
     def largest(self, find: Callable[["Chapter"], Found]) -> Found:
         """What is found at the largest scale that has it: the preset's, or else that of the next smaller preset.

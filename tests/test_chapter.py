@@ -177,6 +177,17 @@ def test_all_seeds_that_there_are_at_the_largest_scale_that_has_every_depth(scal
         page().by_depth(4)
 
 
+def test_groups_are_depths_or_the_runs_named(scales):
+    page, there = scales
+    there(3, 1, 0, 1), there(3, 2, 0)
+    groups = page("small").groups("", "")
+    assert found(groups) == {"1 block": [(3, 0), (3, 1)], "2 blocks": [(3, 0)]}
+    first, second, deep = (run.name for of in groups.values() for run in of)
+    assert found(page("small").groups("", second)) == {"1 block": [(3, 1)]}
+    assert list(page("small").groups(deep, second)) == ["2 blocks", "1 block"]
+    assert list(page("small").groups(first, second)) == ["1 block, run 1", "1 block, run 2"]
+
+
 def test_training_takes_the_preset_and_one_seed(scales):
     page, there = scales
     there(3, 1, 0, 1, 2)
