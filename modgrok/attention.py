@@ -186,6 +186,8 @@ def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8
 class Alternation(NamedTuple):
     """The head of a model whose attention from y to earlier z alternates most with the distance in examples (A5).
 
+    The last example does not count: a head that reads that alone does not alternate.
+
     Attributes:
         layer, head: which it is.
         paid: (H, reach) attention of its block's heads, as `reach_back`.
@@ -199,8 +201,8 @@ class Alternation(NamedTuple):
 
     @property
     def reads(self) -> float:
-        """How much the head's attention alternates."""
-        return float(alternating(self.paid[self.head]))
+        """How much the head's attention alternates: odd distances less even ones."""
+        return float(_alternates(self.paid[self.head]))
 
     @property
     def fastest(self) -> float:
@@ -211,16 +213,21 @@ class Alternation(NamedTuple):
     @property
     def opposite(self) -> float:
         """How much another head of the block alternates the other way, at most; 0 if none does."""
-        others = np.delete(alternating(self.paid), self.head)
+        others = np.delete(_alternates(self.paid), self.head)
         return float((others * -np.sign(self.reads)).max(initial=0))
 
 
 def most_alternating(model: Transformer, tokens: Tensor, reach: int = 8) -> Alternation:
     """The head that reads every other example most; arguments as for `reach_back`."""
     every = [reach_back(model, tokens, layer, reach) for layer in range(model.config.depth)]
-    swing = abs(alternating(np.stack(every)))  # (depth, H)
+    swing = abs(_alternates(np.stack(every)))  # (depth, H)
     layer, head = (int(i) for i in np.unravel_index(swing.argmax(), swing.shape))
     return Alternation(layer, head, every[layer], rotary_logits(model, tokens, layer, reach))
+
+
+def _alternates(paid: np.ndarray) -> np.ndarray:
+    """`alternating` of attention (…, reach) without the last example, odd distances less even ones as there: (…)."""
+    return -alternating(paid[..., 1:])
 
 
 def alternating(curve: ArrayLike) -> np.ndarray:

@@ -68,7 +68,8 @@ def test_the_most_alternating_head_is_found_and_its_mate_that_reads_the_other_ex
     model, tokens, monkeypatch
 ):
     even = np.ones(4) / 4
-    paid = [np.stack([even, even]), np.array([[0.6, 0, 0.6, 0], [0, 0.3, 0, 0.3]])]
+    last = np.array([2.0, 0, 0, 0])  # reads the last example alone
+    paid = [np.stack([last, even]), np.array([[0.6, 0, 0.6, 0], [0, 0.3, 0, 0.3]])]
     logits = np.zeros((2, 3, 4))
     logits[0, :2] = [[3, 0, 3, 0], [1, 0, 1, 0]]
     monkeypatch.setattr(attention, "reach_back", lambda model, tokens, layer, reach: paid[layer])

@@ -310,7 +310,12 @@ def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: Arra
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].set_ylabel("attention from $y$ to $z$")
     axes[1, 0].set_ylabel("logit, less its mean")
-    fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    fig.legend(
+        *axes[1, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(2, len(panels)),
+        frameon=False,
+    )
     return fig
 
 
