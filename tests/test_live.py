@@ -619,6 +619,9 @@ def test_wrong_arguments_are_refused_in_a_sentence(runs):
     with pytest.raises(ValueError) as error:
         live.ask({"a": runs["shallow"]}, examples=[(1, 2, 5)])
     assert "0 … 4" in sentence(error)
+    for refuses in (lambda: live.ask({"a": runs["shallow"]}, shot=3), lambda: live.link("text", shot=3)):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'shot'"):
+            refuses()
 
 
 def test_the_book_puts_the_other_checkpoints_beside_its_pages(runs, tmp_path):

@@ -178,6 +178,7 @@ def seed_curves(runs: dict[str, dict[str, ArrayLike]], chance: float) -> Figure:
             ax.plot(metrics["step"], metrics[f"{name}_acc"], **style, label=label)
         chance_line(ax, chance)
         ax.set(xlabel="training step", ylabel="accuracy, last shot", title=LABELS[name], ylim=(0, 1.02))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.label_outer()
     fig.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs), frameon=False
@@ -232,6 +233,8 @@ def steps_and_work(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) ->
             ax.plot(x, np.mean(accuracy, axis=0), color=color, lw=1.8, label=label)
     axes[0].set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
     axes[1].set(xlabel="trillions of floating-point operations")
+    for ax in axes:
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     fig.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), frameon=False
     )
