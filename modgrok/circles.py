@@ -1,6 +1,7 @@
 """Claim 5 over many runs: how probable each structure of a run would be by chance; the run is the unit (F1d, F1e)."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modgrok import interpret, structure
 from modgrok.data import Data, grid
@@ -51,3 +52,23 @@ def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[str, floa
         )
     best = np.minimum(1, heads * np.min(scores, 0))
     return found | dict(zip(list(MEASURES)[2:], best.tolist(), strict=True))
+
+
+def clearest(run: Run, contexts: int = 8, shots: int = 4) -> tuple[int, NDArray, structure.Structure]:
+    """The head of block 0 that writes x at y in the clearest order of its logarithm (F1d).
+
+    Args:
+        run: its last checkpoint is judged.
+        contexts: over which scores are means.
+        shots: examples in front of the pair.
+
+    Returns:
+        the head, the plane (p², 2) of what it writes in the first context, and its structure, with the nulls.
+    """
+    model, p = run.model(), run.config.p
+    log, x = structure.discrete_log(p), grid(p)[:, 0]
+    drawn = zip(*interpret.draw_contexts(Data(run.config), contexts), strict=True)
+    at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
+    found = [structure.structure([of[head] for of in at_y], x, log) for head in range(run.config.n_head)]
+    head = max(range(len(found)), key=lambda h: found[h].order.value)
+    return head, structure.log_plane(at_y[0][head], x)[0], found[head]

@@ -68,6 +68,15 @@ def questions(tokens: Tensor, p: int, pretraining_tasks: Tensor) -> Questions:
     return Questions(tokens, query_kinds(list(references[:3])), references)
 
 
+def reference_accuracy(asked: Questions) -> dict[str, np.ndarray]:
+    """How often each of `REFERENCES` is right, in expectation over ties, by number of shots: name → (K,) (F1c)."""
+    z = targets(asked.tokens)
+    return {
+        name: expected_accuracy(beliefs, z).mean(0).numpy()
+        for name, beliefs in zip(REFERENCES, asked.references, strict=True)
+    }
+
+
 def kinds(tokens: Tensor, p: int) -> Tensor:
     """What each query of tokens (B, 3·K) takes, (B, K): an index into `KINDS`."""
     exact = predictors(p)
@@ -139,6 +148,13 @@ def query_grid(
         for context in contexts
     ]
     return torch.cat(answers).cpu().numpy()
+
+
+def right_grid(model: Transformer, tasks: ArrayLike, pairs: ArrayLike, shots: list[int]) -> np.ndarray:
+    """Which queries a model has right, (n, len(shots), p, p) bool; arguments and errors as for `query_grid` (F5)."""
+    p, (a, b) = model.config.p, np.transpose(tasks)[..., None, None, None]
+    x, y = np.mgrid[:p, :p]
+    return query_grid(model, tasks, pairs, shots) == (a * x + b * y) % p
 
 
 def with_wrong_labels(tokens: Tensor, wrong: Tensor, p: int, rng: np.random.Generator) -> Tensor:

@@ -73,6 +73,8 @@ SWEEPS = {
         {"n_tasks": (16, 32, 64, 96), "alpha": (0.4, 0.6, 0.8), "steps": (6000,)},
         seeds=(0, 1),
     ),
+    "desk-coarse": Sweep("desk", {"depth": (1, 2, 4), "alpha": (0.4, 0.8), "steps": (6000,)}),
+    "desk-lasting": Sweep("desk", {"depth": (2, 4), "alpha": (0.4,)}, seeds=(0, 1, 2)),
     "paper-map": Sweep("paper", PAPER_PLANE),
     "paper-rule": Sweep("paper", {"task_rule": ("rectangle", "random"), "n_tasks": PAPER_PLANE["n_tasks"]}),
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE),
@@ -84,7 +86,12 @@ inputs. `ladder`: the modulus, and with it all that grows with it. Those of `smo
 `paper` hours on a GPU for each run. Those of `laptop` on two cores: `map` half an hour (18 runs), `rule` ten minutes
 (6, of which 3 are the map's), `depth` half an hour (9), `coarse` ten minutes (6, of which 2 are the map's), `lasting` a
 quarter of an hour (6, of which 4 are in other maps). Those of `desk` on two cores: `depth` three hours (9), `ladder`
-a quarter of an hour more (9, of which 3 are the depths'), `map` five hours (24)."""
+a quarter of an hour more (9, of which 3 are the depths'), `map` five hours (24), `coarse` half an hour more
+(6, of which 2 are the map's), `lasting` two and a half (6)."""
+
+
+class NoSweep(ValueError):
+    """A preset has no sweep of that kind."""
 
 
 @dataclass(frozen=True)
@@ -251,13 +258,14 @@ def obtain_grid(
 
     Raises:
         ValueError: a parameter that is not allowed, or a run that failed.
+        NoSweep: the preset has no sweep of that kind.
         FileNotFoundError: source="shipped" and a run is missing.
     """
     known = [name.removesuffix(f"-{kind}") for name in SWEEPS if name.endswith(f"-{kind}")]
     if source not in ("shipped", "train"):
         raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
     if preset_name not in known:
-        raise ValueError(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(known)}.")
+        raise NoSweep(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(known)}.")
     named = SWEEPS[f"{preset_name}-{kind}"]
     vary = dict(named.vary) | {name: (value,) for name, value in fields.items()}
     configs = grid(named.preset, vary, seeds)

@@ -1,5 +1,6 @@
 import contextlib
 import datetime
+import gzip
 import json
 import os
 import re
@@ -281,7 +282,8 @@ def test_chapters_run_in_the_root_with_the_python_of_the_build(alone, monkeypatc
 
 
 def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
-    shown = "page.show(plt.figure(), 'fig-{}', 'What to see.')"
+    shown = "page.show(plt.figure(), 'fig-a', 'What to see.')"
+    wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b', 'More to see.')"
     set_up = (
         "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.chapter import Chapter\n"
         "page = Chapter('reads', {}, 'papermill X')\n"
@@ -289,7 +291,7 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     )
     (alone / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
     (alone / "modgrok").rmdir()
-    write(alone, "reads", "seed = 0", set_up + shown.format("a"), shown.format("b"), "'no figure'")
+    write(alone, "reads", "seed = 0", set_up + shown, wide, "'no figure'")
     source = nbformat.read(alone / "notebooks/reads.ipynb", as_version=4)
     for cell in source.cells[3:]:
         cell.metadata["tags"] = ["hide-input"]
@@ -301,9 +303,10 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     assert described.caption.startswith("What to see.\n\n<details") and "papermill X" in described.caption
     assert len(plain.outputs) == 1 and "modgrok-picture" in plain.outputs[0].data["text/html"]
     assert folded.metadata.tags == ["remove-input"] and other.metadata.tags == ["hide-input"]
-    caption, code = folded.metadata.mystnb.figure.caption, shown.format("b")
-    assert caption.endswith(f"\n```\n\n```python\n{code}\n```\n\n</details>")
-    assert caption.count("</details>") == 1
+    described = folded.metadata.mystnb.figure
+    assert described.classes == "modgrok-figure full-width"
+    assert described.caption.endswith(f"\n```\n\n```python\n{wide}\n```\n\n</details>")
+    assert described.caption.count("</details>") == 1
 
 
 def test_parameters_and_set_up_are_one_fold(alone):
@@ -375,3 +378,40 @@ def test_pages_lose_the_icon_script_and_keep_the_rest(tmp_path):
     page.write_text(f'{kept}\n{script}\n<div class="citation" role="doc-biblioentry">')
     _mend_pages(SimpleNamespace(outdir=tmp_path), None)
     assert page.read_text() == f'{kept}\n\n<div class="citation" role="listitem">'
+
+
+def test_large_controls_keep_their_pictures_beside_the_page(tmp_path):
+    packed = '<script type="text/plain" class="modgrok-packed">{}</script>'
+    page = tmp_path / "page.html"
+    page.write_text(packed.format("A" * 99_999) + packed.format("B+/=" * 25_000))
+    _mend_pages(SimpleNamespace(outdir=tmp_path), None)
+    (file,) = (tmp_path / "_static/pictures").iterdir()
+    assert page.read_text().startswith(packed.format("A" * 99_999)) and "B" not in page.read_text()[100_100:]
+    assert f'data-beside="{file.stem}"></script>' in page.read_text()
+    assert file.read_text().endswith(f'["{file.stem}"] = "{"B+/=" * 25_000}";\n')
+
+
+def test_first_loads_are_light_and_their_first_figure_comes_early(book):
+    """Bytes as a server that compresses sends them, from an empty cache; at 4 Mbit/s, 0.5 MB take a second."""
+    sizes = {}
+
+    def sent(path):
+        if path not in sizes:
+            data = path.read_bytes()
+            sizes[path] = len(gzip.compress(data)) if path.suffix in (".html", ".css", ".js") else len(data)
+        return sizes[path]
+
+    always = [
+        *(book.html / "_static").rglob("fa-[bs]*.woff2"),
+        *(book.html / "_static/fonts").glob("*.woff2"),
+    ]
+    for page in book.html.glob("*.html"):
+        text = page.read_text()
+        files = re.findall(r'<(?:link|script|img)[^>]* (?:href|src)="(_static/[^"?#]*|searchindex.js)', text)
+        needed = {book.html / file for file in files} | set(always)
+        everything = sent(page) + sum(map(sent, needed))
+        assert everything < 1_500_000, f"{page.name}: {everything:,} bytes"
+        before, figure, _ = text.partition("</figure>")
+        styles = [book.html / file for file in re.findall(r'<link[^>]* href="(_static/[^"?#]*\.css)', text)]
+        early = len(gzip.compress(before.encode())) + sum(map(sent, styles))
+        assert early < 500_000 or not figure, f"{page.name}: {early:,} bytes until its first figure is there"

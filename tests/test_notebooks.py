@@ -22,11 +22,13 @@ each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
 
 CHANGED = {
     "01_tasks": {"p": 7, "alpha": 0.5, "tasks": "[[1, 2], [6, 3]]"},
-    "02_learning": {"seed": 1, "other_seeds": "[2]"},
+    "02_learning": {"seed": 1, "n_seeds": 2, "depth": 1},
     "03_phases": {"n_seeds": 1, "n_seeds_rule": 1},
-    "04_in_context": {"step": 40, "sequences": 100},
-    "05_depth": {"n_seeds": 2, "depths": "[2, 1]", "n_seeds_map": 0},
-    "06_answers": {"task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "deep": 1, "n_seeds": 2, "sequences": 60},
+    "04_in_context": {"depth": 1, "step": 40, "sequences": 100},
+    "05_depth": {"n_seeds": 2, "depths": "[2, 1]", "n_seeds_map": 0, "n_seeds_lasting": 1},
+    "06_answers": {
+        "task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "depths": "[2, 1]", "n_seeds": 2, "sequences": 60
+    },
     "07_heads": {
         "seed": 1, "n_seeds": 1, "depths": "[2]", "head": 1, "contexts": 3, "task": "[1, 2]", "log_base": 3
     },

@@ -109,7 +109,7 @@ def endless(root: Path) -> list[str]:
 
 def test_ctrl_c_saves_and_the_same_command_continues(tmp_path):
     process = subprocess.Popen(endless(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
