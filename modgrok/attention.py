@@ -1,5 +1,7 @@
 """What attention heads look at, by what rule: tokens so far back, examples that match, every other one."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,12 @@ from modgrok.algorithms import ratio_classes
 from modgrok.evaluate import PLACES, mean_interval, places
 from modgrok.interpret import activations
 from modgrok.model import Transformer, rotate
+
+
+def patterns(model: Transformer, tokens: Tensor) -> Tensor:
+    """Attention of every head on tokens (B, 3·K), by block: (depth, B, H, T, T), T = 3·K - 1."""
+    names = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)]
+    return torch.stack(list(activations(model, tokens, names).values()))
 
 
 def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
@@ -132,9 +140,8 @@ def choice_by_place(model: Transformer, tokens: Tensor) -> np.ndarray:
     Means over sequences (B, 3·K) of the difference that `matching_attention` tells, block by block; places as in
     `evaluate.PLACES`.
     """
-    names, where = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)], places(tokens)
-    patterns = torch.cat(list(activations(model, tokens, names).values()), 1)
-    paid = [matching_attention(patterns, tokens, model.config.p, where == i) for i in range(len(PLACES))]
+    of_heads, where = torch.cat(list(patterns(model, tokens)), 1), places(tokens)
+    paid = [matching_attention(of_heads, tokens, model.config.p, where == i) for i in range(len(PLACES))]
     return np.nanmean([of[..., 0] - of[..., 1] for of in paid], 1).T
 
 
@@ -177,6 +184,53 @@ def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8
         product = (q[:, :, reach:] * k[:, :, reach - d : K - d]).mean((0, 2))  # (H, D)
         found.append(product.unflatten(-1, (-1, 2)).sum(-1) / q.shape[-1] ** 0.5)
     return torch.stack(found, -1).cpu().numpy()
+
+
+class Alternation(NamedTuple):
+    """The head of a model whose attention from y to earlier z alternates most with the distance in examples (A5).
+
+    The last example does not count: a head that reads that alone does not alternate.
+
+    Attributes:
+        layer, head: which it is.
+        paid: (H, reach) attention of its block's heads, as `reach_back`.
+        logits: (H, pairs, reach) what makes it, as `rotary_logits`.
+    """
+
+    layer: int
+    head: int
+    paid: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def reads(self) -> float:
+        """How much the head's attention alternates: odd distances less even ones."""
+        return float(_alternates(self.paid[self.head]))
+
+    @property
+    def fastest(self) -> float:
+        """Share of the fastest rotary pair in what its logit alternates by; beyond 0 … 1 where pairs disagree."""
+        swing = alternating(self.logits[self.head])
+        return float(swing[0] / swing.sum())
+
+    @property
+    def opposite(self) -> float:
+        """How much another head of the block alternates the other way, at most; 0 if none does."""
+        others = np.delete(_alternates(self.paid), self.head)
+        return float((others * -np.sign(self.reads)).max(initial=0))
+
+
+def most_alternating(model: Transformer, tokens: Tensor, reach: int = 8) -> Alternation:
+    """The head that reads every other example most; arguments as for `reach_back`."""
+    every = [reach_back(model, tokens, layer, reach) for layer in range(model.config.depth)]
+    swing = abs(_alternates(np.stack(every)))  # (depth, H)
+    layer, head = (int(i) for i in np.unravel_index(swing.argmax(), swing.shape))
+    return Alternation(layer, head, every[layer], rotary_logits(model, tokens, layer, reach))
+
+
+def _alternates(paid: np.ndarray) -> np.ndarray:
+    """`alternating` of attention (…, reach) without the last example, odd distances less even ones as there: (…)."""
+    return -alternating(paid[..., 1:])
 
 
 def alternating(curve: ArrayLike) -> np.ndarray:

@@ -8,10 +8,11 @@ page.show(plots.some_figure(runs), "fig-depth", "What is seen, in a sentence.")
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import accelerate
 import numpy as np
@@ -22,20 +23,23 @@ from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.config import Config, preset
+from modgrok.config import PRESETS, Config, preset
 from modgrok.cost import core_minutes
 from modgrok.engine import check_divides
 from modgrok.find import find_run
 from modgrok.model import n_weights
 from modgrok.parameters import checked, declared
+from modgrok.plots.style import blocks
 from modgrok.process import die_with_parent
 from modgrok.runs import Run, escaped
-from modgrok.sweep import obtain_factors, obtain_grid
+from modgrok.sweep import NoSweep, obtain_factors, obtain_grid
 from modgrok.train import train
 from modgrok.widgets import still
 
 Runs = Run | Iterable | Mapping
 """Runs, nested at will."""
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -63,12 +67,54 @@ class Chapter:
             of["source"], of["preset"], of["root"], of["num_processes"], **{"seed": of["seed"]} | fields
         )
 
-    def by_depth(self, *depths: int, run: str = "") -> dict[int, list[Run]]:
-        """Depth → its runs, one a seed; by default of the parameter `depths`. The run of a name, if given, alone."""
-        if run:
-            return {(only := self.run(run)).config.depth: [only]}
-        depths = depths or self.parameters["depths"]
-        return {depth: [self.run(depth=depth, seed=seed) for seed in self.seeds()] for depth in depths}
+    def every_seed(self, **fields) -> list[Run]:
+        """The preset's runs with some fields replaced, one a seed from `seed` on.
+
+        As many as `n_seeds` says; where that is None all that are finished under the root, one at least.
+        """
+        of = self.parameters
+        if of.get("n_seeds") is not None:
+            return [self.run(seed=seed, **fields) for seed in self.seeds()]
+        runs = [self.run(**fields)]
+        with suppress(FileNotFoundError):
+            while True:
+                following = preset(of["preset"], **{"seed": runs[-1].config.seed + 1} | fields)
+                runs.append(find_run(following, of["root"]))
+        return runs
+
+    def by_depth(self, *depths: int) -> dict[int, list[Run]]:
+        """Depth → its runs, `every_seed`, at the `largest` scale that has them all; by default those of `depths`."""
+        wanted = depths or self.parameters["depths"]
+        return self.largest(lambda at: {depth: at.every_seed(depth=depth) for depth in wanted})
+
+    def groups(self, *names: str) -> dict[str, list[Run]]:
+        """Label → runs: of each name that is not empty its run, or where all are empty the runs `by_depth`."""
+        named = [self.run(name) for name in names if name]
+        if not named:
+            return {blocks(depth): of for depth, of in self.by_depth().items()}
+        labels = [blocks(run.config.depth) for run in named]
+        if len(set(labels)) < len(named):
+            labels = [f"{blocks(run.config.depth)}, run {i}" for i, run in enumerate(named, 1)]
+        return {label: [run] for label, run in zip(labels, named, strict=True)}
+
+    def largest(self, find: Callable[["Chapter"], Found]) -> Found:
+        """What is found at the largest scale that has it: the preset's, or else that of the next smaller preset.
+
+        Args:
+            find: from the chapter with that preset. Where runs are trained it finds all but a sweep that the preset
+                does not have.
+
+        Raises:
+            FileNotFoundError: no scale has it; the message is that of the preset.
+            NoSweep: no scale has such a sweep.
+        """
+        names, missing = list(PRESETS), []
+        for name in reversed(names[: names.index(self.parameters["preset"]) + 1]):
+            try:
+                return find(replace(self, parameters=self.parameters | {"preset": name}))
+            except (FileNotFoundError, NoSweep) as error:
+                missing.append(error)
+        raise missing[0]
 
     def sweep(
         self, kind: str, n_seeds: str = "n_seeds", partial: bool = False, **fields

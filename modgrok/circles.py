@@ -1,7 +1,7 @@
 """Claim 5 over many runs: how probable each structure of a run would be by chance; the run is the unit (F1d, F1e)."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from modgrok import interpret, structure
 from modgrok.data import Data, grid
@@ -24,8 +24,8 @@ PLACES = ("embedding", *(f"{blocks} at {at}" for blocks in ("block 0", "later bl
 def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[tuple[str, str], float]:
     """How probable each structure, so strong at least, would be if the numbers had other names.
 
-    Where heads and numbers are many, the clearest counts, and chance chooses the clearest, too: see `clearest`. A
-    structure that means nothing has a mean of 0.5 or a little more, since few numbers have few orders.
+    Where heads and numbers are many, the clearest counts, and chance chooses the clearest, too (`chance_of_clearest`).
+    A structure that means nothing has a mean of 0.5 or a little more, since few numbers have few orders.
 
     Args:
         run: its last checkpoint is judged.
@@ -40,7 +40,7 @@ def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[tuple[str
     numbers = model.embed.weight.detach().numpy()
     rank, splits = structure.parity_rank(numbers, p)
     of_embedding = _strengths(numbers[None, np.argsort(log)[1:]])
-    found = {(measure, "embedding"): clearest([of]) for measure, of in of_embedding.items()}
+    found = {(measure, "embedding"): chance_of_clearest([of]) for measure, of in of_embedding.items()}
     found["parity", "embedding"] = rank / splits  # exact
 
     before, tasks = interpret.draw_contexts(Data(run.config), contexts)
@@ -56,11 +56,11 @@ def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[tuple[str
                     for measure, of in _strengths(np.stack(means)).items():
                         strengths[measure].append(of)
             for measure, of in strengths.items():
-                found[measure, f"{where} at {at}"] = clearest(of) if of else float("nan")
+                found[measure, f"{where} at {at}"] = chance_of_clearest(of) if of else float("nan")
     return found
 
 
-def clearest(strengths: ArrayLike) -> float:
+def chance_of_clearest(strengths: ArrayLike) -> float:
     """How probable, if numbers had other names, the clearest of several structures would be (min-P).
 
     Each is compared with itself under all renamings. The clearest under the true names is then compared with the
@@ -73,9 +73,8 @@ def clearest(strengths: ArrayLike) -> float:
     strengths = np.asarray(strengths)
     order = np.sort(strengths, axis=1)
     at_least = [len(row) - np.searchsorted(row, of - 1e-9) for row, of in zip(order, strengths, strict=True)]
-    rarest = np.min(
-        at_least, axis=0
-    )  # of each renaming: how many do at least as well in its clearest structure
+    # of each renaming: how many do at least as well in its clearest structure
+    rarest = np.min(at_least, axis=0)
     return float((rarest <= rarest[0]).mean())
 
 
@@ -99,3 +98,23 @@ def _strengths(means: np.ndarray) -> dict[str, np.ndarray]:
         "wave": spectra.max(-1),
         "parity": spectra[:, -1],
     }
+
+
+def clearest(run: Run, contexts: int = 8, shots: int = 4) -> tuple[int, NDArray, structure.Structure]:
+    """The head of block 0 that writes x at y in the clearest order of its logarithm (F1d).
+
+    Args:
+        run: its last checkpoint is judged.
+        contexts: over which scores are means.
+        shots: examples in front of the pair.
+
+    Returns:
+        the head, the plane (p², 2) of what it writes in the first context, and its structure, with the nulls.
+    """
+    model, p = run.model(), run.config.p
+    log, x = structure.discrete_log(p), grid(p)[:, 0]
+    drawn = zip(*interpret.draw_contexts(Data(run.config), contexts), strict=True)
+    at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
+    found = [structure.structure([of[head] for of in at_y], x, log) for head in range(run.config.n_head)]
+    head = max(range(len(found)), key=lambda h: found[h].order.value)
+    return head, structure.log_plane(at_y[0][head], x)[0], found[head]

@@ -151,6 +151,11 @@ class Data:
         """The evaluation sets that hold something: all four, or two where every task is a pre-training task."""
         return [name for name in SETS if len(self.tasks[name.split("_")[0]])]
 
+    def held_out(self, tasks: np.ndarray) -> np.ndarray:
+        """Which of some tasks (n, 2) are not among the pre-training ones: (n,) bool."""
+        known = self.tasks["id"].cpu().numpy()
+        return ~np.isin(tasks @ (self.config.p, 1), known @ (self.config.p, 1))
+
     def evaluation_sets(self) -> dict[str, Tensor]:
         """All four evaluation sets by name."""
         return {name: self.evaluation_set(name) for name in SETS}

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from modgrok.algorithms import expected_accuracy, predictors
 from modgrok.data import sequences
@@ -71,6 +72,15 @@ def questions(tokens: Tensor, p: int, pretraining_tasks: Tensor) -> Questions:
     return Questions(tokens, query_kinds(list(references[:3])), references)
 
 
+def reference_accuracy(asked: Questions) -> dict[str, np.ndarray]:
+    """How often each of `REFERENCES` is right, in expectation over ties, by number of shots: name → (K,) (F1c)."""
+    z = targets(asked.tokens)
+    return {
+        name: expected_accuracy(beliefs, z).mean(0).numpy()
+        for name, beliefs in zip(REFERENCES, asked.references, strict=True)
+    }
+
+
 def kinds(tokens: Tensor, p: int) -> Tensor:
     """What each query of tokens (B, 3·K) takes, (B, K): an index into `KINDS`."""
     exact = predictors(p)
@@ -90,7 +100,8 @@ def score(predict: Predictor, asked: Questions, batch_size: int = PASS) -> Score
     sizes = ((K,), (len(KINDS), K), (len(REFERENCES), K))
     total = Scores(*(torch.zeros(size, dtype=torch.float64, device=device) for size in sizes))
     parts = (asked.tokens.split(batch_size), asked.kinds.split(batch_size))
-    for tokens, kinds, reference in zip(*parts, asked.references.split(batch_size, dim=1), strict=True):
+    parts = list(zip(*parts, asked.references.split(batch_size, dim=1), strict=True))
+    for tokens, kinds, reference in tqdm(parts, desc="scoring", unit="batch", leave=False, delay=5):
         log_p, z = predict(tokens).float().log_softmax(-1), targets(tokens)
         total.loss.sub_(log_p.gather(-1, z[..., None])[..., 0].double().sum(0))
         total.right.add_(count_kinds(kinds, log_p.argmax(-1) == z))
@@ -141,6 +152,13 @@ def query_grid(
         for context in contexts
     ]
     return torch.cat(answers).cpu().numpy()
+
+
+def right_grid(model: Transformer, tasks: ArrayLike, pairs: ArrayLike, shots: list[int]) -> np.ndarray:
+    """Which queries a model has right, (n, len(shots), p, p) bool; arguments and errors as for `query_grid` (F5)."""
+    p, (a, b) = model.config.p, np.transpose(tasks)[..., None, None, None]
+    x, y = np.mgrid[:p, :p]
+    return query_grid(model, tasks, pairs, shots) == (a * x + b * y) % p
 
 
 def with_wrong_labels(tokens: Tensor, wrong: Tensor, p: int, rng: np.random.Generator) -> Tensor:

@@ -73,6 +73,12 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
     raise FileNotFoundError(f"no finished run {name} in {places}; train it first, or name another root.")
 
 
+def finished_runs(p: int, root: str | Path) -> list[Run]:
+    """All finished runs of a modulus under a root, whatever their setting."""
+    runs = (Run(folder) for folder in run_folders(root))
+    return [run for run in runs if run.finished and run.config.p == p]
+
+
 def same_result(one: Config, other: Config) -> bool:
     """Whether two configs train the same weights; names are equal then, and, for a digest is short, not only then."""
     return one.result_fields() == other.result_fields()

@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from modgrok import claims, plots, structure
+from modgrok.chapter import Chapter
 from modgrok.evaluate import COMBINATION, share_interval
+from modgrok.find import finished_runs
 from modgrok.runs import Run
 from modgrok.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve, solves
 from modgrok.verdicts import Claim, distinct, interval
@@ -39,49 +41,84 @@ class Card(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """The runs that the claims are put to.
+    """The runs that the claims are put to; p may differ from one to the next.
 
     Attributes:
         points: (seeds, alphas, n_tasks), the map of tasks and inputs.
-        depths: 1, 2 and another number of blocks → runs, seed by seed.
+        least: 1 and 2 blocks → runs, seed by seed.
+        deeper: 2 and another number of blocks → runs, seed by seed.
         lasting: (depths, seeds), another setting to ask whether generalisation lasts.
+        together: runs of one p that keep their weights, to be judged together; see `distinct`.
     """
 
     points: NDArray[np.object_]
-    depths: Mapping[int, Sequence[Run]]
+    least: Mapping[int, Sequence[Run]]
+    deeper: Mapping[int, Sequence[Run]]
     lasting: NDArray[np.object_]
+    together: Sequence[Run]
 
     @property
     def every(self) -> list[Run]:
-        """All of them, in a row; see `distinct`."""
-        return distinct(
-            [run for of in (self.points.flat, *self.depths.values(), self.lasting.flat) for run in of]
+        """All of them, in a row, each once."""
+        groups = (
+            self.points.flat,
+            *self.least.values(),
+            *self.deeper.values(),
+            self.lasting.flat,
+            self.together,
         )
+        return list({run.config: run for group in groups for run in group}.values())
+
+
+def gather(page: Chapter, deep: int = 4) -> Evidence:
+    """The runs of a chapter's parameters that its claims are put to.
+
+    Each claim is judged at the largest p, up to that of the preset, that has `n_seeds` seeds of every depth that the
+    claim contrasts; of the map, `n_seeds_map` at each of its points. Claim 5 takes all finished runs of the p at which
+    the depths are compared.
+
+    Args:
+        page: has the parameters n_seeds and n_seeds_map.
+        deep: blocks that are set beside two.
+
+    Raises:
+        FileNotFoundError: no p has what a claim needs.
+    """
+    deeper = page.by_depth(2, deep)
+    lasting = page.largest(lambda at: at.sweep("lasting"))
+    together = finished_runs(deeper[2][0].config.p, page.parameters["root"])
+    return Evidence(
+        page.largest(lambda at: at.sweep("map", "n_seeds_map")).transpose(2, 1, 0),
+        page.by_depth(1, 2),
+        deeper,
+        lasting.reshape(len(lasting), -1),
+        distinct([run for run in together if run.steps]),
+    )
 
 
 def judge(runs: Evidence) -> dict[str, Claim]:
     """The verdicts on all claims, by the name that their part has on a card."""
-    (one, two, deep), every, lasting = runs.depths.values(), runs.every, runs.lasting
+    (two, deep), together, lasting = runs.deeper.values(), runs.together, runs.lasting
     return {
         "more tasks": claims.more_tasks(runs.points),
         "four phases": claims.four_phases(runs.points),
         "in context": claims.in_context(two),
-        "two blocks": claims.two_blocks(one, two),
+        "two blocks": claims.two_blocks(*runs.least.values()),
         "transience": claims.transience(two, deep),
         **{
             f"transience, fewer inputs{'' if i < 1 else f' {i}'}": claims.transience(lasting[0], group)
             for i, group in enumerate(lasting[1:])
         },
-        "parity of the logarithm": claims.parity(every),
-        "waves of the logarithm": claims.waves(every),
-        "likeness by ratio": claims.ratios(every),
+        "parity of the logarithm": claims.parity(together),
+        "waves of the logarithm": claims.waves(together),
+        "likeness by ratio": claims.ratios(together),
         "algorithms": claims.algorithms(two, deep),
     }
 
 
 def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
     """A card a claim, with the verdicts that `judge` gives of the same runs."""
-    (_, two, deep), every, points = runs.depths.values(), runs.every, runs.points
+    (two, deep), together, points = runs.deeper.values(), runs.together, runs.points
     n_deep, chance = deep[0].config.depth, 1 / two[0].config.p
 
     def of(*names: str) -> dict[str, Claim]:
@@ -93,13 +130,11 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
     solved = (map_skill(points)["ood_train"] >= SOLVED).mean(1)  # (seeds, n_tasks), over all α
     tasks = [run.config.n_tasks for run in points[0, 0]]
     shots = np.stack([novel_at_end(run, "ood_train")[0] for run in two])  # (seeds, K)
-    stops = {depth: [ood_stop(run) for run in group] for depth, group in runs.depths.items()}
-    best = {plots.blocks(depth): [stop.best for stop in stops[depth]] for depth in list(runs.depths)[:2]}
-    lost = [stop.best - stop.final for stop in stops[n_deep]]
-    kept = [stop.best - stop.final for stop in stops[two[0].config.depth]]
+    best = {plots.blocks(depth): [ood_stop(run).best for run in group] for depth, group in runs.least.items()}
+    kept, lost = ([stop.best - stop.final for stop in map(ood_stop, group)] for group in (two, deep))
     along = {plots.blocks(group[0].config.depth): group for group in (two, deep)}
-    odd_even = np.array([structure.parity_rank(_embedding(run), run.config.p)[0] == 1 for run in every])
-    able = np.array([solves(run, "ood_train")[-1] for run in every])
+    odd_even = np.array([structure.parity_rank(_embedding(run), run.config.p)[0] == 1 for run in together])
+    able = np.array([solves(run, "ood_train")[-1] for run in together])
     combined = {plots.blocks(group[0].config.depth): _combinations(group) for group in (two, deep)}
     a, b = combined.values()
     return [
@@ -168,7 +203,7 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
             f"{_share(odd_even[~able])} of the others.",
             dots(
                 {"solve": odd_even[able], "others": odd_even[~able]},
-                1 / structure.parity_rank(_embedding(every[0]), every[0].config.p)[1],
+                1 / structure.parity_rank(_embedding(together[0]), together[0].config.p)[1],
                 "parity is best",
                 "chance",
             ),
@@ -237,7 +272,7 @@ def shown(of: Sequence[Card], note: str) -> HTML:
 
 def _card(card: Card, number: int) -> str:
     def badge(name: str, claim: Claim) -> str:
-        text = f"{name}: {claim.verdict}" if name else claim.verdict
+        text = f"{name}: {claim.verdict}, p = {claim.p}".removeprefix(": ")
         return f'<span class="verdict {claim.verdict.split()[0]}">{escape(text)}</span>'
 
     missing = {name: claim for name, claim in card.claims.items() if claim.verdict != "shown"}

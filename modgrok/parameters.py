@@ -14,11 +14,13 @@ from modgrok.data import Data, generator
 NOTEBOOKS = (Path("notebooks"), Path("."), Path(__file__).parents[1] / "notebooks")
 """Where a chapter's source is looked for."""
 
-LEAST = {"n_seeds": 1, "n_seeds_rule": 1, "num_processes": 1, "depth": 1, "depths": 1, "contexts": 2}
+LEAST = {
+    "n_seeds": 1, "n_seeds_rule": 1, "n_seeds_lasting": 1, "num_processes": 1, "depth": 1, "depths": 1, "contexts": 2,
+}  # fmt: skip
 """The least that a whole-number parameter, or an entry of a list of them, may be; 0 for others."""
 
 LISTS = {
-    "depths": "[2, 4]", "other_seeds": "[0, 1]", "shots": "[1, 2, 3]", "task": "[1, 2]",
+    "depths": "[2, 4]", "shots": "[1, 2, 3]", "task": "[1, 2]",
     "pairs": "[[1, 2], [2, 4]]", "tasks": "[[1, 1], [2, 3]]",
 }  # fmt: skip
 """Parameters that are lists, each with an example."""

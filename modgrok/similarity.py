@@ -1,13 +1,15 @@
 """Which pairs of inputs a model finds alike: cosine similarities by groups of pairs, and groups by chance (F7)."""
 
 import math
+from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from modgrok.algorithms import ratio_classes
 from modgrok.data import grid
-from modgrok.interpret import stage_features
+from modgrok.interpret import block_features, stage_features
 from modgrok.model import Transformer
 
 
@@ -85,13 +87,40 @@ def contrast_over_contexts(
         name → (n, 3, stages, shuffles): context; position x, y or z; stage in the order of `stage_features`; grouping,
         the true one first. `compare` judges (n, shuffles) of these.
     """
+    features = (stage_features(model, *of).values() for of in zip(contexts, tasks, strict=True))
+    alike = (
+        np.stack([[cosine_similarity(at, center) for at in of] for of in stages], 1) for stages in features
+    )
+    return _contrasts(alike, groupings)
+
+
+def contrast_after_blocks(
+    model: Transformer,
+    contexts: ArrayLike,
+    tasks: ArrayLike,
+    groupings: dict[str, np.ndarray],
+    center: bool = True,
+) -> dict[str, np.ndarray]:
+    """The same at y after every block, without the heads: name → (n, depth, shuffles)."""
+    features = (block_features(model, *of) for of in zip(contexts, tasks, strict=True))
+    alike = (np.stack([cosine_similarity(at, center) for at in blocks[:, 1]]) for blocks in features)
+    return _contrasts(alike, groupings)
+
+
+def _contrasts(alike: Iterable[np.ndarray], groupings: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The contrasts of each context's similarities (…, N, N), several contexts at a time: name → (n, …, shuffles)."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in groupings}
-    for i, (context, task) in enumerate(zip(contexts, tasks, strict=True)):
-        stages = stage_features(model, context, task).values()
-        alike = np.stack([[cosine_similarity(at, center) for at in stage] for stage in stages], 1)
+    every, start = iter(alike), 0
+    while waiting := list(islice(every, 1)):
+        waiting += islice(every, int(2.5e7 / waiting[0].size))  # bounds memory: 200 MB
         for name, of in groupings.items():
-            found[name].append(contrast(alike, of[i if len(of) > 1 else 0]))
-    return {name: np.stack(each) for name, each in found.items()}
+            if len(of) == 1:
+                found[name].append(contrast(np.stack(waiting), of[0]))
+            else:
+                own = of[start : start + len(waiting)]
+                found[name].append(np.stack([contrast(*both) for both in zip(waiting, own, strict=True)]))
+        start += len(waiting)
+    return {name: np.concatenate(each) for name, each in found.items()}
 
 
 def all_groupings(tasks: ArrayLike, p: int, shuffles: int = 200, seed: int = 0) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ with its error and stops no other.
 import contextlib
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,8 @@ SWEEPS = {
         {"n_tasks": (16, 32, 64, 96), "alpha": (0.4, 0.6, 0.8), "steps": (6000,)},
         seeds=(0, 1),
     ),
+    "desk-coarse": Sweep("desk", {"depth": (1, 2, 4), "alpha": (0.4, 0.8), "steps": (6000,)}),
+    "desk-lasting": Sweep("desk", {"depth": (2, 4), "alpha": (0.4,)}, seeds=(0, 1, 2)),
     "paper-map": Sweep("paper", PAPER_PLANE),
     "paper-rule": Sweep("paper", BOTH_RULES | {"depth": (1, 2, 4)} | PAPER_PLANE),
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE),
@@ -109,7 +112,12 @@ with few training inputs. `ladder`: the modulus, and with it all that grows with
 `map` half an hour (18 runs), `rule` four hours (108, of which 18 are the map's), `depth` half an hour (9), `coarse` ten
 minutes (6, of which 2 are the map's), `lasting` a quarter of an hour (6, of which 4 are in other maps), `factors` an
 hour (38, of which 2 are the map's). Those of `desk` on two cores: `depth` three hours (9), `ladder` a quarter of an
-hour more (9, of which 3 are the depths'), `map` five hours (24)."""
+hour more (9, of which 3 are the depths'), `map` five hours (24), `coarse` half an hour more (6, of which 2 are the
+map's), `lasting` two and a half (6)."""
+
+
+class NoSweep(ValueError):
+    """A preset has no sweep of that kind."""
 
 
 @dataclass(frozen=True)
@@ -231,13 +239,14 @@ def sweep(
     results: dict[str, Result] = {}
 
     print(f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  point")
-    with tqdm(total=len(points), desc="sweep", unit="run") as bar:
+    with tqdm(total=len(points), desc="sweep", unit="run", smoothing=0) as bar:
 
         def conclude(config: Config, error: str | None = None, run: Run | None = None) -> None:
             run = None if error else run or Run(root / config.name)
             results[config.name] = Result(config, run, error)
             bar.write(f"{_row(run)}  {labels[config.name]}" + (f": {error}" if error else ""))
-            bar.update()
+            bar.n = len(results)
+            bar.refresh()
 
         missing = []
         for config in points.values():
@@ -252,6 +261,12 @@ def sweep(
             except ValueError as error:  # a folder that holds something else
                 conclude(config, f"ValueError: {error}")
         if missing:
+            steps = sum(config.steps for config in missing)
+            bar.write(
+                f"{len(missing)} of {len(points)} runs to train, {jobs} at a time, {steps:,} steps in all; the time "
+                "that is left is known from their first evaluations on."
+            )
+            bar.initial, bar.start_t = bar.n, time.time()  # what was there took no time
             work = work_off(missing, root, jobs, cluster, gpus, partition, minutes, slurm or {}, bar)
             with contextlib.closing(work):  # whatever ends it: no job is left, nor a lock
                 for config, error in work:
@@ -286,6 +301,7 @@ def obtain_grid(
 
     Raises:
         ValueError: a parameter that is not allowed, or a run that failed.
+        NoSweep: the preset has no sweep of that kind.
         FileNotFoundError: source="shipped" and a run is missing.
     """
     named = _named(preset_name, kind)
@@ -329,7 +345,7 @@ def _named(preset_name: str, kind: str) -> Sweep:
     """The sweep "PRESET-KIND"."""
     known = [name.removesuffix(f"-{kind}") for name in SWEEPS if name.endswith(f"-{kind}")]
     if preset_name not in known:
-        raise ValueError(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(known)}.")
+        raise NoSweep(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(known)}.")
     return SWEEPS[f"{preset_name}-{kind}"]
 
 

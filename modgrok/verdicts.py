@@ -31,6 +31,7 @@ class Claim(NamedTuple):
         measured: numbers with 95 % intervals over these units.
         verdict: "shown", "not shown" or "contrary".
         minutes: core-minutes of training.
+        p: modulus of the runs.
     """
 
     claim: str
@@ -41,6 +42,7 @@ class Claim(NamedTuple):
     measured: str
     verdict: str
     minutes: float
+    p: int
 
 
 def verdict(outcomes: ArrayLike, min_seeds: int = MIN_SEEDS) -> str:
@@ -58,7 +60,7 @@ def seed_by_seed(
     n = len(np.asarray(outcomes))
     return Claim(
         claim, agrees, contradicts, _setting(runs), _words(n, "seed"), measured + _too_few(n),
-        verdict(outcomes), core_minutes(_flat(runs)),
+        verdict(outcomes), core_minutes(_flat(runs)), _flat(runs)[0].config.p,
     )  # fmt: skip
 
 
@@ -91,6 +93,7 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
         + _too_few(len(seeds)),
         decided if len(seeds) >= MIN_SEEDS else "not shown",
         core_minutes(_flat(runs)),
+        runs[0].config.p,
     )
 
 
@@ -108,7 +111,8 @@ def table(claims: Sequence[Claim]) -> str:
     head = ("claim", "verdict", "measured", "units", "setting", "core-minutes")
     lines = [head, ("---",) * len(head)]
     lines += [
-        (c.claim, f"**{c.verdict}**", c.measured, c.units, c.setting, f"{c.minutes:.0f}") for c in claims
+        (c.claim, f"**{c.verdict}**, p = {c.p}", c.measured, c.units, c.setting, f"{c.minutes:.0f}")
+        for c in claims
     ]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
@@ -172,7 +176,7 @@ def _flat(runs: Runs) -> list[Run]:
 def _setting(runs: Runs) -> str:
     """The fields that describe runs, with the values that they take."""
     configs, words = [run.config for run in _flat(runs)], []
-    for field, word in (("p", "p"), ("n_tasks", "n"), ("alpha", "α"), ("depth", "d"), ("steps", "steps")):
+    for field, word in (("n_tasks", "n"), ("alpha", "α"), ("depth", "d"), ("steps", "steps")):
         values = sorted({getattr(config, field) for config in configs})
         words.append(f"{word} = {', '.join(f'{value:g}' for value in values)}")
     return "; ".join(words)

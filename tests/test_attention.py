@@ -57,6 +57,31 @@ def test_a_head_that_reads_every_other_example_reaches_back_so(model, tokens, mo
     np.testing.assert_array_equal(attention.reach_back(model, tokens, 0, 4), [[0.5, 0, 0.5, 0]])
 
 
+def test_patterns_are_the_activations_of_every_block(model, tokens):
+    found = attention.patterns(model, tokens[:2])
+    names = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)]
+    for block, name in zip(found, names, strict=True):
+        assert torch.equal(block, interpret.activations(model, tokens[:2], [name])[name])
+
+
+def test_the_most_alternating_head_is_found_and_its_mate_that_reads_the_other_examples(
+    model, tokens, monkeypatch
+):
+    even = np.ones(4) / 4
+    last = np.array([2.0, 0, 0, 0])  # reads the last example alone
+    paid = [np.stack([last, even]), np.array([[0.6, 0, 0.6, 0], [0, 0.3, 0, 0.3]])]
+    logits = np.zeros((2, 3, 4))
+    logits[0, :2] = [[3, 0, 3, 0], [1, 0, 1, 0]]
+    monkeypatch.setattr(attention, "reach_back", lambda model, tokens, layer, reach: paid[layer])
+    monkeypatch.setattr(attention, "rotary_logits", lambda *_: logits)
+    found = attention.most_alternating(model, tokens, 4)
+    assert (found.layer, found.head) == (1, 0)
+    assert found.reads == pytest.approx(0.6) and found.fastest == pytest.approx(0.75)
+    assert found.opposite == pytest.approx(0.3)
+    alone = attention.Alternation(1, 0, np.stack([paid[1][0], even]), logits)
+    assert alone.opposite == 0
+
+
 def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
     tokens = Data(config).evaluation_set("ood_train", 200)
     K = 6

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from tiny import ROOT, assert_identical, assert_same_metrics, finish, one_thread, sentence, tiny
 
 from modgrok import chapter
+from modgrok import config as config_module
 from modgrok.chapter import Chapter, evenly, flat, obtain, scale, table
 from modgrok.config import preset
 from modgrok.parameters import declared
 from modgrok.runs import Run
+from modgrok.sweep import NoSweep
 from modgrok.train import train
 
 __all__ = ["one_thread"]  # a fixture
@@ -59,14 +61,6 @@ def test_a_large_model_is_measured_with_less_unless_it_is_said():
     for given, wanted in ((None, [100, 50]), (70, [70, 70]), (0, [2048, 4096])):
         page = Chapter("10_parts", {"sequences": given}, "")
         assert [page.sequences(config, 100, 50) for config in (small, large)] == wanted
-
-
-def test_a_named_run_stands_alone_for_its_depth(alone):
-    page = Chapter(
-        "10_parts", {"root": str(alone.path.parent), "depths": [1, 2], "seed": 0, "n_seeds": 2}, ""
-    )
-    ((depth, group),) = page.by_depth(run=alone.name).items()
-    assert depth == CONFIG.depth and [run.path for run in group] == [alone.path]
 
 
 def test_false_and_none_survive_the_command():
@@ -149,6 +143,81 @@ def test_bounds_that_depend_on_the_model():
         page.seeds()
 
 
+@pytest.fixture
+def scales(monkeypatch, tmp_path):
+    """A chapter at p = 5, of presets small, middle and large; what it finds is trained in no time."""
+    short = {"steps": 1, "warmup_steps": 1, "eval_every": 1, "n_checkpoints": 1}
+    sizes = {"small": tiny(), "middle": tiny(p=5), "large": tiny(p=7)}
+    presets = {name: config.to_dict() for name, config in sizes.items()}
+    for module in (chapter, config_module):
+        monkeypatch.setattr(module, "PRESETS", presets)
+
+    def page(preset="large", **parameters):
+        given = {"source": "shipped", "root": str(tmp_path), "num_processes": 1, "seed": 0, "n_seeds": None}
+        return Chapter("x", given | {"preset": preset, "depths": [1, 2]} | parameters, "")
+
+    def there(p, depth, *seeds):
+        for seed in seeds:
+            train(tiny(p=p, depth=depth, seed=seed, **short), tmp_path)
+
+    for name in presets:
+        presets[name] |= short
+    return page, there
+
+
+def found(groups):
+    return {depth: [(run.config.p, run.config.seed) for run in of] for depth, of in groups.items()}
+
+
+def test_all_seeds_that_there_are_at_the_largest_scale_that_has_every_depth(scales):
+    page, there = scales
+    there(3, 1, 0), there(3, 2, 0, 1)
+    assert found(page().by_depth()) == {1: [(3, 0)], 2: [(3, 0), (3, 1)]}
+    there(5, 1, 0, 1, 3), there(7, 2, 0)
+    assert found(page().by_depth()) == {1: [(3, 0)], 2: [(3, 0), (3, 1)]}  # neither 5 nor 7 has both
+    there(5, 2, 0)
+    assert found(page().by_depth()) == {1: [(5, 0), (5, 1)], 2: [(5, 0)]}  # seeds without a gap
+    assert found(page().by_depth(2)) == {2: [(7, 0)]}
+    assert found(page("small").by_depth()) == {1: [(3, 0)], 2: [(3, 0), (3, 1)]}
+    assert found(page(n_seeds=2).by_depth(2)) == {2: [(3, 0), (3, 1)]}
+    assert found(page(seed=1).by_depth(1)) == {1: [(5, 1)]}
+    with pytest.raises(FileNotFoundError, match=r"no finished run p7-.*-d4-"):
+        page().by_depth(4)
+
+
+def test_groups_are_depths_or_the_runs_named(scales):
+    page, there = scales
+    there(3, 1, 0, 1), there(3, 2, 0)
+    groups = page("small").groups("", "")
+    assert found(groups) == {"1 block": [(3, 0), (3, 1)], "2 blocks": [(3, 0)]}
+    first, second, deep = (run.name for of in groups.values() for run in of)
+    assert found(page("small").groups("", second)) == {"1 block": [(3, 1)]}
+    assert list(page("small").groups(deep, second)) == ["2 blocks", "1 block"]
+    assert list(page("small").groups(first, second)) == ["1 block, run 1", "1 block, run 2"]
+
+
+def test_training_takes_the_preset_and_one_seed(scales):
+    page, there = scales
+    there(3, 1, 0, 1, 2)
+    assert found(page(source="train", depths=[1]).by_depth()) == {1: [(7, 0)]}
+    assert found(page("small", source="train", depths=[1]).by_depth()) == {1: [(3, 0), (3, 1), (3, 2)]}
+
+
+def test_the_next_smaller_scale_is_taken_where_a_preset_has_no_such_sweep(scales):
+    page, _ = scales
+    asked = []
+
+    def find(at):
+        asked.append(at.parameters["preset"])
+        if at.parameters["preset"] == "large":
+            raise NoSweep("preset='large' has no map")
+        return 1
+
+    assert page().largest(find) == 1 and asked == ["large", "middle"]
+    with pytest.raises(ValueError, match="large"):
+        page().largest(lambda at: (_ for _ in ()).throw(NoSweep(at.parameters["preset"])))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -175,7 +244,7 @@ def test_notebooks_find_shipped_runs_and_train_others(tmp_path, alone):
     assert_identical(obtain("train", "smoke", tmp_path, **fields), alone)
 
 
-@pytest.mark.parametrize("threads", ["1", "4", ""])
+@pytest.mark.parametrize("threads", ["4", ""])
 def test_notebooks_train_on_two_processes(threads, tmp_path, alone):
     """After the notebook itself has trained, and used torch's thread pool, which does not survive a fork."""
     notebook = """

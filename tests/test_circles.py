@@ -66,10 +66,30 @@ def test_the_clearest_of_many_is_no_finding_by_itself():
     rng = np.random.default_rng(0)
     for shared in (0.0, 0.9):
         found = [
-            circles.clearest(shared * rng.normal(size=1000) + rng.normal(size=(12, 1000))) for _ in range(400)
+            circles.chance_of_clearest(shared * rng.normal(size=1000) + rng.normal(size=(12, 1000)))
+            for _ in range(400)
         ]
         assert np.mean(found) == pytest.approx(0.5, abs=0.05)
         assert np.mean(np.array(found) <= 0.1) == pytest.approx(0.1, abs=0.05)
     strengths = rng.normal(size=(12, 1000))
     strengths[3, 0] = 20
-    assert circles.clearest(strengths) <= 0.02
+    assert circles.chance_of_clearest(strengths) <= 0.02
+
+
+def test_the_clearest_head_is_the_one_with_most_order(monkeypatch):
+    config = tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8)
+    model = Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
+    angle = 2 * np.pi * structure.discrete_log(11)[grid(11)[:, 0]] / 10
+    circle = np.stack([np.cos(angle), np.sin(angle)], 1)  # (p², 2)
+    rng = np.random.default_rng(0)
+
+    def written(model, context, task):
+        outputs = rng.normal(size=(2, 2, 3, 121, 2))
+        outputs[0, 1, 1] = circle + 0.01 * outputs[0, 1, 1]
+        return outputs
+
+    monkeypatch.setattr(circles.interpret, "head_features", written)
+    run = SimpleNamespace(config=config, model=lambda: model)
+    head, plane, of = circles.clearest(run, contexts=2)
+    assert head == 1 and plane.shape == (121, 2)
+    assert of.order.value > 0.99 > of.order.high and of.circle.value > 0.9

@@ -190,3 +190,10 @@ def test_the_rectangular_rule_gives_up_with_a_way_out(monkeypatch):
     monkeypatch.setattr("modgrok.data.MAX_MOVES", 30)
     with pytest.raises(ValueError, match=r"n_tasks=156 .* nearest valid choice is 152"):
         pretraining_tasks(tiny(p=13, n_tasks=156, task_rule="rectangle", batch_size=156))
+
+
+def test_held_out_tasks_are_those_that_are_not_trained_on():
+    data = Data(tiny(p=5, n_tasks=8, batch_size=8))
+    every = grid(5)
+    assert data.held_out(every).sum() == 17 and not data.held_out(data.tasks["id"].numpy()).any()
+    assert data.held_out(data.tasks["ood"].numpy()).all()

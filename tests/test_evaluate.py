@@ -19,6 +19,8 @@ from modgrok.evaluate import (
     places,
     query_grid,
     questions,
+    reference_accuracy,
+    right_grid,
     score,
     scores_with_wrong_labels,
     targets,
@@ -123,6 +125,24 @@ def test_query_grid_answers_as_the_plain_loop_does(chunk):
             queries = torch.cartesian_prod(torch.arange(5), torch.arange(5))
             tokens = torch.cat([context[:k].flatten().expand(25, -1), queries], dim=1)
             assert answer.flatten().tolist() == model(tokens)[:, -1].argmax(-1).tolist()
+
+
+def test_right_grid_is_where_the_answers_are_the_tasks():
+    model = Transformer(tiny(p=5, n_examples=4)).init_weights(torch.Generator().manual_seed(1))
+    tasks, pairs, shots = [[1, 2], [0, 3]], [[1, 2], [3, 0]], [0, 2]
+    answers, right = (of(model, tasks, pairs, shots) for of in (query_grid, right_grid))
+    assert right.shape == answers.shape and 0 < right.sum() < right.size
+    for (i, k, x, y), hit in np.ndenumerate(right):
+        assert hit == (answers[i, k, x, y] == (tasks[i][0] * x + tasks[i][1] * y) % 5)
+
+
+def test_reference_accuracy_is_that_of_each_predictor():
+    data = Data(tiny(p=5, n_examples=4))
+    asked = questions(data.evaluation_set("ood_train", 50), 5, data.tasks["id"])
+    found = reference_accuracy(asked)
+    assert list(found) == list(REFERENCES)
+    assert found["regression"][0] == pytest.approx(0.2, abs=0.15) and found["regression"][3] > 0.9
+    assert (found["look-up"] <= found["ratio matching"] + 1e-9).all()
 
 
 @pytest.mark.parametrize("shots", [[-1], [3], [0, 4]])

@@ -7,7 +7,7 @@ import pytest
 from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok.config import Config
-from modgrok.find import find_run, run_folders
+from modgrok.find import find_run, finished_runs, run_folders
 from modgrok.runs import Run
 from modgrok.sweep import sweep
 from modgrok.train import train
@@ -44,6 +44,14 @@ def test_training_finds_a_run_in_a_subfolder_unless_told_not_to(kept, tmp_path):
     assert train(CONFIG, tmp_path).path == shipped.path and not (tmp_path / kept.name).exists()
     assert sweep([CONFIG], tmp_path)[0].run.path == shipped.path
     assert train(CONFIG, tmp_path, anew=True).path == tmp_path / kept.name
+
+
+def test_finished_runs_are_those_of_one_modulus(kept, tmp_path):
+    assert [run.path for run in finished_runs(3, kept.path.parent)] == [kept.path]
+    assert finished_runs(5, kept.path.parent) == []
+    begun = Run(shutil.copytree(kept.path, tmp_path / kept.name))
+    (begun.path / "provenance.json").unlink()
+    assert finished_runs(3, tmp_path) == []
 
 
 def test_a_run_among_two_thousand_is_found_at_once(tmp_path, kept):

@@ -62,7 +62,7 @@ def test_its_answers_are_those_of_query_grid_after_every_number_of_shots(asked):
 
 def claim(verdict):
     return Claim(
-        "It is so", "it does <so>", "it does not", "p = 7", "three seeds", "0.5 (0.4 to 0.6)", verdict, 1
+        "It is so", "it does <so>", "it does not", "p = 7", "three seeds", "0.5 (0.4 to 0.6)", verdict, 1, 7
     )
 
 
@@ -78,8 +78,8 @@ def test_a_card_tells_verdict_number_figure_and_what_disagrees():
         "1. A finding.",
         "A number.",
         'href="05_depth.html"',
-        "first: shown",
-        "second: not shown",
+        "first: shown, p = 7",
+        "second: not shown, p = 7",
         "The models.",
     ):
         assert part in made.data
@@ -107,7 +107,7 @@ def test_cards_have_the_numbers_of_the_runs():
         )
         run.metrics["step"] = np.arange(2)
     lasting = np.array([two, four], dtype=object)
-    runs = findings.Evidence(points, {1: one, 2: two, 4: four}, lasting)
+    runs = findings.Evidence(points, {1: one, 2: two}, {2: two, 4: four}, lasting, [*one, *two, *four])
     names = [
         "more tasks",
         "four phases",

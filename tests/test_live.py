@@ -31,6 +31,10 @@ PAGE = """<!doctype html><html lang="en" {}><head><meta charset="utf-8">
 </head><body>{}</body></html>"""
 
 
+MAPS_DRAWN = """new Promise((drawn) => {
+  requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+})"""  # the frame after the answers
+
 RNG = np.random.default_rng(0)
 
 
@@ -76,6 +80,7 @@ def asked(opened, runs, tmp_path):
         options = {"viewport": viewport} if viewport else {}
         page = opened(live.ask(both, **arguments).data, hash, **options)
         page.get_by_text(re.compile("^After")).wait_for()
+        page.evaluate(MAPS_DRAWN)
         return page
 
     return open_control
@@ -470,6 +475,7 @@ def test_it_fits_a_phone_with_letters_that_can_be_read(opened, runs, which):
     made = live.ask({name: runs[name] for name in which}, models=which)
     page = opened(f"<script>({WATCH_FONTS})()</script>{made.data}", viewport={"width": 390, "height": 844})
     page.get_by_text(re.compile("^After")).wait_for()
+    page.evaluate(MAPS_DRAWN)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("smallest") >= 9
     sizes = page.locator(".modgrok-live *").evaluate_all(
@@ -648,6 +654,9 @@ def test_wrong_arguments_are_refused_in_a_sentence(runs):
     with pytest.raises(ValueError) as error:
         live.ask({"a": runs["shallow"]}, examples=[(1, 2, 5)])
     assert "0 … 4" in sentence(error)
+    for refuses in (lambda: live.ask({"a": runs["shallow"]}, shot=3), lambda: live.link("text", shot=3)):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'shot'"):
+            refuses()
 
 
 def test_the_book_puts_the_other_checkpoints_beside_its_pages(runs, tmp_path):

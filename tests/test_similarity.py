@@ -164,6 +164,15 @@ def test_contrasts_over_contexts_are_those_of_each(model, config):
         np.testing.assert_allclose(found[name][1, 2, 3], direct, atol=1e-6)
 
 
+def test_contrasts_after_blocks_are_those_of_the_stages_at_y(model, config):
+    pairs, tasks = interpret.draw_contexts(Data(config), 3)
+    groupings = similarity.all_groupings(tasks, 5, shuffles=7)
+    stages = similarity.contrast_over_contexts(model, pairs[:, :2], tasks, groupings)
+    heads = model.config.n_head
+    for name, of in similarity.contrast_after_blocks(model, pairs[:, :2], tasks, groupings).items():
+        np.testing.assert_allclose(of, stages[name][:, 1, heads :: heads + 1], atol=1e-6)
+
+
 def test_a_mean_over_contexts_is_the_mean_of_each(config, model):
     contexts, tasks = interpret.draw_contexts(Data(config), 2)
     both = similarity.mean_similarity(model, contexts[:, :2], tasks)

@@ -63,7 +63,7 @@ def test_the_table_has_a_row_a_claim():
     claim = claims.two_blocks(seeds(1, depth=1), seeds(1))._replace(setting="a | b")
     head, line, *rows = verdicts.table([claim, claim]).splitlines()
     assert len(rows) == 2 and {row.count(" | ") for row in (head, *rows)} == {5} and set(line) == set("|- ")
-    assert r"a \| b" in rows[0] and "**not shown**" in rows[0] and rows[0].endswith("| 12 |")
+    assert r"a \| b" in rows[0] and "**not shown**, p = 7 |" in rows[0] and rows[0].endswith("| 12 |")
     assert "d = 1, 2" in claims.two_blocks(seeds(1, depth=1), seeds(1)).setting
 
 

@@ -20,6 +20,7 @@ import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import numpy as np
@@ -44,17 +45,29 @@ FOLDER = "_static/live"
 """Where, below its root, the book keeps the checkpoints that are not in the page."""
 
 
-def ask(
-    runs: dict[str, Run],
-    name: str = "ask",
-    models: Sequence[str | dict] = (),
-    task: Sequence[int] = (),
-    examples: Sequence[Sequence[int]] = (),
-    shots: int | None = None,
-    query: Sequence[int] = (),
-    predictor: str = "regression",
-    inline: Iterable[int] = (),
-) -> HTML:
+class State(NamedTuple):
+    """What a control shows. A field that is not given is filled in by `ask`, and left as it is by `link`.
+
+    Attributes:
+        models: one or two: a label, or {"model": label, "step": a checkpoint, "off": parts as `interpret.ablated`
+            names heads and MLPs}. Filled in: the first run's last checkpoint, with all parts.
+        task: (a, b). Filled in: the one that agrees with most of the examples, or a held-out one.
+        examples: (x, y, z) each, lies included. Filled in: training inputs answered by the task.
+        shots: how many of them stand in front of the query. Filled in: all.
+        query: (x, y) that is looked at closely.
+        predictor: the exact predictor beside the models, a name of `algorithms.predictors`, whose pre-training tasks
+            are the first model's. Filled in: regression.
+    """
+
+    models: Sequence[str | dict] = ()
+    task: Sequence[int] = ()
+    examples: Sequence[Sequence[int]] = ()
+    shots: int | None = None
+    query: Sequence[int] = ()
+    predictor: str = ""
+
+
+def ask(runs: dict[str, Run], name: str = "ask", inline: Iterable[int] = (), **state) -> HTML:
     """A control that asks trained models in the page and shows their answers to all p² queries.
 
     In the book all checkpoints can be chosen: its build puts them next to the pages (`write_weights`). Elsewhere,
@@ -64,19 +77,14 @@ def ask(
     Args:
         runs: label → run; all of one p.
         name: tells the controls of one page apart, in its links too.
-        models: one or two that are shown first: a label, or {"model": label, "step": a checkpoint, "off": parts as
-            `interpret.ablated` names heads and MLPs}. By default the first run's last checkpoint, with all parts.
-        task: (a, b); by default the one that agrees with most of the examples, or a held-out one.
-        examples: (x, y, z) each, lies included; by default training inputs answered by the task.
-        shots: how many of them stand in front of the query, by default all.
-        query: (x, y) that is looked at closely.
-        predictor: the exact predictor beside the models, a name of `algorithms.predictors`; the pre-training tasks of
-            Bayes are the first model's.
         inline: further checkpoints' steps that the output holds.
+        state: fields of `State`, in which it opens.
 
     Raises:
         ValueError: no runs, several p, an unknown predictor, or a number beyond p.
+        TypeError: no field of `State`.
     """
+    models, task, examples, shots, query, predictor = State(**{"predictor": "regression"} | state)
     if len({run.config.p for run in runs.values()}) != 1:
         given = ", ".join(str(run.config.p) for run in runs.values()) or "no run"
         raise ValueError(f"ask needs runs of one p, got {given}.")
@@ -175,7 +183,7 @@ def _output(
 
 
 def link(text: str, **state) -> str:
-    """An HTML link that brings a control into a state.
+    """An HTML link that brings a control into a state; what is not given stays as it is.
 
     Args:
         text: what is clicked.
@@ -184,33 +192,28 @@ def link(text: str, **state) -> str:
     return f'<a href="{escape(address(**state))}">{escape(text)}</a>'
 
 
-def address(
-    page: str = "",
-    name: str = "ask",
-    models: Sequence[str | dict] = (),
-    task: Sequence[int] = (),
-    examples: Sequence[Sequence[int]] = (),
-    shots: int | None = None,
-    query: Sequence[int] = (),
-    predictor: str = "",
-) -> str:
+def address(page: str = "", name: str = "ask", **state) -> str:
     """The address that brings a control into a state; what is not given stays as it is.
 
     Args:
         page: that the control is on, such as "12_ask.html"; "" for this one.
-        name, models, task, examples, shots, query, predictor: as for `ask`.
+        name: of the control.
+        state: fields of `State`.
+
+    Raises:
+        TypeError: no field of `State`.
     """
-    fields: list[tuple[str, str | int]] = []
-    for model in models:
+    of, fields = State(**state), []
+    for model in of.models:
         model = {"model": model} if isinstance(model, str) else model
         off = " ".join(model.get("off", ()))
         fields += [("model", model["model"]), ("step", model.get("step", "last")), ("off", off)]
     given = {
-        "task": _joined(task),
-        "examples": " ".join(map(_joined, examples)),
-        "shots": "" if shots is None else shots,
-        "query": _joined(query),
-        "by": predictor,
+        "task": _joined(of.task),
+        "examples": " ".join(map(_joined, of.examples)),
+        "shots": "" if of.shots is None else of.shots,
+        "query": _joined(of.query),
+        "by": of.predictor,
     }
     fields += [(key, value) for key, value in given.items() if value != ""]
     return f"{page}#{name}?{urlencode(fields)}"

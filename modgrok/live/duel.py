@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from modgrok.algorithms import ratio_matches
 from modgrok.data import Data
-from modgrok.evaluate import query_grid
+from modgrok.evaluate import query_grid, right_grid
 from modgrok.interpret import draw_contexts
 from modgrok.runs import Run
 
@@ -47,13 +47,11 @@ def duel(runs: dict[str, Run], n: int = 60) -> Duel:
     pairs, tasks = draw_contexts(Data(first.config), n)
     pairs = pairs[:, :shots]
     x, y = np.mgrid[:p, :p]
-    truth = (tasks[:, 0, None, None] * x + tasks[:, 1, None, None] * y) % p  # (n, p, p)
     models = {label: run.model() for label, run in runs.items()}
     hits = {
         label: np.stack(
-            [query_grid(model, [t], of, [shots])[0, 0] for of, t in zip(pairs, tasks, strict=True)]
+            [right_grid(model, [t], of, [shots])[0, 0] for of, t in zip(pairs, tasks, strict=True)]
         )
-        == truth
         for label, model in models.items()
     }
     right = {label: hit.sum((1, 2)) for label, hit in hits.items()}

@@ -1,6 +1,6 @@
 """What answers are explained by, where they fail, and when each skill is learned (F5; chapters 6 and 13)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import ListedColormap
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT, KINDS
 from modgrok.plots.style import COLORS, DEPTHS, GREY, INK, LABELS, chance_line, figure, styled
@@ -96,6 +96,25 @@ def right_by_place(
     return fig
 
 
+def _accuracies(
+    titles: Iterable[str], chance: float, columns: int, height: float
+) -> tuple[Figure, NDArray[np.object_]]:
+    """A figure with a panel for an accuracy under each title, so many in a row, and the panels in a row: (titles,)."""
+    titles = list(titles)
+    rows = -(-len(titles) // columns)
+    fig = figure(max(4.6, 3.9 * columns), height * rows + 0.9)
+    axes = fig.subplots(rows, columns, squeeze=False, sharey=True)
+    for ax in axes.flat[len(titles) :]:
+        ax.axis("off")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
+    for ax, title in zip(axes.flat, titles, strict=False):
+        chance_line(ax, chance)
+        ax.set_title(title, loc="left", fontsize=11)
+        ax.set(ylim=(0, 1.03))
+    return fig, axes.ravel()[: len(titles)]
+
+
 TASK_COLORS = {"z = b·y": "#882255", "z = a·x": "#44AA99", "both numbers": "#332288"}
 """Of `order.TASK_KINDS`, in its order."""
 
@@ -111,21 +130,13 @@ def task_kind_curves(
         chance: accuracy of a blind guess, 1/p.
         columns: panels in a row.
     """
-    rows = -(-len(panels) // columns)
-    fig = figure(max(4.6, 3.9 * columns), 2.5 * rows + 0.8)
-    axes = fig.subplots(rows, columns, squeeze=False, sharey=True)
-    for ax, (title, runs) in zip(axes.flat, panels.items(), strict=False):
+    fig, axes = _accuracies(panels, chance, columns, 2.5)
+    for ax, runs in zip(axes, panels.values(), strict=True):
         for steps, accuracy in runs:
             for color, curve in zip(TASK_COLORS.values(), accuracy, strict=True):
                 ax.plot(steps, curve, color=color, lw=1.8, marker="o", ms=3.5, alpha=0.9)
-        chance_line(ax, chance)
-        ax.set_title(title, loc="left", fontsize=11)
-        ax.set(ylim=(0, 1.03), xlabel="training step")
+        ax.set(xlabel="training step")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    for ax in axes.flat[len(panels) :]:
-        ax.axis("off")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy")
     handles = [Line2D([], [], color=color, lw=2, label=name) for name, color in TASK_COLORS.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return fig
@@ -230,21 +241,13 @@ def readout_by_kind(panels: Mapping[str, ArrayLike], chance: float, columns: int
         chance: accuracy of a blind guess, 1/p.
         columns: panels in a row.
     """
-    rows = -(-len(panels) // columns)
-    fig = figure(max(4.6, 3.9 * columns), 2.4 * rows + 0.9)
-    axes = fig.subplots(rows, columns, squeeze=False, sharey=True)
-    for ax, (title, accuracy) in zip(axes.flat, panels.items(), strict=False):
+    fig, axes = _accuracies(panels, chance, columns, 2.4)
+    for ax, accuracy in zip(axes, panels.values(), strict=True):
         stages = np.arange(np.shape(accuracy)[-1])
         for color, of_kind in zip(KINDS.values(), np.swapaxes(accuracy, 0, 1), strict=False):
             ax.plot(stages, of_kind.mean(0), color=color, lw=2, marker="o", ms=5)
             ax.fill_between(stages, of_kind.min(0), of_kind.max(0), color=color, alpha=0.2, lw=0)
-        chance_line(ax, chance)
-        ax.set_title(title, loc="left", fontsize=11)
-        ax.set(ylim=(0, 1.03), xticks=stages, xlabel="blocks passed")
-    for ax in axes.flat[len(panels) :]:
-        ax.axis("off")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy")
+        ax.set(xticks=stages, xlabel="blocks passed")
     handles = [Patch(facecolor=color, label=kind) for kind, color in list(KINDS.items())[:3]]
     fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
     return fig
@@ -313,7 +316,12 @@ def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: Arra
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].set_ylabel("attention from $y$ to $z$")
     axes[1, 0].set_ylabel("logit, less its mean")
-    fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    fig.legend(
+        *axes[1, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(2, len(panels)),
+        frameon=False,
+    )
     return fig
 
 

@@ -232,7 +232,7 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
     return fig
 
 
-def _pooled(matrix: ArrayLike, most: int = 112) -> np.ndarray:
+def _pooled(matrix: ArrayLike, most: int = 128) -> np.ndarray:
     """A square matrix shrunk by averaging neighbours to at most so many rows, so that a page stays light."""
     edges = np.linspace(0, len(matrix), min(len(matrix), most) + 1).round().astype(int)
     sums = np.add.reduceat(np.add.reduceat(np.asarray(matrix), edges[:-1], 0), edges[:-1], 1)
