@@ -39,7 +39,7 @@ CHANGED = {
     "12_ask": {"depths": "[2]"},
     "13_order": {"n_seeds": 2, "depths": "[2]"},
     "14_cost": {"seed": 1, "n_seeds": 2},
-    "15_factors": {"seed": 1, "n_seeds": 2},
+    "15_factors": {"seed": 1, "n_seeds": 1},
     "intro": {"depths": "[2, 1]", "contexts": 5},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
