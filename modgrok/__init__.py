@@ -1,1 +1,6 @@
 """modgrok: train, evaluate and look into transformers that learn modular arithmetic in context."""
+
+import os
+
+# Huge pages for torch's large buffers on Linux, some hundredths of a step; torch looks when it makes its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

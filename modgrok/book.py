@@ -38,6 +38,14 @@ from modgrok.process import die_with_parent
 log = logging.getLogger(__name__)
 
 
+COLUMN = 720
+"""CSS pixels, the width of the text on a page of 1,400 pixels; wider figures may use the margin (class full-width)."""
+
+
+LARGE = 100_000
+"""Bytes of packed pictures that a page does not hold itself."""
+
+
 class ChapterError(Exception):
     """A notebook that cannot be executed; the message names notebook, cell and error."""
 
@@ -233,6 +241,13 @@ def _is_progress_bar(output: nbformat.NotebookNode) -> bool:
     return re.search(r"\d%\|", output.get("data", {}).get("text/plain", "")) is not None
 
 
+def _is_wide(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is a live control, or has a picture that would shrink in a laptop's column of text."""
+    html = output.get("data", {}).get("text/html", "")
+    widths = re.findall(r'<svg class="modgrok-wide"[^>]* style="width: (\d+)px', html)
+    return 'class="modgrok-live"' in html or any(int(width) > COLUMN for width in widths)
+
+
 def _lift_caption(cell: nbformat.NotebookNode) -> None:
     """Turn the caption that `modgrok.chapter` printed below a figure into a numbered figure's caption.
 
@@ -247,7 +262,8 @@ def _lift_caption(cell: nbformat.NotebookNode) -> None:
                 folded = f"\n\n{fence}python\n{cell.source}\n{fence}\n\n</details>"
                 caption = caption.removesuffix("\n\n</details>") + folded
                 cell.metadata["tags"] = [*(tag for tag in _tags(cell) if tag != "hide-input"), "remove-input"]
-            options = {"caption": caption, "classes": "modgrok-figure"}
+            wide = any(map(_is_wide, cell.outputs))
+            options = {"caption": caption, "classes": "modgrok-figure" + " full-width" * wide}
             cell.metadata["mystnb"] = {"figure": options | {"name": name}}
             cell.outputs.remove(output)
             return
@@ -374,13 +390,27 @@ def _write_weights(app, exception) -> None:
 
 
 def _mend_pages(app, exception) -> None:
-    """Take 1.5 MB off every page, and give references the role that is asked of the items of a list.
+    """Make pages lighter, and give references the role that is asked of the items of a list.
 
-    The theme draws its icons by a script, and has the same icons as fonts.
+    The theme draws its icons by a script of 1.5 MB, and has the same icons as fonts. The pictures of large controls go
+    into scripts beside the pages, which `controls.js` loads when a reader moves a control.
     """
-    for page in Path(app.outdir).rglob("*.html") if exception is None else ():
+    from modgrok.files import write_atomically  # loads torch, which chapters' processes do not wait for
+
+    out = Path(app.outdir)
+
+    def put_beside(packed: re.Match) -> str:
+        name = _hash(packed[1])
+        file = out / "_static/pictures" / f"{name}.js"
+        if not file.exists():
+            write_atomically(file, f'(globalThis.modgrokPictures ??= {{}})["{name}"] = "{packed[1]}";\n')
+        return f'<script type="text/plain" class="modgrok-packed" data-beside="{name}"></script>'
+
+    large = rf'<script type="text/plain" class="modgrok-packed">([\w+/=]{{{LARGE},}})</script>'
+    for page in out.rglob("*.html") if exception is None else ():
         text = page.read_text(encoding="utf8")
         lighter = re.sub(r"<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", text)
+        lighter = re.sub(large, put_beside, lighter)
         mended = lighter.replace(' role="doc-biblioentry"', ' role="listitem"')
         if mended != text:
             page.write_text(mended, encoding="utf8")

@@ -1,5 +1,6 @@
 import contextlib
 import datetime
+import gzip
 import json
 import os
 import re
@@ -279,15 +280,17 @@ def test_captions_become_numbered_figures(house):
         "list(tqdm(range(3)))\n"  # as a cell that trains and shows
         "Chapter('reads', {}, 'papermill X').show(plt.figure(), 'fig-a', 'What to see.')"
     )
+    wide = "Chapter('reads', {}, 'papermill X').show(plt.figure(figsize=(9, 3)), 'fig-b', 'More to see.')"
     (house / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
     (house / "modgrok").rmdir()
-    write(house, "reads", "seed = 0", cell)
+    write(house, "reads", "seed = 0", cell, wide)
     run(house)
-    made = executed(house, "reads").cells[-1]
+    made, wider = executed(house, "reads").cells[-2:]
     described = made.metadata.mystnb.figure
     assert (described.name, described.classes) == ("fig-a", "modgrok-figure")
     assert described.caption.startswith("What to see.\n\n<details") and "papermill X" in described.caption
     assert len(made.outputs) == 1 and "modgrok-picture" in made.outputs[0].data["text/html"]
+    assert wider.metadata.mystnb.figure.classes == "modgrok-figure full-width"
 
 
 def test_folded_code_stands_in_the_figures_own_fold(house):
@@ -377,3 +380,40 @@ def test_pages_lose_the_icon_script_and_keep_the_rest(tmp_path):
     page.write_text(f'{kept}\n{script}\n<div class="citation" role="doc-biblioentry">')
     _mend_pages(SimpleNamespace(outdir=tmp_path), None)
     assert page.read_text() == f'{kept}\n\n<div class="citation" role="listitem">'
+
+
+def test_large_controls_keep_their_pictures_beside_the_page(tmp_path):
+    packed = '<script type="text/plain" class="modgrok-packed">{}</script>'
+    page = tmp_path / "page.html"
+    page.write_text(packed.format("A" * 99_999) + packed.format("B+/=" * 25_000))
+    _mend_pages(SimpleNamespace(outdir=tmp_path), None)
+    (file,) = (tmp_path / "_static/pictures").iterdir()
+    assert page.read_text().startswith(packed.format("A" * 99_999)) and "B" not in page.read_text()[100_100:]
+    assert f'data-beside="{file.stem}"></script>' in page.read_text()
+    assert file.read_text().endswith(f'["{file.stem}"] = "{"B+/=" * 25_000}";\n')
+
+
+def test_first_loads_are_light_and_their_first_figure_comes_early(book):
+    """Bytes as a server that compresses sends them, from an empty cache; at 4 Mbit/s, 0.5 MB take a second."""
+    sizes = {}
+
+    def sent(path):
+        if path not in sizes:
+            data = path.read_bytes()
+            sizes[path] = len(gzip.compress(data)) if path.suffix in (".html", ".css", ".js") else len(data)
+        return sizes[path]
+
+    always = [
+        *(book.html / "_static").rglob("fa-[bs]*.woff2"),
+        *(book.html / "_static/fonts").glob("*.woff2"),
+    ]
+    for page in book.html.glob("*.html"):
+        text = page.read_text()
+        files = re.findall(r'<(?:link|script|img)[^>]* (?:href|src)="(_static/[^"?#]*|searchindex.js)', text)
+        needed = {book.html / file for file in files} | set(always)
+        everything = sent(page) + sum(map(sent, needed))
+        assert everything < 1_500_000, f"{page.name}: {everything:,} bytes"
+        before, figure, _ = text.partition("</figure>")
+        styles = [book.html / file for file in re.findall(r'<link[^>]* href="(_static/[^"?#]*\.css)', text)]
+        early = len(gzip.compress(before.encode())) + sum(map(sent, styles))
+        assert early < 500_000 or not figure, f"{page.name}: {early:,} bytes until its first figure is there"

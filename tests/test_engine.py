@@ -1,6 +1,9 @@
 """What a step computes with: the choice, and that every choice computes the same."""
 
 import itertools
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -67,6 +70,25 @@ def test_one_thread_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with engine.one_thread():
         assert torch.get_num_threads() == 3
+
+
+FAULTS = """
+import resource, torch
+from modgrok import engine
+engine.keep_memory()
+faults = []
+for _ in range(3):
+    torch.zeros(2**24)  # 64 MB, 16384 pages
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[-2])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_a_step_finds_the_memory_of_the_last_one():
+    """In a process of its own: the setting cannot be taken back."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

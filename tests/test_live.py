@@ -29,6 +29,10 @@ PAGE = """<!doctype html><html lang="en" {}><head><meta charset="utf-8">
 </head><body>{}</body></html>"""
 
 
+MAPS_DRAWN = """new Promise((drawn) => {
+  requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+})"""  # the frame after the answers
+
 RNG = np.random.default_rng(0)
 
 
@@ -74,6 +78,7 @@ def asked(opened, runs, tmp_path):
         options = {"viewport": viewport} if viewport else {}
         page = opened(live.ask(both, **arguments).data, hash, **options)
         page.get_by_text(re.compile("^After")).wait_for()
+        page.evaluate(MAPS_DRAWN)
         return page
 
     return open_control
@@ -468,6 +473,7 @@ def test_it_fits_a_phone_with_letters_that_can_be_read(opened, runs, which):
     made = live.ask({name: runs[name] for name in which}, models=which)
     page = opened(f"<script>({WATCH_FONTS})()</script>{made.data}", viewport={"width": 390, "height": 844})
     page.get_by_text(re.compile("^After")).wait_for()
+    page.evaluate(MAPS_DRAWN)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("smallest") >= 9
     sizes = page.locator(".modgrok-live *").evaluate_all(

@@ -129,13 +129,16 @@ def test_with_spread_draws_the_mean_and_every_seed():
     assert not lines(plots.with_spread(panels, STEPS, "training step", 0.2).axes[0], plots.INK)
 
 
-def test_steps_and_minutes_have_a_panel_each():
+def test_steps_and_work_have_a_panel_each():
     curves = {"2 blocks": (STEPS, STEPS / 7, values(3, 4)), "4 blocks": (STEPS, STEPS / 3, values(3, 4))}
-    made = plots.steps_and_minutes(curves)
+    made = plots.steps_and_work(curves)
     for ax, which in zip(made.axes, (0, 1), strict=True):
         for color, (label, of) in zip(plots.DEPTHS, curves.items(), strict=False):
             assert_line(ax, of[which], of[2].mean(0), color, label=label)
-    assert [ax.get_xlabel() for ax in made.axes] == ["training step", "minutes of one core"]
+    assert [ax.get_xlabel() for ax in made.axes] == [
+        "training step",
+        "trillions of floating-point operations",
+    ]
     assert made.axes[0].get_ylabel() == "accuracy, last shot" and list(keys(made)) == list(curves)
 
 

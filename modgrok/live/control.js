@@ -204,15 +204,34 @@ function control(root, name, models, given) {
   // JupyterLab takes single keys as its commands (d d deletes a cell) unless the focused element itself forbids it.
   root.addEventListener("focusin", (event) => (event.target.dataset.lmSuppressShortcuts = "true"));
 
-  const answered = []; // a panel's last question and what came of it, for a change that leaves it as it is
+  /** What was computed last for each place, for a change that leaves its question as it is. */
+  const kept = {};
+  function keep(place, question, compute) {
+    if (kept[place]?.question !== question) kept[place] = { question, value: compute() };
+    return kept[place].value;
+  }
+
+  /** A panel's model after it read all examples, and its answers after the shown ones. */
   function answersTo(i, transformer) {
+    const { step, off } = state.panels[i];
     const { shots, examples } = state;
-    const key = `${state.panels[i].step} ${question(i)}`;
-    if (answered[i]?.key !== key) {
-      const read = transformer.read(examples.flat(), state.panels[i].off);
-      answered[i] = { key, read, answers: answersOf(transformer.answers(read, shots, numbers, numbers)) };
+    const [context, all] = [JSON.stringify([state.panels[i].model, step, [...off], examples]), `${step} ${question(i)}`];
+    const read = keep(`read ${i}`, context, () => transformer.read(examples.flat(), off));
+    return keep(`answers ${i}`, all, () => {
+      const logits = transformer.answers(read, shots, numbers, numbers);
+      return { transformer, read, logits, answers: answersOf(logits) };
+    });
+  }
+
+  /** What the exact predictors tell after a context: name → {odds, certain}, each of all p² queries. */
+  function exactAnswers(context, tasks) {
+    const found = new Map(); // some are the same
+    for (const of of new Set(Object.values(PREDICTORS))) {
+      const predict = of(p, context, tasks);
+      const odds = allTasks(p).map(([x, y]) => predict(x, y));
+      found.set(of, { odds, certain: odds.map(certain) });
     }
-    return answered[i];
+    return Object.fromEntries(SHOWN_PREDICTORS.map((name) => [name, found.get(PREDICTORS[name])]));
   }
 
   const question = (i) => {
@@ -251,6 +270,8 @@ function control(root, name, models, given) {
 
   let turn = 0;
   let last = null; // what was drawn, to be drawn again for another width or theme
+  let looks = null; // of the page, as long as they hold
+  let mapsWait = false; // for the next frame
   async function update() {
     const mine = ++turn;
     last = null;
@@ -270,15 +291,16 @@ function control(root, name, models, given) {
     taskSelects.forEach((select, i) => (select.value = state.task[i]));
     const knows = (panel) => modelOf(panel).tasks.some((task) => String(task) === String(state.task));
     const outside = state.panels.filter((panel) => !knows(panel));
-    held.textContent =
+    const known =
       outside.length === state.panels.length
         ? "held out from training"
         : outside.length
           ? `held out from ${outside[0].model}`
           : "a pre-training task";
+    write(held, known);
     shots.max = state.examples.length;
     shots.value = state.shots;
-    shotsText.textContent = `${state.shots} of ${state.examples.length} in front of the query`;
+    write(shotsText, `${state.shots} of ${state.examples.length} in front of the query`);
     shots.setAttribute("aria-valuetext", shotsText.textContent);
     examplesShown.draw(state, p);
     if (document.activeElement !== own) {
@@ -290,7 +312,10 @@ function control(root, name, models, given) {
     single.hidden = !compare.hidden;
     const shown = panelCards.slice(0, state.panels.length);
     const wanted = [...shown, truth, predictor].map((c) => c.element);
-    if (wanted.length !== cards.children.length) cards.replaceChildren(...wanted);
+    if (wanted.length !== cards.children.length) {
+      cards.replaceChildren(...wanted);
+      looks = null; // widths are others now
+    }
     shown.forEach((card, i) => {
       const model = modelOf(state.panels[i]);
       const steps = stepsOf(model);
@@ -298,7 +323,7 @@ function control(root, name, models, given) {
       card.steps.hidden = card.every.hidden = steps.length < 2;
       card.step.max = steps.length - 1;
       card.step.value = steps.indexOf(state.panels[i].step);
-      card.stepText.textContent = `step ${state.panels[i].step.toLocaleString("en")}`;
+      write(card.stepText, `step ${state.panels[i].step.toLocaleString("en")}`);
       card.step.setAttribute("aria-valuetext", card.stepText.textContent);
       if (card.model === model) return;
       card.model = model;
@@ -311,64 +336,46 @@ function control(root, name, models, given) {
     const maps = shown.map((card) => card.flow.element);
     if (maps.length !== flows.children.length || maps.some((map, i) => map !== flows.children[i])) {
       flows.replaceChildren(...maps);
+      looks = null;
     }
   }
 
   /** What models and predictors answer to the state's question. */
   function asked(transformers) {
     const context = state.examples.slice(0, state.shots);
-    const queries = allTasks(p); // all pairs, x·p + y
+    const q = state.query[0] * p + state.query[1];
     const panels = transformers.map((transformer, i) => {
-      const { read, answers } = answersTo(i, transformer);
-      const seen = [];
-      const keep = (b, weights, readout) => (seen[b] = { weights, readout });
-      const own = transformer.answers(read, state.shots, [state.query[0]], [state.query[1]], keep);
-      return { answers, seen, odds: softmax(own) };
+      const answered = answersTo(i, transformer);
+      return { ...answered, odds: softmax(answered.logits.subarray(q * p, (q + 1) * p)) };
     });
-    const exact = Object.fromEntries(
-      SHOWN_PREDICTORS.map((name) => {
-        const predict = PREDICTORS[name](p, context, modelOf(state.panels[0]).tasks);
-        return [name, queries.map(([x, y]) => predict(x, y))];
-      }),
-    );
-    return { context, panels, exact, truth: queries.map(([x, y]) => answer(x, y)) };
+    const first = modelOf(state.panels[0]);
+    const exact = keep("exact", JSON.stringify([first.label, context]), () => exactAnswers(context, first.tasks));
+    return { context, panels, exact, truth: allTasks(p).map(([x, y]) => answer(x, y)) };
   }
 
   function draw(results) {
     last = results;
     const { context, panels, exact, truth: right } = results;
-    const colors = colorsOf(root);
+    looks ??= looksOf(root);
     const [x, y] = state.query;
     const q = x * p + y;
     const rings = ringsOf(context, state.task, p);
     const drawGrid = (card, label, answers, truth) =>
-      drawAnswers(card.grid, { p, answers, truth, rings, query: state.query, label, colors });
+      drawAnswers(card.grid, { p, answers, truth, rings, query: state.query, label, looks });
     const count = (answers) => answers.filter((z, i) => z === right[i]).length;
-    const names = state.panels.map(({ model, step }, i) =>
-      state.panels.length > 1 && state.panels[0].model === state.panels[1].model
-        ? `${model}, ${["left", "right"][i]}`
-        : model,
-    );
+    const names = namesOf(state.panels);
 
-    panels.forEach(({ answers, seen, odds }, i) => {
+    panels.forEach(({ answers }, i) => {
       const off = state.panels[i].off;
       const card = panelCards[i];
       const without = off.size ? `, ${off.size} part${off.size > 1 ? "s" : ""} off` : "";
-      card.count.textContent = `${count(answers)} of ${p * p} right${without}`;
+      write(card.count, `${count(answers)} of ${p * p} right${without}`);
       drawGrid(card, `${names[i]}: ${card.count.textContent}`, answers, right);
-      card.flow.draw({
-        name: names[i],
-        off,
-        context,
-        query: state.query,
-        seen,
-        odds,
-        exact: exact[state.by][q],
-        truth: right[q],
-        by: state.by,
-        colors,
-      });
+      card.flow.show(names[i], off);
     });
+    // answers first: the maps, which take a phone about as long, follow in the next frame
+    if (!mapsWait) requestAnimationFrame(() => requestAnimationFrame(drawMaps));
+    mapsWait = true;
     panelCards.forEach(({ asked, history, every }, i) => {
       history.element.hidden = !(state.panels[i] && asked?.key === question(i));
       if (history.element.hidden) return;
@@ -384,14 +391,14 @@ function control(root, name, models, given) {
         right: rightThere,
         now: asked.steps.indexOf(state.panels[i].step),
         told,
-        colors,
+        looks,
       });
     });
     drawGrid(truth, "the truth", right, null);
-    truth.count.textContent = `z = ${state.task[0]}x + ${state.task[1]}y mod ${p}`;
-    const told = exact[state.by].map(certain);
+    write(truth.count, `z = ${state.task[0]}x + ${state.task[1]}y mod ${p}`);
+    const told = exact[state.by].certain;
     const open = told.filter((z) => z === null).length;
-    predictor.count.textContent = `${count(told)} of ${p * p} right${open ? `, ${open} open` : ""}`;
+    write(predictor.count, `${count(told)} of ${p * p} right${open ? `, ${open} open` : ""}`);
     drawGrid(predictor, `${state.by}: ${predictor.count.textContent}`, told, right);
 
     const verdicts = panels.map(({ answers, odds }, i) => {
@@ -399,29 +406,59 @@ function control(root, name, models, given) {
       return `${names[i]}: ${count(answers)} of ${p * p} queries right; ${says}.`;
     });
     const seen = `After ${context.length} example${context.length === 1 ? "" : "s"}.`;
-    status.textContent = [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" ");
+    write(status, [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" "));
     drawExplained(panels, exact, names);
   }
 
-  /** Of the queries that a predictor is certain about, how many get its answer from the model. */
-  function drawExplained(panels, exact, names) {
-    const row = (tag, texts) => make("tr", {}, ...texts.map((text) => make(tag, { textContent: text })));
-    const rows = SHOWN_PREDICTORS.map((name) => {
-      const told = exact[name].map(certain);
-      const sure = told.filter((z) => z !== null).length;
-      const agreeing = panels.map(({ answers }) => answers.filter((z, i) => z === told[i]).length);
-      const made = row("td", [sure, ...agreeing]);
-      made.prepend(make("th", { scope: "row", textContent: name }));
-      made.classList.toggle("ask-chosen", name === state.by);
-      return made;
+  /** Where the heads look at the query, and its probabilities. */
+  function drawMaps() {
+    mapsWait = false;
+    if (!last) return; // another question is on its way
+    const [x, y] = state.query;
+    const q = x * p + y;
+    last.panels.forEach(({ transformer, read, odds }, i) => {
+      const seen = [];
+      transformer.answers(read, state.shots, [x], [y], (b, weights, readout) => (seen[b] = { weights, readout }));
+      panelCards[i].flow.draw({
+        context: last.context,
+        query: state.query,
+        seen,
+        odds,
+        exact: last.exact[state.by].odds[q],
+        truth: last.truth[q],
+        by: state.by,
+        looks,
+      });
     });
-    explained.replaceChildren(
-      make("thead", {}, row("th", ["predictor", "certain", ...names])),
-      make("tbody", {}, ...rows),
-    );
   }
 
-  const redraw = () => last && draw(last);
+  const namesOf = (panels) =>
+    panels.map(({ model }, i) =>
+      panels.length > 1 && panels[0].model === panels[1].model ? `${model}, ${["left", "right"][i]}` : model,
+    );
+
+  /** Of the queries that a predictor is certain about, how many get its answer from the model. */
+  function drawExplained(panels, exact, names) {
+    const rows = SHOWN_PREDICTORS.map((name) => {
+      const told = exact[name].certain;
+      const agreeing = panels.map(({ answers }) => answers.filter((z, i) => z === told[i]).length);
+      return [name, told.filter((z) => z !== null).length, ...agreeing];
+    });
+    if (explained.rows[0]?.cells.length !== rows[0].length) {
+      const empty = (tag) => make("tr", {}, ...rows[0].map((_, i) => make(i ? tag : "th")));
+      explained.replaceChildren(make("thead", {}, empty("th")), make("tbody", {}, ...rows.map(() => empty("td"))));
+      for (const row of explained.tBodies[0].rows) row.cells[0].scope = "row";
+    }
+    [["predictor", "certain", ...names], ...rows].forEach((texts, i) => {
+      texts.forEach((text, j) => write(explained.rows[i].cells[j], String(text)));
+      explained.rows[i].classList.toggle("ask-chosen", texts[0] === state.by);
+    });
+  }
+
+  function redraw() {
+    looks = null;
+    if (last) draw(last);
+  }
   onChangedLooks(root, redraw);
   addEventListener("hashchange", () => {
     const linked = fromHash(name, location.hash);

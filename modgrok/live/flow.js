@@ -3,7 +3,7 @@
 /** Tokens, blocks, heads and answer of one panel's model from top to bottom, each part with its switch. */
 function flowView(model, change) {
   const { depth, n_head: H } = model.config;
-  const say = (text) => (reading.textContent = text);
+  const say = (text) => write(reading, text);
   const reading = make("p", { className: "ask-quiet" });
   const tokens = stripView(say);
   const bars = barsView();
@@ -69,14 +69,18 @@ function flowView(model, change) {
     reading,
   );
 
-  function draw({ name, off, context, query, seen, odds, exact, truth, by, colors }) {
-    title.textContent = name;
+  /** The model's name, and which parts are off. */
+  function show(name, off) {
+    write(title, name);
     all.hidden = !off.size;
     for (const { parts, button } of switches) {
       const isOff = parts.every((part) => off.has(part));
       button.setAttribute("aria-checked", !isOff);
       button.closest(".ask-part").classList.toggle("ask-off", isOff);
     }
+  }
+
+  function draw({ context, query, seen, odds, exact, truth, by, looks }) {
     const flat = [...context.flat(), ...query];
     const place = (t) => {
       const example = Math.floor(t / 3);
@@ -85,43 +89,38 @@ function flowView(model, change) {
         : `the query's ${"xy"[t % 3]}`;
     };
     const texts = flat.map(String);
-    const common = { group: 3, colors };
+    const common = { group: 3, looks };
     tokens.draw({
       ...common,
       weights: flat.map(() => 0),
       texts,
-      labels: flat.map((n, t) => `${n}: ${place(t)}`),
+      label: (t) => `${flat[t]}: ${place(t)}`,
       told: `tokens ${texts.join(" ")}`,
     });
     blocks.forEach(({ strips, soFar }, b) => {
       const { weights, readout } = seen[b];
       strips.forEach((strip, h) => {
         const own = weights.subarray(h * flat.length, (h + 1) * flat.length);
-        const labels = flat.map(
-          (n, t) => `Block ${b}, head ${h} looks at ${n}, ${place(t)}: ${percent(own[t])}.`,
-        );
+        const label = (t) => `Block ${b}, head ${h} looks at ${flat[t]}, ${place(t)}: ${percent(own[t])}.`;
         const order = [...own.keys()].sort((i, j) => own[j] - own[i]).slice(0, 3);
         const told = `block ${b}, head ${h} looks at ${order.map((t) => `${place(t)} ${percent(own[t])}`).join(", ")}`;
-        strip.draw({ ...common, weights: own, labels, told });
+        strip.draw({ ...common, weights: own, label, told });
       });
       if (!soFar) return;
       const early = softmax(readout);
-      const labels = early.map(
-        (odd, z) => `Read off after block ${b}, the answer would be ${z} with ${percent(odd)}.`,
-      );
-      const best = early.indexOf(Math.max(...early));
+      const label = (z) => `Read off after block ${b}, the answer would be ${z} with ${percent(early[z])}.`;
       soFar.draw({
         weights: early,
         texts: early.map((_, z) => z),
         group: 1,
-        labels,
-        told: labels[best],
-        colors,
+        label,
+        told: label(argmax(early)),
+        looks,
       });
     });
     const listed = (shares) => shares.map((share, z) => `${z}: ${percent(share)}`).join(", ");
-    bars.draw({ odds, exact, truth, told: `${listed(odds)}; ${by}: ${listed(exact)}`, colors });
+    bars.draw({ odds, exact, truth, told: `${listed(odds)}; ${by}: ${listed(exact)}`, looks });
     say(`Line across a bar: ${by}. Bold: the truth. Point at a strip to read it.`);
   }
-  return { element, draw };
+  return { element, show, draw };
 }

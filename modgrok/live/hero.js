@@ -69,6 +69,7 @@ function hero(root, models, given, page) {
 
   let turn = 0;
   let last = null;
+  let looks = null;
   async function update() {
     const mine = ++turn;
     examples.draw(state, p);
@@ -87,7 +88,7 @@ function hero(root, models, given, page) {
   }
 
   function draw(found) {
-    const colors = colorsOf(root);
+    looks ??= looksOf(root);
     const [x, y] = state.query;
     const q = x * p + y;
     const rings = ringsOf(state.examples.slice(0, state.shots), state.task, p);
@@ -95,11 +96,14 @@ function hero(root, models, given, page) {
       const { grid, count } = cards[i];
       count.textContent = `${each.filter((z, j) => z === truth[j]).length} of ${p * p} right`;
       const label = `${models[i].label}: ${count.textContent}`;
-      drawAnswers(grid, { p, answers: each, truth, rings, query: state.query, label, colors });
+      drawAnswers(grid, { p, answers: each, truth, rings, query: state.query, label, looks });
       return `${models[i].label}: ${each[q]}`;
     });
     status.textContent = `${x} ${y} → ? ${says.join("; ")}; the rule gives ${truth[q]}.`;
   }
-  onChangedLooks(root, () => last && draw(last));
+  onChangedLooks(root, () => {
+    looks = null;
+    if (last) draw(last);
+  });
   update();
 }

@@ -1,13 +1,14 @@
 // The matrix product of the forward pass, in WebAssembly with four numbers an instruction, where the browser has it:
-// plain JavaScript takes three times as long, which a phone's reader would feel at p = 11.
+// plain JavaScript takes several times as long, which a phone's reader would feel at p = 11.
 
 const TILE = 4; // rows of a and of w whose products are summed at a time
 
 /**
- * The bytes of a module that exports `tile(a, w, out, k, stride)` and imports its memory: the products of TILE rows at a
- * with TILE rows at w, each of k bytes, go to TILE rows at out, `stride` bytes apart. All are addresses in bytes.
+ * The bytes of a module that exports `product(a, endA, w, endW, out, k, stride)` and imports its memory: the products of
+ * the rows from a to endA with the rows from w to endW, each of k bytes, are added to the rows at out, each of `stride`
+ * bytes. All are addresses in bytes; there are some rows, in whole tiles, and out is as wide as w has rows.
  */
-function tileModule() {
+function productModule() {
   const number = (n) => (n < 128 ? [n] : [(n & 127) | 128, ...number(n >> 7)]);
   const sized = (bytes) => [...number(bytes.length), ...bytes];
   const section = (id, ...bytes) => [id, ...sized(bytes)];
@@ -17,41 +18,68 @@ function tileModule() {
   const get = (local) => [0x20, ...number(local)];
   const set = (local) => [0x21, ...number(local)];
   const add = 0x6a; // i32.add
+  const plus = simd(0xe4); // f32x4.add
+  const load = simd(0, 0, 0);
+  const until = (at, end, body) => [0x03, 0x40, ...body, ...get(at), ...get(end), 0x49, 0x0d, 0, 0x0b];
 
-  // locals: the arguments, an offset into the rows, the rows' addresses; then, of four numbers each, rows and sums
-  const [A, W, OUT, K, STRIDE, AT] = [0, 1, 2, 3, 4, 5];
-  const [rowA, rowW, rowOut] = [0, 1, 2].map((i) => (r) => 6 + i * TILE + r);
-  const [four, fourW] = [(r) => 6 + 3 * TILE + r, 6 + 4 * TILE];
+  // locals: the arguments, the place in w, an offset into the rows, the rows' addresses; then, of four numbers each,
+  // rows, sums, and what is never set and therefore 0
+  const [A, END_A, W, END_W, OUT, K, STRIDE, AT_W, AT] = Array(9).keys();
+  const [rowA, rowW, rowOut] = [0, 1, 2].map((i) => (r) => AT + 1 + i * TILE + r);
+  const firstVector = AT + 1 + 3 * TILE;
+  const [four, fourW] = [(r) => firstVector + r, firstVector + TILE];
   const sum = (r, c) => fourW + 1 + r * TILE + c;
-  const load = (row) => [...get(row), ...get(AT), add, ...simd(0, 0, 0)];
+  const zero = sum(TILE, 0);
   const rowsOf = (row, start, step) =>
     each((r) => [...(r ? [...get(row(r - 1)), ...get(step), add] : get(start)), ...set(row(r))]);
-  const lanes = (local) =>
-    [0, 1, 2, 3].flatMap((i) => [...get(local), ...simd(0x1f, i), ...(i ? [0x92] : [])]); // f32.add
+  const loadAt = (row) => [...get(row), ...get(AT), add, ...load];
+  // the four numbers of each of two vectors added up by halves, lanes of 4 bytes: (a, b) → a₀+a₂, b₀+b₂, a₁+a₃, b₁+b₃
+  const lanes = (...of) => simd(0x0d, ...of.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte)));
+  const halved = (a, b) => [
+    ...[...get(a), ...get(b), ...lanes(0, 4, 1, 5)],
+    ...[...get(a), ...get(b), ...lanes(2, 6, 3, 7), ...plus],
+  ];
+  const totals = (r) => [
+    ...[...halved(sum(r, 0), sum(r, 1)), ...set(four(0)), ...halved(sum(r, 2), sum(r, 3)), ...set(four(1))],
+    ...[...get(four(0)), ...get(four(1)), ...lanes(0, 1, 4, 5)],
+    ...[...get(four(0)), ...get(four(1)), ...lanes(2, 3, 6, 7), ...plus],
+  ];
   const body = [
-    ...[2, ...number(1 + 3 * TILE), 0x7f, ...number(TILE + 1 + TILE * TILE), 0x7b], // i32 and v128 locals
-    ...rowsOf(rowA, A, K),
-    ...rowsOf(rowW, W, K),
-    ...rowsOf(rowOut, OUT, STRIDE),
-    ...[0x03, 0x40], // loop
-    ...each((r) => [...load(rowA(r)), ...set(four(r))]),
-    ...each((c) => [
-      ...[...load(rowW(c)), ...set(fourW)],
-      ...each((r) => [
-        ...[...get(sum(r, c)), ...get(four(r)), ...get(fourW), ...simd(0xe6), ...simd(0xe4)], // + a · w
-        ...set(sum(r, c)),
+    ...[2, ...number(2 + 3 * TILE), 0x7f, ...number(TILE + 2 + TILE * TILE), 0x7b], // i32 and v128 locals
+    ...until(A, END_A, [
+      ...[...rowsOf(rowA, A, K), ...rowsOf(rowOut, OUT, STRIDE), ...get(W), ...set(AT_W)],
+      ...until(AT_W, END_W, [
+        ...rowsOf(rowW, AT_W, K),
+        ...each((r) => each((c) => [...get(zero), ...set(sum(r, c))])),
+        ...[0x41, 0, ...set(AT)],
+        ...until(AT, K, [
+          ...each((r) => [...loadAt(rowA(r)), ...set(four(r))]),
+          ...each((c) => [
+            ...[...loadAt(rowW(c)), ...set(fourW)],
+            ...each((r) => [
+              ...[...get(sum(r, c)), ...get(four(r)), ...get(fourW), ...simd(0xe6), ...plus], // + a · w
+              ...set(sum(r, c)),
+            ]),
+          ]),
+          ...[...get(AT), 0x41, 16, add, ...set(AT)],
+        ]),
+        ...each((r) => [
+          ...[...get(rowOut(r)), ...get(rowOut(r)), ...load, ...totals(r), ...plus, ...simd(0x0b, 0, 0)],
+          ...[...get(rowOut(r)), 0x41, 16, add, ...set(rowOut(r))],
+        ]),
+        ...[...get(rowW(TILE - 1)), ...get(K), add, ...set(AT_W)],
       ]),
+      ...[...get(rowA(TILE - 1)), ...get(K), add, ...set(A)],
+      ...[...get(rowOut(TILE - 1)), ...set(OUT)], // it went through its row, and stands where the next begins
     ]),
-    ...[...get(AT), 0x41, 16, add, 0x22, AT, ...get(K), 0x49, 0x0d, 0, 0x0b], // until the offset is k
-    ...each((r) => each((c) => [...get(rowOut(r)), ...lanes(sum(r, c)), 0x38, 2, 4 * c])), // f32.store
     0x0b,
   ];
   return Uint8Array.from([
     ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, 1, 0x60, 5, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0), // its type: five i32, no result
+    ...section(1, 1, 0x60, 7, ...Array(7).fill(0x7f), 0), // its type: seven i32, no result
     ...section(2, 1, ...text("js"), ...text("memory"), 2, 0, 1),
     ...section(3, 1, 0),
-    ...section(7, 1, ...text("tile"), 0, 0),
+    ...section(7, 1, ...text("product"), 0, 0),
     ...section(10, 1, ...sized(body)),
   ]);
 }
@@ -59,26 +87,26 @@ function tileModule() {
 /** `plainProduct` by that module. Throws where the browser has no such instructions. */
 function simdProduct() {
   const memory = new WebAssembly.Memory({ initial: 1 });
-  const { tile } = new WebAssembly.Instance(new WebAssembly.Module(tileModule()), { js: { memory } }).exports;
+  const wasm = new WebAssembly.Instance(new WebAssembly.Module(productModule()), { js: { memory } }).exports;
   const whole = (n) => Math.ceil(n / TILE) * TILE;
   return (a, w, out, n, k, m, add = false) => {
-    if (!k || k % TILE) return plainProduct(a, w, out, n, k, m, add);
+    if (!n || !m || !k || k % TILE) return plainProduct(a, w, out, n, k, m, add);
     const [rows, columns] = [whole(n), whole(m)]; // what stands past the end is multiplied, and not read
-    const [atW, atOut] = [4 * rows * k, 4 * (rows + columns) * k];
-    const missing = atOut + 4 * rows * columns - memory.buffer.byteLength;
+    const [atW, atOut] = [rows * k, (rows + columns) * k];
+    const end = atOut + rows * columns;
+    const missing = 4 * end - memory.buffer.byteLength;
     if (missing > 0) memory.grow(Math.ceil(missing / 65536));
     const numbers = new Float32Array(memory.buffer);
     numbers.set(a.subarray(0, n * k));
-    numbers.set(w.subarray(0, m * k), atW / 4);
-    for (let i = 0; i < rows; i += TILE) {
-      for (let j = 0; j < columns; j += TILE) {
-        tile(4 * i * k, atW + 4 * j * k, atOut + 4 * (i * columns + j), 4 * k, 4 * columns);
-      }
-    }
-    for (let i = 0; i < n; i++) {
-      const [from, to] = [atOut / 4 + i * columns, i * m];
-      for (let j = 0; j < m; j++) out[to + j] = numbers[from + j] + (add ? out[to + j] : 0);
-    }
+    numbers.set(w.subarray(0, m * k), atW);
+    const copyRows = (copy) => {
+      if (m === columns) return copy(0, atOut, n * m);
+      for (let i = 0; i < n; i++) copy(i * m, atOut + i * columns, m);
+    };
+    if (add) copyRows((at, from, size) => numbers.set(out.subarray(at, at + size), from));
+    else numbers.fill(0, atOut, end);
+    wasm.product(0, 4 * atW, 4 * atW, 4 * atOut, 4 * atOut, 4 * k, 4 * columns);
+    copyRows((at, from, size) => out.set(numbers.subarray(from, from + size), at));
   };
 }
 

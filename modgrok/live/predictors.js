@@ -67,6 +67,6 @@ const PREDICTORS = {
 /** The index of the largest number, or null where another is as large (but for rounding). */
 function certain(numbers) {
   const most = Math.max(...numbers);
-  const best = [...numbers.keys()].filter((z) => numbers[z] > most - 1e-6);
-  return best.length === 1 ? best[0] : null;
+  const best = numbers.findIndex((n) => n > most - 1e-6);
+  return best === numbers.findLastIndex((n) => n > most - 1e-6) ? best : null;
 }

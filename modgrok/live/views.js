@@ -13,12 +13,17 @@ function make(tag, attributes = {}, ...children) {
 
 let made = 0; // elements that needed an id
 
+/** Give an element another text; the same again would cost a layout of the page. */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 function options(select, names) {
   select.replaceChildren(...names.map((name) => make("option", { value: name, textContent: name })));
   return select;
 }
 
-/** A canvas's context, the canvas so many CSS pixels large and sharp on its screen. */
+/** The context of a canvas that is so many CSS pixels large and sharp on its screen; what it shows stays if that holds. */
 function canvasContext(canvas, width, height) {
   const scale = globalThis.devicePixelRatio || 1;
   const [wide, high] = [Math.round(width * scale), Math.round(height * scale)];
@@ -28,19 +33,30 @@ function canvasContext(canvas, width, height) {
     Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   }
   context.setTransform(scale, 0, 0, scale, 0, 0);
-  context.clearRect(0, 0, width, height);
   Object.assign(context, { textAlign: "center", textBaseline: "middle" });
   return context;
 }
 
-/** The theme's colours: those that live.css names --ask-…, and the text's own. */
-function colorsOf(root) {
+function emptyContext(canvas, width, height) {
+  const context = canvasContext(canvas, width, height);
+  context.clearRect(0, 0, width, height);
+  return context;
+}
+
+/**
+ * How things look: the theme's colours, those that live.css names --ask-… and the text's own as `ink`, and `widthOf` an
+ * element that is drawn. All is read at once, for after each change of the page a reading costs a layout.
+ */
+function looksOf(root) {
   const style = getComputedStyle(root);
   const named = ["right", "right-ink", "wrong", "wrong-ink", "plain", "line", "ring", "look"];
-  return Object.fromEntries([
-    ["ink", style.color],
-    ...named.map((n) => [n, style.getPropertyValue(`--ask-${n}`)]),
-  ]);
+  const widths = new Map();
+  for (const element of root.querySelectorAll(".ask-grid, .ask-strip")) widths.set(element, element.clientWidth);
+  return {
+    ink: style.color,
+    ...Object.fromEntries(named.map((n) => [n, style.getPropertyValue(`--ask-${n}`)])),
+    widthOf: (element) => widths.get(element),
+  };
 }
 
 const FONT = "system-ui, sans-serif";
@@ -86,49 +102,53 @@ function gridView(p, pick, largest = 32) {
     if (at.every((n) => n >= 0 && n < p)) pick(at);
   };
 
+  let drawn = {}; // what is on the canvas: cell by cell, for a change leaves most as they are
   /** cells: x·p + y → {text, kind: right | wrong | plain | none}; rings: cells of the context → is it a lie? */
-  function draw({ cells, rings, label, told, colors, ...more }) {
+  function draw({ cells, rings, label, told, looks, ...more }) {
     query = more.query;
     margin = p > 10 ? 18 : 13;
-    const width = element.clientWidth;
-    size = Math.max(4, Math.min(largest, Math.floor((width - margin) / p)));
+    size = Math.max(4, Math.min(largest, Math.floor((looks.widthOf(element) - margin) / p)));
     const [side, gap] = [size * p, size < 10 ? 0 : 1];
     const context = canvasContext(canvas, margin + side, side + 14);
+    if (drawn.looks !== looks || drawn.wide !== canvas.width) {
+      drawn = { looks, wide: canvas.width, cells: [] };
+      context.clearRect(0, 0, margin + side, side + 14);
+      context.font = SMALL;
+      context.fillStyle = looks.ink;
+      const every = Math.ceil((p > 10 ? 15 : 9) / size);
+      for (let n = 0; n < p; n += every) {
+        context.fillText(n, margin + (n + 0.5) * size, side + 9);
+        context.fillText(n, margin / 2 - 1, (p - 0.5 - n) * size + 1);
+      }
+    }
     const font = Math.min(14, Math.floor(size * (p > 10 ? 0.62 : 0.7)));
     const readable = font >= 9;
     context.font = `${font}px ${FONT}`;
     cells.forEach(({ text, kind }, i) => {
+      const key = `${text} ${kind} ${rings.get(i)}`;
+      if (drawn.cells[i] === key) return;
+      drawn.cells[i] = key;
       const [left, top] = [margin + Math.floor(i / p) * size, (p - 1 - (i % p)) * size];
-      if (kind !== "none") {
-        context.fillStyle = colors[kind];
-        context.fillRect(left, top, size - gap, size - gap);
-      }
-      if (kind === "none") {
-        context.strokeStyle = colors.line;
+      const [x, y] = [left + (size - gap) / 2, top + (size - gap) / 2]; // its centre
+      context.clearRect(left, top, size, size);
+      context.fillStyle = looks[kind];
+      if (kind !== "none") context.fillRect(left, top, size - gap, size - gap);
+      else {
+        context.lineWidth = 1;
+        context.strokeStyle = looks.line;
+        context.setLineDash([]);
         context.strokeRect(left + 0.5, top + 0.5, size - gap - 1, size - gap - 1);
       }
-      context.fillStyle = colors[`${kind}-ink`] ?? colors.ink;
-      if (readable) context.fillText(text, left + (size - gap) / 2, top + (size - gap) / 2 + 1);
-    });
-    context.lineWidth = size < 14 ? 1 : 1.5;
-    context.strokeStyle = colors.ring;
-    for (const [i, lie] of rings) {
-      context.setLineDash(lie ? [2, 2] : []);
+      context.fillStyle = looks[`${kind}-ink`] ?? looks.ink;
+      if (readable) context.fillText(text, x, y + 1);
+      if (!rings.has(i)) return;
+      context.lineWidth = size < 14 ? 1 : 1.5;
+      context.strokeStyle = looks.ring;
+      context.setLineDash(rings.get(i) ? [2, 2] : []);
       context.beginPath();
-      const center = [
-        margin + (Math.floor(i / p) + 0.5) * size - gap / 2,
-        (p - 0.5 - (i % p)) * size - gap / 2,
-      ];
-      context.arc(...center, size * 0.42, 0, 7);
+      context.arc(x, y, size * 0.42, 0, 7);
       context.stroke();
-    }
-    context.font = SMALL;
-    context.fillStyle = colors.ink;
-    const every = Math.ceil((p > 10 ? 15 : 9) / size);
-    for (let n = 0; n < p; n += every) {
-      context.fillText(n, margin + (n + 0.5) * size, side + 9);
-      context.fillText(n, margin / 2 - 1, (p - 0.5 - n) * size + 1);
-    }
+    });
     const [x, y] = query;
     Object.assign(cell.style, { left: `${margin + x * size}px`, top: `${(p - 1 - y) * size}px` });
     Object.assign(cell.style, { width: `${size - gap}px`, height: `${size - gap}px` });
@@ -194,36 +214,39 @@ function examplesView(press) {
 
 /** A row of cells shaded by weights from 0 to 1. */
 function stripView(say) {
-  const canvas = make("canvas", { role: "img" });
+  const canvas = make("canvas", { role: "img", height: 18 });
   const element = make("div", { className: "ask-strip" }, canvas);
-  let names = [];
+  let [cells, name] = [0, null];
   canvas.onpointermove = canvas.onpointerdown = (event) => {
-    const name = names[Math.floor((event.offsetX / canvas.clientWidth) * names.length)];
-    if (name) say(name);
+    const i = Math.floor((event.offsetX / canvas.clientWidth) * cells);
+    if (i >= 0 && i < cells) say(name(i));
   };
 
-  /** weights: of n cells; texts: theirs, if there is room, else groups are numbered; labels: said on pointing. */
-  function draw({ weights, texts, group, labels, told, colors }) {
-    names = labels;
+  /** weights: of n cells; texts: theirs, if there is room, else groups are numbered; label(i): said on pointing. */
+  function draw({ weights, texts, group, label, told, looks }) {
+    [cells, name] = [weights.length, label];
     const [n, height] = [weights.length, 18];
-    const width = element.clientWidth;
-    const context = canvasContext(canvas, width, height);
+    const width = looks.widthOf(element);
+    const context = emptyContext(canvas, width, height);
     const step = width / n;
-    context.font = SMALL;
-    const fits = texts && Math.max(...texts.map((t) => context.measureText(t).width)) + 1 <= step;
+    context.fillStyle = looks.look;
     for (let i = 0; i < n; i++) {
+      if (weights[i] < 1e-4) continue; // not to be seen
       context.globalAlpha = Math.sqrt(weights[i]); // small weights stay visible
-      context.fillStyle = colors.look;
       context.fillRect(i * step, 0, step, height);
-      context.globalAlpha = 1;
-      context.fillStyle = colors.ink;
-      if (fits) context.fillText(texts[i], (i + 0.5) * step, height / 2 + 1);
     }
-    const every = Math.ceil(15 / (step * group));
-    for (let i = every - 1; texts && !fits && (i + 1) * group <= n; i += every) {
-      context.fillText(i + 1, (i + 0.5) * group * step, height / 2 + 1);
+    context.globalAlpha = 1;
+    if (texts) {
+      context.font = SMALL;
+      context.fillStyle = looks.ink;
+      const fits = [...new Set(texts)].every((text) => context.measureText(text).width + 1 <= step);
+      const size = fits ? 1 : group;
+      const every = fits ? 1 : Math.ceil(15 / (step * group));
+      for (let i = every - 1; (i + 1) * size <= n; i += every) {
+        context.fillText(fits ? texts[i] : i + 1, (i + 0.5) * size * step, height / 2 + 1);
+      }
     }
-    context.fillStyle = colors.line;
+    context.fillStyle = looks.line;
     for (let i = 0; i < n; i += group) context.fillRect(Math.round(i * step), 0, 1, height);
     context.fillRect(width - 1, 0, 1, height);
     context.fillRect(0, 0, width, 1);
@@ -235,13 +258,13 @@ function stripView(say) {
 
 /** Bars of the model's probabilities, and a line across each where the predictor's stands. */
 function barsView() {
-  const canvas = make("canvas", { role: "img" });
+  const canvas = make("canvas", { role: "img", height: 84 });
   const element = make("div", { className: "ask-strip" }, canvas);
 
-  function draw({ odds, exact, truth, told, colors }) {
+  function draw({ odds, exact, truth, told, looks }) {
     const [p, height, foot, head] = [odds.length, 84, 14, 13];
-    const width = element.clientWidth;
-    const context = canvasContext(canvas, width, height);
+    const width = looks.widthOf(element);
+    const context = emptyContext(canvas, width, height);
     const step = Math.min(width / p, 40);
     const full = height - foot - head;
     context.font = SMALL;
@@ -249,11 +272,11 @@ function barsView() {
     const best = odds.indexOf(Math.max(...odds));
     odds.forEach((odd, z) => {
       const left = z * step + 1;
-      context.fillStyle = colors.plain;
+      context.fillStyle = looks.plain;
       context.fillRect(left, head, step - 2, full);
-      context.fillStyle = colors.look;
+      context.fillStyle = looks.look;
       context.fillRect(left, head + full * (1 - odd), step - 2, full * odd);
-      context.fillStyle = colors.ink;
+      context.fillStyle = looks.ink;
       context.fillRect(left - 1, head + full * (1 - exact[z]) - 1, step, 2);
       context.font = z === truth ? `bold ${SMALL}` : SMALL;
       if (z % every === 0 || z === best) context.fillText(z, left - 1 + step / 2, height - 6);
@@ -274,21 +297,21 @@ function historyView(pick) {
   canvas.onclick = (event) => pick(steps[Math.floor((event.offsetX / canvas.clientWidth) * steps.length)]);
 
   /** shares: (n) right answers; right: (n) is the query's answer right; now: the index of the step shown. */
-  function draw({ shares, right, now, told, colors, ...more }) {
+  function draw({ shares, right, now, told, looks, ...more }) {
     steps = more.steps;
     const [width, height] = [element.clientWidth, 44];
-    const context = canvasContext(canvas, width, height);
+    const context = emptyContext(canvas, width, height);
     const step = width / shares.length;
     shares.forEach((share, i) => {
-      context.fillStyle = colors.plain;
+      context.fillStyle = looks.plain;
       context.fillRect(i * step, 0, step - 1, height - 4);
-      context.fillStyle = right[i] ? colors.right : colors.wrong;
+      context.fillStyle = right[i] ? looks.right : looks.wrong;
       const top = (height - 4) * (1 - share);
       context.fillRect(i * step, top, step - 1, height - 4 - top);
-      context.strokeStyle = colors.line;
+      context.strokeStyle = looks.line;
       context.strokeRect(i * step + 0.5, top + 0.5, step - 2, height - 5 - top);
     });
-    context.fillStyle = colors.ink;
+    context.fillStyle = looks.ink;
     context.fillRect(now * step, height - 3, step - 1, 3);
     canvas.setAttribute("aria-label", told);
     canvas.title = "violet: the outlined query is answered wrong at that step";
@@ -311,7 +334,7 @@ function argmax(numbers) {
   return numbers.indexOf(Math.max(...numbers));
 }
 
-/** Draw again when an element has another width, or the page other colours. */
+/** Draw again when an element has another width, or the page other colours: looks have to be asked for again. */
 function onChangedLooks(root, redraw) {
   let width = 0;
   new ResizeObserver(() => {

@@ -27,7 +27,7 @@ from modgrok.plots.learning import (
     ladder,
     phase_diagram,
     seed_curves,
-    steps_and_minutes,
+    steps_and_work,
     training_curves,
     with_spread,
 )

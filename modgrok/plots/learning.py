@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from modgrok.plots.style import (
@@ -219,11 +219,11 @@ def with_spread(
 
 
 @styled
-def steps_and_minutes(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Figure:
-    """One accuracy of several models against training step and against time: means over seeds.
+def steps_and_work(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Figure:
+    """One accuracy of several models against training step and against computation: means over seeds.
 
     Args:
-        curves: label → steps (evaluations,), minutes (evaluations,), accuracies (seeds, evaluations).
+        curves: label → steps (evaluations,), operations in trillions (evaluations,), accuracies (seeds, evaluations).
     """
     fig = figure(9.6, 3.7)
     axes = fig.subplots(1, 2, sharey=True)
@@ -232,7 +232,7 @@ def steps_and_minutes(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]])
         for ax, x in zip(axes, places, strict=True):
             ax.plot(x, np.mean(accuracy, axis=0), color=color, lw=1.8, label=label)
     axes[0].set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
-    axes[1].set(xlabel="minutes of one core")
+    axes[1].set(xlabel="trillions of floating-point operations")
     for ax in axes:
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     fig.legend(
@@ -286,7 +286,11 @@ def ladder(
         )  # fmt: skip
         scale = "log" if np.isfinite(values).any() else "linear"  # of nothing there is no logarithm
         ax.set(xscale="log", yscale=scale, xlabel="p", ylabel=label)
-        ax.xaxis.set_major_locator(FixedLocator(at))
         ax.xaxis.set_minor_locator(FixedLocator([]))
-        ax.set_xticks(at, [str(one) for one in at])
+        roomy = [one for one, next_ in zip(at, [*at[1:], np.inf], strict=True) if next_ > 1.15 * one]
+        ax.set_xticks(roomy, [str(one) for one in roomy])  # 17 and 19 would run into each other
+        if scale == "log":
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
     return fig

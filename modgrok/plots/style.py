@@ -38,7 +38,7 @@ DARK = {
     PAPER: "#121212", INK: "#E4E7EB", GREY: "#A0A7B1", FAINT: "#343B45", SOFT: "#59616C",
     CELL: "#3A424D", HELD_OUT: "#000000", INPUT: "#414955", TARGET: "#654576",
     "#0072B2": "#3D9BDC", "#56B4E9": "#9AD4F7", "#D55E00": "#EC7B2E", "#E69F00": "#F7C55C",
-    "#B5408B": "#E07FBE", "#00795A": "#35B68F",
+    "#B5408B": "#E07FBE", "#00795A": "#35B68F", "#882255": "#DB6FA4", "#332288": "#9D8FEF",
     "#E9A15B": "#A8591E", "#8A3700": "#F7B582", "#4A1D00": "#FFE3CC",
 }  # fmt: skip
 """What a colour becomes on a dark page; the others, and those of maps, stay (see `widgets.svg`)."""

@@ -5,13 +5,38 @@
   // Of `widgets._packed`: lines that occur once, and each text as steps from line to line; or of `widgets._plain`.
   async function unpack(script) {
     if (script.matches(".modgrok-plain")) return script.textContent.split("\n¶\n");
-    const bytes = Uint8Array.from(atob(script.textContent), (c) => c.charCodeAt(0));
+    const bytes = Uint8Array.from(atob(await packedText(script)), (c) => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     const [lines, texts] = JSON.parse(await new Response(stream).text());
     return texts.map((steps) => {
       let place = 0;
       return steps.map((step) => lines[(place += step)]).join("\n");
     });
+  }
+
+  // The book keeps what is large in a script beside its pages (`book._mend_pages`); file:// allows no fetch.
+  async function packedText({ textContent, dataset: { beside } }) {
+    if (!beside) return textContent;
+    if (!globalThis.modgrokPictures?.[beside]) {
+      const source = document.createElement("script");
+      source.src = `${document.documentElement.dataset.content_root}_static/pictures/${beside}.js`;
+      const done = new Promise((resolve, reject) => Object.assign(source, { onload: resolve, onerror: reject }));
+      document.head.append(source);
+      await done;
+    }
+    return globalThis.modgrokPictures[beside];
+  }
+
+  function whenNear(element, act) {
+    const near = new IntersectionObserver(
+      (entries) => {
+        if (!entries.some((entry) => entry.isIntersecting)) return;
+        near.disconnect();
+        act();
+      },
+      { rootMargin: "800px" },
+    );
+    near.observe(element);
   }
 
   // A promise of the texts, asked for when a reader comes near a control.
@@ -66,7 +91,7 @@
       const shown = deck.querySelector(".modgrok-picture");
       const lacks = packed && deck.clientWidth <= 520 && !shown.dataset.whole;
       shown.dataset.whole = "true";
-      if (lacks) show(); // with the form for phones
+      if (lacks) whenNear(deck, show); // with the form for phones
       else reach(shown);
     }).observe(deck);
     if (!sliders.length) return;
