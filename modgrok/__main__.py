@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+from tqdm.auto import tqdm
 
 from modgrok import bench, engine
 from modgrok.authors import import_authors
@@ -242,13 +243,14 @@ def verify_command(
     if checkpoints < 0:
         raise ValueError(f"checkpoints={checkpoints} is not allowed; choose 0 or more.")
     paths = [find_run(name, root).path for name in names] or existing_runs(root)
-    wrong = 0
-    with engine.one_thread():
-        for path in paths:
+    wrong, scored = 0, f", {checkpoints} checkpoints of each scored anew" * (checkpoints > 0)
+    print(f"{len(paths)} runs{scored}: seconds each, minutes where p is 29.", flush=True)
+    with engine.one_thread(), tqdm(paths, desc="verify", unit="run") as bar:
+        for path in bar:
             try:
-                print(f"{path}: {verify(Run(path), checkpoints)}", flush=True)
+                bar.write(f"{path}: {verify(Run(path), checkpoints)}")
             except ValueError as error:
-                print(f"WRONG: {error}", flush=True)
+                bar.write(f"WRONG: {error}")
                 wrong += 1
     if wrong:
         sys.exit(f"modgrok: {wrong} of {len(paths)} runs are not what they claim to be.")

@@ -3,15 +3,18 @@
 import hashlib
 import math
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from modgrok.config import Config, is_prime
+from modgrok.config import SETS, Config, is_prime
+from modgrok.data import Data
 from modgrok.engine import make_accelerator
 from modgrok.model import Transformer
+from modgrok.progress import duration
 from modgrok.runs import Run
 from modgrok.session import held, is_finished
 from modgrok.train import Training
@@ -98,6 +101,7 @@ def import_authors(
             return Run(path)
         if is_finished(path, config) or any(path.glob("*.safetensors")):
             raise ValueError(f"{path} holds a run that is not of {file}; remove it or choose another root.")
+        accelerator.print(_cost(model))
         training = Training(config, path, accelerator)
         training.weights.load_state_dict(model.state_dict())
         training.step = config.steps  # nothing left but to evaluate and to keep
@@ -108,6 +112,17 @@ def import_authors(
             "seconds are those of the evaluation",
         }
         return training.run()
+
+
+@torch.no_grad()
+def _cost(model: Transformer) -> str:
+    """What scoring a model on the four sets will take, in a sentence."""
+    few, sequences = Data(model.config).batch(0)[:8], len(SETS) * model.config.eval_sequences
+    model(few)  # the first call is slower
+    started = time.monotonic()
+    model(few)
+    seconds = (time.monotonic() - started) / len(few) * sequences
+    return f"scoring {sequences:,} sequences: about {duration(seconds)} on this machine."
 
 
 def _state(source: str | Path | dict[str, Tensor]) -> dict[str, Tensor]:

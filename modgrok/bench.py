@@ -240,6 +240,7 @@ def bench(repetitions: int = 7, only: Iterable[str] = ()) -> dict[str, dict[str,
             print(
                 f"{name}: {engine.arithmetic(preset(name))}, for {engine.reason(preset(name))}.", flush=True
             )
+    print(f"{len(wanted)} rows, half a minute each or less.", flush=True)
     bar = tqdm(wanted, desc="bench", unit="row")
     measured = {}
     for name in bar:

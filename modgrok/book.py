@@ -34,6 +34,7 @@ from sphinx.util import logging
 
 from modgrok import formulas
 from modgrok.process import die_with_parent
+from modgrok.progress import duration
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,9 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
                 process.join(10)
                 del running[pipe]
                 done += 1
-                say(f"[{done}/{len(todo)}] {notebook.stem} ({time.perf_counter() - start:.0f} s)")
+                spent = time.perf_counter() - start
+                left = f", about {duration(spent / done * (len(todo) - done))} left" * (done < len(todo))
+                say(f"[{done}/{len(todo)}] {notebook.stem} ({spent:.0f} s{left})")
     finally:
         for _, process in running.values():
             process.kill()  # its kernel ends with it

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from modgrok.algorithms import expected_accuracy, predictors
 from modgrok.data import sequences
@@ -95,7 +96,8 @@ def score(predict: Predictor, asked: Questions, batch_size: int = 1024) -> Score
     sizes = ((K,), (len(KINDS), K), (len(REFERENCES), K))
     total = Scores(*(torch.zeros(size, dtype=torch.float64, device=device) for size in sizes))
     parts = (asked.tokens.split(batch_size), asked.kinds.split(batch_size))
-    for tokens, kinds, reference in zip(*parts, asked.references.split(batch_size, dim=1), strict=True):
+    parts = list(zip(*parts, asked.references.split(batch_size, dim=1), strict=True))
+    for tokens, kinds, reference in tqdm(parts, desc="scoring", unit="batch", leave=False, delay=5):
         log_p, z = predict(tokens).float().log_softmax(-1), targets(tokens)
         total.loss.sub_(log_p.gather(-1, z[..., None])[..., 0].double().sum(0))
         total.right.add_(count_kinds(kinds, log_p.argmax(-1) == z))

@@ -18,7 +18,6 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from modgrok.config import Config
-from modgrok.runs import Run
 from modgrok.session import signals
 from modgrok.train import train
 
@@ -120,7 +119,7 @@ def _follow(
     work: list[Point], submit: Submit, at_once: int, cluster: str, bar: tqdm
 ) -> Iterator[tuple[Point, str | None]]:
     """Submit the points, never more at once than allowed, and yield each as it ends, with its error if any."""
-    waiting, running = deque(work), {}  # running: slot → (point, job)
+    waiting, running, ended = deque(work), {}, bar.n  # running: slot → (point, job)
     with signals() as received:
         try:
             while (waiting or running) and not received:
@@ -132,9 +131,12 @@ def _follow(
                 for slot, (point, job) in list(running.items()):
                     if job.done():
                         del running[slot]
+                        ended += 1
                         yield point, _error(job)
-                steps = ", ".join(_progress(point) for point, _ in list(running.values())[:4])
-                bar.set_postfix_str(steps, refresh=steps != bar.postfix)
+                at = [(_step(point), point.config.steps) for point, _ in running.values()]
+                bar.n = round(ended + sum(step / steps for step, steps in at), 2)
+                told = ", ".join(f"{step}/{steps}" for step, steps in at[:4])
+                bar.set_postfix_str(told, refresh=told != bar.postfix)
         finally:
             for _, job in running.values() if cluster == "local" else ():
                 while not job.done():  # asked again, for a process that starts is deaf for a moment
@@ -227,10 +229,10 @@ def _error(job: Any) -> str | None:
     return errors[0] if errors else None
 
 
-def _progress(point: Point) -> str:
+def _step(point: Point) -> int:
     """How far a running point is, by its latest evaluation."""
     try:
-        step = Run(point.root / point.config.name).metrics["step"][-1]
+        table = (point.root / point.config.name / "metrics.csv").read_text()
+        return int(table.splitlines()[-1].split(",")[0])
     except (ValueError, OSError):  # not evaluated yet
-        step = 0
-    return f"{step}/{point.config.steps}"
+        return 0

@@ -7,6 +7,7 @@ with its error and stops no other.
 import contextlib
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,13 +198,14 @@ def sweep(
     results: dict[str, Result] = {}
 
     print(f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  point")
-    with tqdm(total=len(points), desc="sweep", unit="run") as bar:
+    with tqdm(total=len(points), desc="sweep", unit="run", smoothing=0) as bar:
 
         def conclude(config: Config, error: str | None = None, run: Run | None = None) -> None:
             run = None if error else run or Run(root / config.name)
             results[config.name] = Result(config, run, error)
             bar.write(f"{_row(run)}  {labels[config.name]}" + (f": {error}" if error else ""))
-            bar.update()
+            bar.n = len(results)
+            bar.refresh()
 
         missing = []
         for config in points.values():
@@ -218,6 +220,12 @@ def sweep(
             except ValueError as error:  # a folder that holds something else
                 conclude(config, f"ValueError: {error}")
         if missing:
+            steps = sum(config.steps for config in missing)
+            bar.write(
+                f"{len(missing)} of {len(points)} runs to train, {jobs} at a time, {steps:,} steps in all; the time "
+                "that is left is known from their first evaluations on."
+            )
+            bar.initial, bar.start_t = bar.n, time.time()  # what was there took no time
             work = work_off(missing, root, jobs, cluster, gpus, partition, minutes, slurm or {}, bar)
             with contextlib.closing(work):  # whatever ends it: no job is left, nor a lock
                 for config, error in work:

@@ -25,8 +25,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny import ROOT, assert_identical
 
+from modgrok.config import preset
 from modgrok.find import run_folders
 from modgrok.runs import Run
+from modgrok.train import train
 
 FIELDS = {"steps": 40, "eval_every": 8, "checkpoint_every": 4, "n_checkpoints": 3}
 FLAGS = [word for name, value in FIELDS.items() for word in (f"--{name}", str(value))]
@@ -46,6 +48,9 @@ KINDS = {
     "build": ["-c", BUILD],
 }
 """What is started, with the folder that it works in as its current one."""
+
+SEEDS = {"train": (0,), "two processes": (0,), "sweep": (1, 2), "build": (0,)}
+"""Of the runs that it makes."""
 
 PATIENCE = 90
 """Seconds after which what should have ended is said to be left; long, for a busy machine."""
@@ -133,21 +138,25 @@ def main() -> None:
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
-        peace = {kind: finish(kind, top / "peace" / kind) for kind in KINDS}
+        # in peace: two processes by themselves, since sums over them round in their own way, the others here
+        seconds = finish("two processes", top / "peace")
+        alone = {seed: train(preset("smoke", seed=seed, **FIELDS), top / "alone") for seed in (0, 1, 2)}
+        pair = Run(*run_folders(top / "peace/runs"))
         said, again = [], dict.fromkeys(KINDS, 0)
 
         def compare(kind: str, folder: Path) -> None:
             finish(kind, folder)
-            ours, theirs = (run_folders(place / "runs") for place in (folder, top / "peace" / kind))
-            assert [run.name for run in ours] == [run.name for run in theirs] != []
-            for one, other in zip(ours, theirs, strict=True):
-                assert_identical(Run(one), Run(other))
+            expected = [pair if kind == "two processes" else alone[seed] for seed in SEEDS[kind]]
+            made = run_folders(folder / "runs")
+            assert {run.name for run in made} == {run.name for run in expected}
+            for run in expected:
+                assert_identical(Run(folder / "runs" / run.name), run)
 
         for i in range(arguments.kills):
             kind = list(KINDS)[i % len(KINDS)]
             folder = top / f"killed-{again[kind]}" / kind
             number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-            said.append(kill(kind, folder, number, chance, peace[kind]))
+            said.append(kill(kind, folder, number, chance, seconds))
             print(f"[{i + 1}/{arguments.kills}] {said[-1]}", flush=True)
             if said[-1].endswith("ended)"):
                 compare(kind, folder)

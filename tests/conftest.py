@@ -27,6 +27,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # no network
 ]
 
 LONGEST = 20 * 60
@@ -49,14 +50,18 @@ def jupyter_book(root: Path, out: Path) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+def shared_folder(tmp_path_factory) -> Path:
+    """A temporary folder that all test processes of this session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session")
 def book(tmp_path_factory) -> Book:
     """The repository's book, every page made anew, by whichever test process comes first."""
     from filelock import FileLock
 
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
+    shared = shared_folder(tmp_path_factory)
     out, log = shared / "book", shared / "book.log"
     with FileLock(shared / "book.lock"):
         if not log.exists():

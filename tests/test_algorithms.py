@@ -80,36 +80,32 @@ def some_pairs(p, batch, n, seed=0):
 # --- what each algorithm answers
 
 
-@settings(max_examples=100, deadline=None)
-@given(sequences())
-def test_look_up_knows_repeated_pairs_only(sequence):
-    p, _, examples = sequence
-    predicted = probabilities(look_up, examples, p)
-    for k, (x, y, z) in enumerate(examples):
-        seen = (x, y) in [e[:2] for e in examples[:k]]
-        same(predicted[k], certain(z, p) if seen else uniform(p))
+def repeated(p, pair, before) -> bool:
+    return pair in before
 
 
-@settings(max_examples=100, deadline=None)
-@given(sequences())
-def test_ratio_matching_is_right_exactly_on_multiples_of_context_pairs(sequence):
-    p, _, examples = sequence
-    predicted = probabilities(ratio_matching, examples, p)
-    for k, (x, y, z) in enumerate(examples):
-        multiple = any((c * u % p, c * v % p) == (x, y) for u, v, _ in examples[:k] for c in range(p))
-        same(predicted[k], certain(z, p) if multiple else uniform(p))
+def multiple(p, pair, before) -> bool:
+    return any((c * u % p, c * v % p) == pair for u, v in before for c in range(p))
 
 
-@settings(max_examples=100, deadline=None)
-@given(sequences())
-def test_regression_is_right_exactly_in_the_span_of_the_context(sequence):
-    p, _, examples = sequence
-    predicted = probabilities(modular_regression, examples, p)
+def spanned(p, pair, before) -> bool:
     span = {(0, 0)}
+    for u, v in before:
+        if (u, v) not in span:
+            span = {((s + c * u) % p, (t + c * v) % p) for s, t in span for c in range(p)}
+    return pair in span
+
+
+@pytest.mark.parametrize(
+    "algorithm, knows", [(look_up, repeated), (ratio_matching, multiple), (modular_regression, spanned)]
+)
+@settings(max_examples=100, deadline=None)
+@given(sequence=sequences())
+def test_an_algorithm_is_right_exactly_where_its_rule_holds(algorithm, knows, sequence):
+    p, _, examples = sequence
+    predicted, pairs = probabilities(algorithm, examples, p), [(x, y) for x, y, _ in examples]
     for k, (x, y, z) in enumerate(examples):
-        same(predicted[k], certain(z, p) if (x, y) in span else uniform(p))
-        if (x, y) not in span:
-            span = {((s + c * x) % p, (t + c * y) % p) for s, t in span for c in range(p)}
+        same(predicted[k], certain(z, p) if knows(p, (x, y), pairs[:k]) else uniform(p))
 
 
 @each_p

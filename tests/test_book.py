@@ -47,6 +47,13 @@ def house(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def alone(house):
+    """The repository with the chapter `reads` alone: executing one takes seconds."""
+    (house / "notebooks/fails.ipynb").unlink()
+    return house
+
+
 def write(house, name, parameters, *cells):
     made = new_notebook(metadata={"kernelspec": PYTHON})
     made.cells = [
@@ -119,17 +126,17 @@ def test_a_parameter_of_the_wrong_kind_is_refused_before_anything_runs(given, me
     assert str(error.value).endswith(message) and not list((house / "book").iterdir())
 
 
-def test_a_chapter_that_trains_is_not_executed_twice(house):
+def test_a_chapter_that_trains_is_not_executed_twice(alone):
     """What it reads is what it made itself."""
     make = (
         "os.makedirs('runs/made', exist_ok=True)\nopen('runs/made/metrics.csv', 'w').write(str(os.getpid()))"
     )
-    write(house, "reads", 'root = "runs/made"', NOTE, make)
-    assert run(house)[0] == ["fails", "reads"] and run(house)[0] == []
-    (house / "runs/made/lock").touch()  # a trainer's trace is no content
-    assert run(house)[0] == []
-    (house / "runs/made/metrics.csv").unlink()
-    assert run(house)[1][0] == "reads: runs/made changed"
+    write(alone, "reads", 'root = "runs/made"', NOTE, make)
+    assert run(alone)[0] == ["reads"] and run(alone)[0] == []
+    (alone / "runs/made/lock").touch()  # a trainer's trace is no content
+    assert run(alone)[0] == []
+    (alone / "runs/made/metrics.csv").unlink()
+    assert run(alone)[1][0] == "reads: runs/made changed"
 
 
 def test_the_library_says_which_runs_it_reads(tmp_path, monkeypatch):
@@ -262,66 +269,53 @@ def test_copies_of_removed_chapters_go_and_other_files_stay(house):
     assert sorted(f.name for f in (house / "book").iterdir()) == ["fails.ipynb", "mine.ipynb"]
 
 
-def test_chapters_run_in_the_root_with_the_python_of_the_build(house, monkeypatch):
-    other = house / "kernels/kernels/python3"
+def test_chapters_run_in_the_root_with_the_python_of_the_build(alone, monkeypatch):
+    other = alone / "kernels/kernels/python3"
     other.mkdir(parents=True)
     (other / "kernel.json").write_text(
         json.dumps({"argv": ["false"], "display_name": "x", "language": "python"})
     )
-    monkeypatch.setenv("JUPYTER_PATH", str(house / "kernels"))
-    write(house, "reads", 'root = "runs/shown"', "import os, sys", "print(sys.executable, os.getcwd())")
-    run(house)
-    assert executed(house, "reads").cells[-1].outputs[0].text == f"{sys.executable} {house.resolve()}\n"
+    monkeypatch.setenv("JUPYTER_PATH", str(alone / "kernels"))
+    write(alone, "reads", 'root = "runs/shown"', "import os, sys", "print(sys.executable, os.getcwd())")
+    run(alone)
+    assert executed(alone, "reads").cells[-1].outputs[0].text == f"{sys.executable} {alone.resolve()}\n"
 
 
-def test_captions_become_numbered_figures(house):
-    cell = (
+def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
+    shown = "page.show(plt.figure(), 'fig-a', 'What to see.')"
+    wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b', 'More to see.')"
+    set_up = (
         "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.chapter import Chapter\n"
+        "page = Chapter('reads', {}, 'papermill X')\n"
         "list(tqdm(range(3)))\n"  # as a cell that trains and shows
-        "Chapter('reads', {}, 'papermill X').show(plt.figure(), 'fig-a', 'What to see.')"
     )
-    wide = "Chapter('reads', {}, 'papermill X').show(plt.figure(figsize=(9, 3)), 'fig-b', 'More to see.')"
-    (house / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
-    (house / "modgrok").rmdir()
-    write(house, "reads", "seed = 0", cell, wide)
-    run(house)
-    made, wider = executed(house, "reads").cells[-2:]
-    described = made.metadata.mystnb.figure
+    (alone / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
+    (alone / "modgrok").rmdir()
+    write(alone, "reads", "seed = 0", set_up + shown, wide, "'no figure'")
+    source = nbformat.read(alone / "notebooks/reads.ipynb", as_version=4)
+    for cell in source.cells[3:]:
+        cell.metadata["tags"] = ["hide-input"]
+    nbformat.write(source, alone / "notebooks/reads.ipynb")
+    run(alone)
+    plain, folded, other = executed(alone, "reads").cells[-3:]
+    described = plain.metadata.mystnb.figure
     assert (described.name, described.classes) == ("fig-a", "modgrok-figure")
     assert described.caption.startswith("What to see.\n\n<details") and "papermill X" in described.caption
-    assert len(made.outputs) == 1 and "modgrok-picture" in made.outputs[0].data["text/html"]
-    assert wider.metadata.mystnb.figure.classes == "modgrok-figure full-width"
+    assert len(plain.outputs) == 1 and "modgrok-picture" in plain.outputs[0].data["text/html"]
+    assert folded.metadata.tags == ["remove-input"] and other.metadata.tags == ["hide-input"]
+    described = folded.metadata.mystnb.figure
+    assert described.classes == "modgrok-figure full-width"
+    assert described.caption.endswith(f"\n```\n\n```python\n{wide}\n```\n\n</details>")
+    assert described.caption.count("</details>") == 1
 
 
-def test_folded_code_stands_in_the_figures_own_fold(house):
-    shown = (
-        "import matplotlib.pyplot as plt\nfrom modgrok.chapter import Chapter\n"
-        "Chapter('reads', {}, 'papermill X').show(plt.figure(), 'fig-a', 'What to see.')"
-    )
-    (house / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
-    (house / "modgrok").rmdir()
-    write(house, "reads", "seed = 0", shown, "'no figure'")
-    source = nbformat.read(house / "notebooks/reads.ipynb", as_version=4)
-    for cell in source.cells[2:]:
-        cell.metadata["tags"] = ["hide-input"]
-    nbformat.write(source, house / "notebooks/reads.ipynb")
-    run(house)
-    figure, other = executed(house, "reads").cells[-2:]
-    assert figure.metadata.tags == ["remove-input"] and other.metadata.tags == ["hide-input"]
-    caption = figure.metadata.mystnb.figure.caption
-    assert (
-        caption.endswith(f"\n```\n\n```python\n{shown}\n```\n\n</details>")
-        and caption.count("</details>") == 1
-    )
-
-
-def test_parameters_and_set_up_are_one_fold(house):
-    write(house, "reads", "seed = 0", "step = seed", "print(step)")
-    source = nbformat.read(house / "notebooks/reads.ipynb", as_version=4)
+def test_parameters_and_set_up_are_one_fold(alone):
+    write(alone, "reads", "seed = 0", "step = seed", "print(step)")
+    source = nbformat.read(alone / "notebooks/reads.ipynb", as_version=4)
     source.cells[2].metadata["tags"] = ["set-up", "hide-input"]
-    nbformat.write(source, house / "notebooks/reads.ipynb")
-    run(house, seed=3)
-    _, injected, set_up, last = executed(house, "reads").cells
+    nbformat.write(source, alone / "notebooks/reads.ipynb")
+    run(alone, seed=3)
+    _, injected, set_up, last = executed(alone, "reads").cells
     assert "remove-cell" in injected.metadata.tags and last.outputs[0].text == "3\n"
     assert set_up.source == "seed = 0\n\nstep = seed"
     assert set_up.metadata.mystnb.code_prompt_show == "Parameters and set-up"
@@ -339,6 +333,10 @@ def test_a_failed_build_ends_with_one_message(house):
 
 def test_the_book_builds_without_a_warning(book):
     assert "warning" not in book.log.lower().replace("suppress_warnings", ""), book.log
+
+
+def test_the_folder_opens_at_the_front_page(book):
+    assert 'http-equiv="Refresh" content="0; url=intro.html"' in (book.html / "index.html").read_text()
 
 
 def test_a_second_build_changes_nothing(book):

@@ -236,7 +236,7 @@ def test_notebooks_find_shipped_runs_and_train_others(tmp_path, alone):
     assert_identical(obtain("train", "smoke", tmp_path, **fields), alone)
 
 
-@pytest.mark.parametrize("threads", ["1", "4", ""])
+@pytest.mark.parametrize("threads", ["4", ""])
 def test_notebooks_train_on_two_processes(threads, tmp_path, alone):
     """After the notebook itself has trained, and used torch's thread pool, which does not survive a fork."""
     notebook = """

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import nbformat
-import papermill
+import papermill.cli
 import pytest
-from conftest import ROOT
+from click.testing import CliRunner
+from conftest import ROOT, shared_folder
 from IPython.core.inputtransformer2 import TransformerManager
+from tiny import sentence
 
 from modgrok.parameters import checked, declared
 
@@ -62,9 +64,9 @@ WRONG = {
 HIDDEN = {"hide-input", "remove-input", "remove-cell", "live"}
 """Tags of cells whose code a page does not show."""
 
-REMADE = ("02_learning", "06_answers", "08_representations", "11_lies")
-"""Notebooks whose printed command is run to its end: they train, and draw contexts, nulls and lies. For the others
-papermill only reads it, and must come to the parameters that the page was made with."""
+REMADE = ("08_representations", "11_lies")
+"""Notebooks whose printed command is run to its end: they draw contexts, nulls and lies. For the others papermill
+only reads it, and must come to the parameters that the page was made with."""
 
 
 def papermill_run(*arguments) -> subprocess.CompletedProcess:
@@ -73,6 +75,12 @@ def papermill_run(*arguments) -> subprocess.CompletedProcess:
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600,
     )  # fmt: skip
+
+
+def papermill_reads(*arguments) -> None:
+    """Papermill's command line up to where a kernel would start, in this process."""
+    made = CliRunner().invoke(papermill.cli.papermill, [*map(str, arguments), "--prepare-only"])
+    assert made.exit_code == 0, made.output
 
 
 def run(notebook, out, **parameters) -> subprocess.CompletedProcess:
@@ -96,19 +104,19 @@ def commands(path: Path) -> set[str]:
     return {command for text in texts for command in re.findall(r"```bash\n(.+)\n```", text)}
 
 
-def made_with(path: Path) -> dict:
-    """What a notebook was, or would be, executed with."""
+def made_with(path: Path, name: str) -> dict:
+    """What a copy of the notebook of that name was, or would be, executed with."""
     values: dict = {}
     for cell in nbformat.read(path, as_version=4).cells:
         if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
             exec(cell.source, values)
-    return {name: checked(name, values[name], default) for name, default in declared(path.stem).items()}
+    return {name: checked(name, values[name], default) for name, default in declared(name).items()}
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory) -> Path:
-    """Where the notebooks train: what one has trained another finds."""
-    return tmp_path_factory.mktemp("smoke") / "runs"
+    """Where the notebooks of all test processes train: what one has trained another finds."""
+    return shared_folder(tmp_path_factory) / "runs"
 
 
 def test_every_notebook_is_tried():
@@ -159,19 +167,34 @@ def test_trains_from_nothing_with_other_parameters_and_draws(notebook, root, tmp
     assert all(f" {name} " in command for name in CHANGED[notebook.stem])
     program, source, out, *words = shlex.split(command)
     assert (program, source, out) == ("papermill", f"notebooks/{notebook.name}", "out.ipynb")
-    only = [] if notebook.stem in REMADE else ["--prepare-only"]
-    (tmp_path / "again").mkdir()
-    again = papermill_run(source, tmp_path / "again" / notebook.name, *words, *only)
+    copy = tmp_path / "again.ipynb"
+    if notebook.stem not in REMADE:
+        papermill_reads(notebook, copy, *words)
+        assert made_with(copy, notebook.stem) == made_with(page, notebook.stem)
+        return
+    again = papermill_run(source, copy, *words)
     assert again.returncode == 0, again.stdout
-    assert made_with(tmp_path / "again" / notebook.name) == made_with(page)
-    if not only:
-        assert figures(tmp_path / "again" / notebook.name) == drawn
+    assert made_with(copy, notebook.stem) == made_with(page, notebook.stem)
+    assert figures(copy) == drawn
 
 
 @each
-def test_a_wrong_value_stops_with_one_sentence(notebook, tmp_path):
+def test_a_wrong_value_is_one_sentence(notebook, monkeypatch):
+    """In the set-up cell, here without a kernel, which would import torch for each."""
+    monkeypatch.chdir(ROOT)
     name, value, allowed = WRONG[notebook.stem]
-    made = run(notebook, tmp_path / "out.ipynb", **{name: value})
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = {tag: cell.source for cell in cells for tag in cell.metadata.get("tags", ())}
+    given: dict = {}
+    exec(tagged["parameters"], given)
+    given[name] = papermill.cli._resolve_type(value)
+    with pytest.raises(ValueError) as error:
+        exec(tagged["set-up"], given)
+    said = sentence(error)
+    assert said.startswith(f"{name}=") and value in said and allowed in said
+
+
+def test_papermill_ends_with_that_sentence(tmp_path):
+    made = run(NOTEBOOKS[1], tmp_path / "out.ipynb", preset="nope")
     message = made.stdout.strip().splitlines()[-1]
-    assert made.returncode != 0
-    assert message.startswith(f"ValueError: {name}=") and value in message and allowed in message, made.stdout
+    assert made.returncode != 0 and message.startswith("ValueError: preset='nope' is not known"), made.stdout

@@ -109,7 +109,7 @@ def endless(root: Path) -> list[str]:
 
 def test_ctrl_c_saves_and_the_same_command_continues(tmp_path):
     process = subprocess.Popen(endless(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
@@ -193,11 +193,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     )
 
 
-def test_without_submitit_the_library_imports_and_a_sweep_says_what_to_install(tmp_path):
-    hide = "import sys; sys.modules['submitit'] = None; from modgrok.__main__ import main; main()"
-    arguments = ["sweep", "smoke", "--root", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-c", hide, *arguments], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 1 and 'pip install "modgrok[sweep]"' in done.stderr
-    assert "Traceback" not in done.stderr
+def test_without_submitit_a_sweep_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "modgrok\[sweep\]"$'):
+        sweep([short()], tmp_path)

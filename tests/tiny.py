@@ -73,7 +73,7 @@ def finish(argv: list[str], env: dict[str, str] = ENV) -> subprocess.CompletedPr
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process = subprocess.Popen(argv, env=env, cwd=ROOT, start_new_session=True, **pipes)
     try:
-        out, errors = process.communicate(timeout=120)
+        out, errors = process.communicate(timeout=300)  # long, for a busy machine
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ from functools import wraps
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -99,6 +100,14 @@ class _Figure(Figure):
     def draw(self, renderer) -> None:
         with rc_context(STYLE):
             super().draw(renderer)
+
+    def lay_out(self) -> None:
+        """Find every part's place in an SVG, once; matplotlib, when it saves, would draw all of it twice for that."""
+        FigureCanvasSVG(self)
+        self.dpi = 72
+        with rc_context(STYLE):
+            self.get_layout_engine().execute(self)
+        self.set_layout_engine(None)
 
     def subplots(self, nrows: int = 1, ncols: int = 1, **options):
         """Axes as matplotlib's, in the same array, but below each other in a figure for a phone."""

@@ -65,6 +65,7 @@ def _svg(figure: Figure, form: str) -> str:
     data = io.StringIO()
     # Ids of a hidden SVG must not be those of a shown one, or its clipping paths would count.
     with matplotlib.rc_context({"svg.hashsalt": form, "svg.fonttype": "path"}):
+        getattr(figure, "lay_out", lambda: None)()
         figure.savefig(data, format="svg", facecolor="none", metadata={"Date": None})
     close(figure)
     body = data.getvalue().partition("</defs>")[
