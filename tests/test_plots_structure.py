@@ -87,10 +87,10 @@ def test_similarity_matrices_border_their_groups():
         assert ax.images[0].get_extent() == [-0.5, 4.5, 4.5, -0.5] and ax.images[0].get_clim() == (-1, 1)
     assert [ax.get_title() for ax in made.axes] == ["a", "b", ""]
     assert made.axes[2].get_ylabel() == "cosine similarity"
-    large = values(336, 336)
-    ax, _ = plots.similarity_matrices([large], [np.arange(336)], ["c"]).axes
-    np.testing.assert_allclose(image(ax), large.reshape(112, 3, 112, 3).mean((1, 3)))
-    assert ax.images[0].get_extent() == [-0.5, 335.5, 335.5, -0.5]
+    large = values(384, 384)
+    ax, _ = plots.similarity_matrices([large], [np.arange(384)], ["c"]).axes
+    np.testing.assert_allclose(image(ax), large.reshape(128, 3, 128, 3).mean((1, 3)))
+    assert ax.images[0].get_extent() == [-0.5, 383.5, 383.5, -0.5]
 
 
 def test_group_scores_fill_the_dots_that_count():

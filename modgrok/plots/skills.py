@@ -289,7 +289,12 @@ def parts_lost(
         ax.axis("off")
     for ax in axes[-1]:
         ax.set_xlabel("accuracy without the part")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(2, columns),
+        frameon=False,
+    )
     return fig
 
 

@@ -212,7 +212,7 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         stages: their names.
     """
     down = -(-len(scores) // 2)
-    fig = figure(6, (0.9 + 0.27 * len(stages)) * down)
+    fig = figure(6, (0.7 + 0.27 * len(stages)) * down + 0.8)
     axes = np.ravel(fig.subplots(down, 2, sharey=True, sharex=True, squeeze=False))
     rows = np.arange(len(stages))[::-1]
     for ax in axes[len(scores) :]:
@@ -224,7 +224,7 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         ax.hlines(rows, *zip(*(s.interval for s in column), strict=True), color=MATCH, lw=1.6)
         faces = [MATCH if s.significant else PAPER for s in column]
         ax.scatter(values, rows, s=46, zorder=3, color=MATCH, facecolors=faces)
-        ax.set(title=name, yticks=rows, yticklabels=stages)
+        ax.set(title=name, yticks=rows, yticklabels=stages, ylim=(-0.6, len(stages) - 0.4))
         ax.grid(axis="y", color=FAINT)
         ax.tick_params(length=0, axis="y")
         ax.spines["left"].set_visible(False)
