@@ -101,7 +101,9 @@ def _strengths(means: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def clearest(run: Run, contexts: int = 8, shots: int = 4) -> tuple[int, NDArray, structure.Structure]:
-    """The head of block 0 that writes x at y in the clearest order of its logarithm (F1d).
+    """The head of block 0 that writes x at y in the clearest order of its logarithm, and x before all (F1d).
+
+    That is the one with the largest product of log order and the share of its variance that x explains.
 
     Args:
         run: its last checkpoint is judged.
@@ -116,5 +118,5 @@ def clearest(run: Run, contexts: int = 8, shots: int = 4) -> tuple[int, NDArray,
     drawn = zip(*interpret.draw_contexts(Data(run.config), contexts), strict=True)
     at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
     found = [structure.structure([of[head] for of in at_y], x, log) for head in range(run.config.n_head)]
-    head = max(range(len(found)), key=lambda h: found[h].order.value)
+    head = max(range(len(found)), key=lambda h: found[h].order.value * found[h].carried)
     return head, structure.log_plane(at_y[0][head], x)[0], found[head]
