@@ -114,6 +114,13 @@ def test_no_label_gets_smaller_than_the_least():
     assert smallest == 6 and int(least) / (4 * 96) * 6 * 96 / 72 == pytest.approx(LEAST, abs=0.1)
 
 
+def test_a_picture_with_links_is_no_image_and_leaves_the_keyboard_its_way():
+    cells = np.ones((1, 3, 3), bool)
+    html = picture(plots.grid_wall(cells, cells[0], [(1, 2)], [True], ["page.html#a"]), "a wall")
+    assert set(re.findall(r"<a [^>]*>", html)) == {'<a tabindex="-1" href="page.html#a" target="_blank">'}
+    assert html.startswith('<div class="modgrok-picture" role="group" aria-label="a wall">')
+
+
 def test_a_picture_is_closed_and_the_same_again():
     texts = []
     for _ in range(2):

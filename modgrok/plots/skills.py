@@ -207,11 +207,8 @@ def grid_wall(
     state = np.where(right, np.where(matched, 0, 1), np.where(matched, 2, 3))
     order = np.lexsort((-(state == 0).sum((1, 2)), -(state == 1).sum((1, 2)), ~held_out))
     p, columns = right.shape[1], 13 if n > 60 else 10
-    rows, step, high = (
-        -(-n // columns),
-        p + 1,
-        p + 1 + max(1, round(0.28 * p)),
-    )  # a gap at the right, a name above
+    rows, step = -(-n // columns), p + 1  # with a gap at the right
+    high = step + max(1, round(0.28 * p))  # with a name above
     wall = np.full((rows * high, columns * step), -1)  # one picture, which draws much faster than many axes
     fig = figure(8.4, 8.4 * rows * high / (columns * step) + 0.6)
     ax = fig.subplots()

@@ -91,8 +91,8 @@
       const shown = deck.querySelector(".modgrok-picture");
       const lacks = packed && deck.clientWidth <= 520 && !shown.dataset.whole;
       shown.dataset.whole = "true";
+      reach(shown);
       if (lacks) whenNear(deck, show); // with the form for phones
-      else reach(shown);
     }).observe(deck);
     if (!sliders.length) return;
     for (const event of ["pointerenter", "focusin"]) deck.addEventListener(event, pictures, { once: true });

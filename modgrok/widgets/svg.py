@@ -44,13 +44,16 @@ CSS = (
 def picture(figure: Figure, alt: str) -> str:
     """HTML of a figure, which is closed: an image by its description, drawn for wide and, if it stacks, narrow pages.
 
+    Links in it are for the pointer: dozens of places without a name would be in the keyboard's way.
+
     Args:
         figure: any figure; one of `modgrok.plots` also has a form for phones.
         alt: what is seen.
     """
     narrow = getattr(figure, "narrow", lambda: None)()
     drawn = _svg(figure, "wide") + (f"\n{_svg(narrow, 'narrow')}" if narrow else "")
-    return f'<div class="modgrok-picture" role="img" aria-label="{escape(alt)}">\n{drawn}</div>'
+    role = "group" if "<a " in drawn else "img"  # an image holds nothing to click
+    return f'<div class="modgrok-picture" role="{role}" aria-label="{escape(alt)}">\n{drawn}</div>'
 
 
 def without_narrow(picture: str) -> str:
@@ -68,10 +71,9 @@ def _svg(figure: Figure, form: str) -> str:
         getattr(figure, "lay_out", lambda: None)()
         figure.savefig(data, format="svg", facecolor="none", metadata={"Date": None})
     close(figure)
-    body = data.getvalue().partition("</defs>")[
-        2
-    ]  # after the header and its style, which would be the whole page's
+    body = data.getvalue().partition("</defs>")[2]  # its header has a style that would be the whole page's
     body = re.sub(r"(?m)^\s+|^<!--.*-->$", "", body).replace("xlink:href", "href")
+    body = body.replace("<a ", '<a tabindex="-1" ')
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # numbered in every figure alike
     places = r' [dxy]="[^"]*"|translate\([^)]*\)'
     body = re.sub(places, lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), body)
