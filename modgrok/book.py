@@ -345,7 +345,7 @@ def setup(app) -> dict:
     app.connect("config-inited", _before_sphinx, priority=1)
     app.connect("build-finished", _write_weights)
     app.setup_extension("sphinx.ext.autodoc")
-    app.connect("autodoc-skip-member", _skip_fields)
+    app.connect("autodoc-skip-member", _skip_foreign)
     app.connect("build-finished", _mend_pages)
     formulas.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -367,9 +367,12 @@ def _before_sphinx(app, config) -> None:
         )
 
 
-def _skip_fields(app, what, name, member, skip, options) -> bool | None:
-    """Leave the fields of a NamedTuple, which its docstring explains, out of the reference."""
-    return True if type(member).__name__ == "_tuplegetter" else None
+def _skip_foreign(app, what, name, member, skip, options) -> bool | None:
+    """Leave out of the reference the fields of a NamedTuple, which its docstring explains, and what matplotlib adds."""
+    foreign = type(member).__name__ == "_tuplegetter" or str(getattr(member, "__module__", "")).startswith(
+        "matplotlib"
+    )
+    return True if foreign else None
 
 
 def _write_weights(app, exception) -> None:

@@ -205,7 +205,7 @@ DESK = LAPTOP | dict(
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": LAPTOP | dict(
         p=5, n_tasks=16, n_examples=8, batch_size=48, n_embd=16, steps=40, warmup_steps=4, optimizer="adamw",
-        mixed_precision="no", eval_every=10, n_checkpoints=4, checkpoint_every=20,
+        mixed_precision="no", eval_every=10, eval_sequences=256, n_checkpoints=4, checkpoint_every=20,
     ),
     "laptop": LAPTOP,
     "desk": DESK,

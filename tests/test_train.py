@@ -152,16 +152,6 @@ def test_three_processes_give_the_metrics_of_one(tmp_path, alone):
         torch.testing.assert_close(weight, alone.model().state_dict()[name], atol=1e-5, rtol=0)
 
 
-def test_several_processes_refuse_a_batch_that_does_not_divide(tmp_path):
-    config = tiny(n_tasks=3, batch_size=9)
-    result = finish(command(config, tmp_path, *TORCHRUN, "2"))
-    assert result.returncode != 0 and not list(tmp_path.iterdir())
-    expected = (
-        "modgrok: batch_size=9 does not divide into 2 processes × 1 micro-batches; sizes that do are the"
-    )
-    assert f"{expected} multiples of 6, the nearest is 12." in result.stderr
-
-
 def test_several_processes_stop_together_and_another_number_goes_on(tmp_path):
     """SIGTERM, as a scheduler sends it; every process must agree on the step at which to stop."""
     config = tiny(
