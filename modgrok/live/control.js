@@ -207,18 +207,16 @@ function control(root, name, models, given) {
   /** What was computed last for each place, for a change that leaves its question as it is. */
   const kept = {};
   function keep(place, question, compute) {
-    if (kept[place]?.question !== question) kept[place] = { question, value: compute() };
+    if (kept[place]?.question !== question) kept[place] = { question, value: compute(kept[place]?.value) };
     return kept[place].value;
   }
 
-  /** A panel's model after it read all examples, and its answers after the shown ones. */
-  function answersTo(i, transformer) {
+  /** A panel's model after it read the shown examples, from the first that is new to it, and its answers. */
+  function answersTo(i, transformer, context) {
     const { step, off } = state.panels[i];
-    const { shots, examples } = state;
-    const [context, all] = [JSON.stringify([state.panels[i].model, step, [...off], examples]), `${step} ${question(i)}`];
-    const read = keep(`read ${i}`, context, () => transformer.read(examples.flat(), off));
-    return keep(`answers ${i}`, all, () => {
-      const logits = transformer.answers(read, shots, numbers, numbers);
+    return keep(`answers ${i}`, `${step} ${question(i)}`, (last) => {
+      const read = transformer.read(context.flat(), off, last?.read);
+      const logits = transformer.answers(read, numbers, numbers);
       return { transformer, read, logits, answers: answersOf(logits) };
     });
   }
@@ -236,13 +234,13 @@ function control(root, name, models, given) {
 
   const question = (i) => {
     const { model, off = [] } = state.panels[i] ?? {}; // the second one may have gone
-    return JSON.stringify([model, [...off], state.examples, state.shots]);
+    return JSON.stringify([model, [...off], state.examples.slice(0, state.shots)]);
   };
 
   /** Put the question to every checkpoint; the answers stay until another question is asked. */
   async function askEveryStep(i) {
     const [card, key] = [panelCards[i], question(i)];
-    const [tokens, asked, { off }] = [state.examples.flat(), state.shots, state.panels[i]];
+    const [tokens, { off }] = [state.examples.slice(0, state.shots).flat(), state.panels[i]];
     const model = modelOf(state.panels[i]);
     const steps = stepsOf(model);
     const answers = [];
@@ -250,7 +248,7 @@ function control(root, name, models, given) {
       card.every.textContent = `Asking step ${step.toLocaleString("en")} …`;
       try {
         const transformer = await load(model, step);
-        answers.push(answersOf(transformer.answers(transformer.read(tokens, off), asked, numbers, numbers)));
+        answers.push(answersOf(transformer.answers(transformer.read(tokens, off), numbers, numbers)));
       } catch (error) {
         status.textContent = `The weights could not be loaded: ${error.message}.`;
         break;
@@ -345,7 +343,7 @@ function control(root, name, models, given) {
     const context = state.examples.slice(0, state.shots);
     const q = state.query[0] * p + state.query[1];
     const panels = transformers.map((transformer, i) => {
-      const answered = answersTo(i, transformer);
+      const answered = answersTo(i, transformer, context);
       return { ...answered, odds: softmax(answered.logits.subarray(q * p, (q + 1) * p)) };
     });
     const first = modelOf(state.panels[0]);
@@ -418,7 +416,7 @@ function control(root, name, models, given) {
     const q = x * p + y;
     last.panels.forEach(({ transformer, read, odds }, i) => {
       const seen = [];
-      transformer.answers(read, state.shots, [x], [y], (b, weights, readout) => (seen[b] = { weights, readout }));
+      transformer.answers(read, [x], [y], (b, weights, readout) => (seen[b] = { weights, readout }));
       panelCards[i].flow.draw({
         context: last.context,
         query: state.query,
