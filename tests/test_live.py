@@ -133,28 +133,36 @@ def bare(opened):
     return opened(f"<script>{CODE}</script>")
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("beside", [0, 4])
-def test_the_fast_product_is_the_plain_one(bare, beside):
+def test_the_fast_product_is_the_plain_one(bare, beside, fused):
     """Rows follow each other or have other numbers between them, which stay as they are."""
     for n, k, m in [(1, 4, 4), (5, 8, 8), (121, 16, 44), (3, 6, 8), (2, 0, 4)]:  # 6: not for the fast one
-        arrays = [RNG.standard_normal((rows, columns + beside)) for rows, columns in ((n, k), (m, k), (n, m))]
-        fast, *sums = bare.evaluate(
-            """([arrays, n, k, m, beside]) => {
-              room.clear();
-              const [a, w, ...out] = arrays.map(([rows, list]) => room.put(list, rows));
-              const plain = Float32Array.from(out[0]);
-              for (const [multiply, sum] of [[product, out[0]], [plainProduct, plain]]) {
-                multiply(a, w, sum, n, k, m, [k, k, m].map((each) => each + beside));
-              }
-              return [room.fast !== null, [...out[0]], [...plain]];
-            }""",
-            [[[len(array), array.ravel().tolist()] for array in arrays], n, k, m, beside],
+        a, w, out = (
+            RNG.standard_normal((rows, columns + beside)) for rows, columns in ((n, k), (m, k), (n, m))
         )
-        assert fast, "Chromium has WebAssembly with four numbers an instruction"
-        a, w, out = arrays
+        fast, plain = bare.evaluate(
+            """([arrays, n, k, m, beside, fused]) => {
+              const memory = new WebAssembly.Memory({ initial: 1 });
+              const module = new WebAssembly.Module(productModule(fused));
+              const fast = new WebAssembly.Instance(module, { js: { memory } }).exports.product;
+              Object.assign(room, { top: 0, missing: 0, numbers: new Float32Array(memory.buffer), fast });
+              const [a, w, out] = arrays.map(([rows, list]) => room.put(list, rows));
+              const plain = Float32Array.from(out);
+              const steps = [k, k, m].map((columns) => columns + beside);
+              product(a, w, out, n, k, m, steps);
+              plainProduct(a, w, plain, n, k, m, steps);
+              return [[...out], [...plain]];
+            }""",
+            [[[len(array), array.ravel().tolist()] for array in (a, w, out)], n, k, m, beside, fused],
+        )
         out[:, :m] += a[:, :k] @ w[:, :k].T
-        for found in sums:
+        for found in (fast, plain):
             np.testing.assert_allclose(found[: out.size], out.ravel(), atol=1e-4)
+
+
+def test_the_browser_has_the_fast_product(bare):
+    assert bare.evaluate("room.clear(), room.fast !== null && room.take(1, 4).buffer === room.numbers.buffer")
 
 
 def test_a_reading_keeps_what_is_as_in_the_last(bare, runs):

@@ -2,19 +2,22 @@
 // plain JavaScript takes several times as long, which a phone's reader would feel at p = 11. What it multiplies stays in
 // the memory of that module, for copying there and back would take as long as the product.
 
-const TILE = 4; // rows of a and of w whose products are summed at a time
+// Rows of a, and of w, whose products are summed at a time: for more, a desktop has too few registers.
+const ROWS = 2;
+const TILE = 4;
 
 /**
  * The bytes of a module that exports `product(a, endA, w, endW, out, k, strideA, strideW, stride)` and imports its memory:
  * the products of the rows from a to endA with the rows from w to endW, of k bytes each, are added to the rows at out.
  * All are addresses in bytes, strides from one row's start to the next's; there are some rows, in whole tiles.
+ * fused: multiply and add by one instruction, which not all browsers have.
  */
-function productModule() {
+function productModule(fused) {
   const number = (n) => (n < 128 ? [n] : [(n & 127) | 128, ...number(n >> 7)]);
   const sized = (bytes) => [...number(bytes.length), ...bytes];
   const section = (id, ...bytes) => [id, ...sized(bytes)];
   const text = (letters) => sized([...letters].map((letter) => letter.charCodeAt(0)));
-  const each = (make) => Array.from({ length: TILE }, (_, i) => make(i)).flat();
+  const each = (n, make) => Array.from({ length: n }, (_, i) => make(i)).flat();
   const simd = (code, ...rest) => [0xfd, ...number(code), ...rest];
   const get = (local) => [0x20, ...number(local)];
   const set = (local) => [0x21, ...number(local)];
@@ -31,8 +34,8 @@ function productModule() {
   const [four, fourW] = [(r) => firstVector + r, firstVector + TILE];
   const sum = (r, c) => fourW + 1 + r * TILE + c;
   const zero = sum(TILE, 0);
-  const rowsOf = (row, start, step) =>
-    each((r) => [...(r ? [...get(row(r - 1)), ...get(step), add] : get(start)), ...set(row(r))]);
+  const rowsOf = (n, row, start, step) =>
+    each(n, (r) => [...(r ? [...get(row(r - 1)), ...get(step), add] : get(start)), ...set(row(r))]);
   const loadAt = (row) => [...get(row), ...get(AT), add, ...load];
   // the four numbers of each of two vectors added up by halves, lanes of 4 bytes: (a, b) → a₀+a₂, b₀+b₂, a₁+a₃, b₁+b₃
   const lanes = (...of) => simd(0x0d, ...of.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte)));
@@ -48,30 +51,30 @@ function productModule() {
   const body = [
     ...[2, ...number(2 + 3 * TILE), 0x7f, ...number(TILE + 2 + TILE * TILE), 0x7b], // i32 and v128 locals
     ...until(A, END_A, [
-      ...[...rowsOf(rowA, A, STRIDE_A), ...rowsOf(rowOut, OUT, STRIDE), ...get(W), ...set(AT_W)],
+      ...[...rowsOf(ROWS, rowA, A, STRIDE_A), ...rowsOf(ROWS, rowOut, OUT, STRIDE), ...get(W), ...set(AT_W)],
       ...until(AT_W, END_W, [
-        ...rowsOf(rowW, AT_W, STRIDE_W),
-        ...each((r) => each((c) => [...get(zero), ...set(sum(r, c))])),
+        ...rowsOf(TILE, rowW, AT_W, STRIDE_W),
+        ...each(ROWS, (r) => each(TILE, (c) => [...get(zero), ...set(sum(r, c))])),
         ...[0x41, 0, ...set(AT)],
         ...until(AT, K, [
-          ...each((r) => [...loadAt(rowA(r)), ...set(four(r))]),
-          ...each((c) => [
+          ...each(ROWS, (r) => [...loadAt(rowA(r)), ...set(four(r))]),
+          ...each(TILE, (c) => [
             ...[...loadAt(rowW(c)), ...set(fourW)],
-            ...each((r) => [
-              ...[...get(sum(r, c)), ...get(four(r)), ...get(fourW), ...simd(0xe6), ...plus], // + a · w
-              ...set(sum(r, c)),
+            ...each(ROWS, (r) => [
+              ...[...get(four(r)), ...get(fourW), ...(fused ? [] : simd(0xe6)), ...get(sum(r, c))], // a · w + …
+              ...[...(fused ? simd(0x105) : plus), ...set(sum(r, c))],
             ]),
           ]),
           ...[...get(AT), 0x41, 16, add, ...set(AT)],
         ]),
-        ...each((r) => [
+        ...each(ROWS, (r) => [
           ...[...get(rowOut(r)), ...get(rowOut(r)), ...load, ...totals(r), ...plus, ...simd(0x0b, 0, 0)],
           ...[...get(rowOut(r)), 0x41, 16, add, ...set(rowOut(r))],
         ]),
         ...[...get(rowW(TILE - 1)), ...get(STRIDE_W), add, ...set(AT_W)],
       ]),
-      ...[...get(rowA(TILE - 1)), ...get(STRIDE_A), add, ...set(A)],
-      ...[...get(OUT), ...each(() => [...get(STRIDE), add]), ...set(OUT)],
+      ...[...get(rowA(ROWS - 1)), ...get(STRIDE_A), add, ...set(A)],
+      ...[...get(OUT), ...each(ROWS, () => [...get(STRIDE), add]), ...set(OUT)],
     ]),
     0x0b,
   ];
@@ -86,11 +89,12 @@ function productModule() {
 }
 
 const compiled = (() => {
-  try {
-    return new WebAssembly.Module(productModule());
-  } catch {
-    return null; // the browser has no such instructions
+  for (const fused of [true, false]) {
+    try {
+      return new WebAssembly.Module(productModule(fused));
+    } catch {} // the browser has no such instructions
   }
+  return null;
 })();
 
 /** The smallest whole number of tiles with room for n, in rows. */
