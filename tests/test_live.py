@@ -31,7 +31,7 @@ PAGE = """<!doctype html><html lang="en" {}><head><meta charset="utf-8">
 </head><body>{}</body></html>"""
 
 
-MAPS_DRAWN = """new Promise((drawn) => {
+ALL_DRAWN = """new Promise((drawn) => {
   requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(drawn)));
 })"""  # the frame after the answers
 
@@ -80,7 +80,7 @@ def asked(opened, runs, tmp_path):
         options = {"viewport": viewport} if viewport else {}
         page = opened(live.ask(both, **arguments).data, hash, **options)
         page.get_by_text(re.compile("^After")).wait_for()
-        page.evaluate(MAPS_DRAWN)
+        page.evaluate(ALL_DRAWN)
         return page
 
     return open_control
@@ -266,9 +266,9 @@ def cells(page, which: int) -> list[str]:
             """async (grid) => {
           const told = [];
           for (const key of [...Array(5)].flatMap(() => [...Array(5).fill("ArrowUp"), "ArrowRight"])) {
-            told.push(grid.querySelector("[role=gridcell]").ariaLabel);
             grid.dispatchEvent(new KeyboardEvent("keydown", { key }));
-            await new Promise((resolve) => setTimeout(resolve));
+            for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+            told.push(grid.querySelector("[role=gridcell]").ariaLabel);
           }
           return told;
         }"""
@@ -512,7 +512,7 @@ def test_it_fits_a_phone_with_letters_that_can_be_read(opened, runs, which):
     made = live.ask({name: runs[name] for name in which}, models=which)
     page = opened(f"<script>({WATCH_FONTS})()</script>{made.data}", viewport={"width": 390, "height": 844})
     page.get_by_text(re.compile("^After")).wait_for()
-    page.evaluate(MAPS_DRAWN)
+    page.evaluate(ALL_DRAWN)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("smallest") >= 9
     sizes = page.locator(".modgrok-live *").evaluate_all(

@@ -269,7 +269,7 @@ function control(root, name, models, given) {
   let turn = 0;
   let last = null; // what was drawn, to be drawn again for another width or theme
   let looks = null; // of the page, as long as they hold
-  let mapsWait = false; // for the next frame
+  let restWaits = false; // for the next frame
   async function update() {
     const mine = ++turn;
     last = null;
@@ -338,7 +338,7 @@ function control(root, name, models, given) {
     }
   }
 
-  /** What models and predictors answer to the state's question. */
+  /** What models answer to the state's question. */
   function asked(transformers) {
     const context = state.examples.slice(0, state.shots);
     const q = state.query[0] * p + state.query[1];
@@ -346,21 +346,22 @@ function control(root, name, models, given) {
       const answered = answersTo(i, transformer, context);
       return { ...answered, odds: softmax(answered.logits.subarray(q * p, (q + 1) * p)) };
     });
-    const first = modelOf(state.panels[0]);
-    const exact = keep("exact", JSON.stringify([first.label, context]), () => exactAnswers(context, first.tasks));
-    return { context, panels, exact, truth: allTasks(p).map(([x, y]) => answer(x, y)) };
+    return { context, panels, truth: allTasks(p).map(([x, y]) => answer(x, y)) };
   }
 
+  const count = (answers) => answers.filter((z, i) => z === last.truth[i]).length;
+  const drawGrid = (card, label, answers, truth) => {
+    const rings = ringsOf(last.context, state.task, p);
+    drawAnswers(card.grid, { p, answers, truth, rings, query: state.query, label, looks });
+  };
+
+  /** The models' answers; what they are compared with, and their maps, take a phone as long and follow in the next frame. */
   function draw(results) {
     last = results;
-    const { context, panels, exact, truth: right } = results;
+    const { context, panels, truth: right } = results;
     looks ??= looksOf(root);
     const [x, y] = state.query;
     const q = x * p + y;
-    const rings = ringsOf(context, state.task, p);
-    const drawGrid = (card, label, answers, truth) =>
-      drawAnswers(card.grid, { p, answers, truth, rings, query: state.query, label, looks });
-    const count = (answers) => answers.filter((z, i) => z === right[i]).length;
     const names = namesOf(state.panels);
 
     panels.forEach(({ answers }, i) => {
@@ -371,9 +372,12 @@ function control(root, name, models, given) {
       drawGrid(card, `${names[i]}: ${card.count.textContent}`, answers, right);
       card.flow.show(names[i], off);
     });
-    // answers first: the maps, which take a phone about as long, follow in the next frame
-    if (!mapsWait) requestAnimationFrame(() => requestAnimationFrame(drawMaps));
-    mapsWait = true;
+    const verdicts = panels.map(({ answers, odds }, i) => {
+      const says = `at (${x}, ${y}) it says ${answers[q]} (${percent(odds[answers[q]])})`;
+      return `${names[i]}: ${count(answers)} of ${p * p} queries right; ${says}.`;
+    });
+    const seen = `After ${context.length} example${context.length === 1 ? "" : "s"}.`;
+    write(status, [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" "));
     panelCards.forEach(({ asked, history, every }, i) => {
       history.element.hidden = !(state.panels[i] && asked?.key === question(i));
       if (history.element.hidden) return;
@@ -392,38 +396,36 @@ function control(root, name, models, given) {
         looks,
       });
     });
+    if (!restWaits) requestAnimationFrame(() => requestAnimationFrame(drawRest));
+    restWaits = true;
+  }
+
+  /** The truth, the exact predictors, where the heads look at the query, and its probabilities. */
+  function drawRest() {
+    restWaits = false;
+    if (!last) return; // another question is on its way
+    const { context, panels, truth: right } = last;
+    const first = modelOf(state.panels[0]);
+    const exact = keep("exact", JSON.stringify([first.label, context]), () => exactAnswers(context, first.tasks));
     drawGrid(truth, "the truth", right, null);
     write(truth.count, `z = ${state.task[0]}x + ${state.task[1]}y mod ${p}`);
     const told = exact[state.by].certain;
     const open = told.filter((z) => z === null).length;
     write(predictor.count, `${count(told)} of ${p * p} right${open ? `, ${open} open` : ""}`);
     drawGrid(predictor, `${state.by}: ${predictor.count.textContent}`, told, right);
-
-    const verdicts = panels.map(({ answers, odds }, i) => {
-      const says = `at (${x}, ${y}) it says ${answers[q]} (${percent(odds[answers[q]])})`;
-      return `${names[i]}: ${count(answers)} of ${p * p} queries right; ${says}.`;
-    });
-    const seen = `After ${context.length} example${context.length === 1 ? "" : "s"}.`;
-    write(status, [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" "));
-    drawExplained(panels, exact, names);
-  }
-
-  /** Where the heads look at the query, and its probabilities. */
-  function drawMaps() {
-    mapsWait = false;
-    if (!last) return; // another question is on its way
+    drawExplained(panels, exact, namesOf(state.panels));
     const [x, y] = state.query;
     const q = x * p + y;
-    last.panels.forEach(({ transformer, read, odds }, i) => {
+    panels.forEach(({ transformer, read, odds }, i) => {
       const seen = [];
       transformer.answers(read, [x], [y], (b, weights, readout) => (seen[b] = { weights, readout }));
       panelCards[i].flow.draw({
-        context: last.context,
+        context,
         query: state.query,
         seen,
         odds,
-        exact: last.exact[state.by].odds[q],
-        truth: last.truth[q],
+        exact: exact[state.by].odds[q],
+        truth: right[q],
         by: state.by,
         looks,
       });
