@@ -1,11 +1,13 @@
 """What stands on the Axes of a figure, read back, and numbers to draw."""
 
 import numpy as np
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from modgrok import plots
 from modgrok.config import SETS
+from modgrok.plots.style import Written
 
 RNG = np.random.default_rng(0)
 P = 5
@@ -55,12 +57,18 @@ def assert_band(ax, x, low, high, color):
 
 def words(ax):
     """What is written where: (x, y) → text."""
-    return {tuple(map(float, text.get_position())): text.get_text() for text in ax.texts}
+    written = {place: text for of in ax.findobj(Written) for place, text in of.texts.items()}
+    return written | {tuple(map(float, text.get_position())): text.get_text() for text in ax.texts}
 
 
 def boxes(ax):
     """Middles and colours of the rectangles: (x, y) → colour."""
-    return {
+    tiles = {
+        tuple(np.round(path.get_extents().get_points().mean(0), 3).tolist()): to_hex(color)
+        for of in ax.findobj(PatchCollection)
+        for path, color in zip(of.get_paths(), of.get_facecolors(), strict=True)
+    }
+    return tiles | {
         tuple(np.round(box.get_center(), 3).tolist()): to_hex(box.get_facecolor())
         for box in ax.patches
         if isinstance(box, Rectangle)

@@ -2,6 +2,7 @@
 
 import numpy as np
 from axes import assert_line, image, keys, ticks, values, words
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
 from modgrok import plots
@@ -17,7 +18,8 @@ def test_attention_maps_have_the_attending_token_in_rows():
         np.testing.assert_array_equal(image(ax), np.where(past, patterns[layer, head, :9, :9], np.nan))
         assert ax.get_title() == f"block {layer}, head {head}" and ax.yaxis_inverted()
         assert ax.images[0].get_clim() == (0, 1) and ax.images[0].origin == "upper"
-        for rings in ax.collections:  # … at the z of example 0, seen from the y of example 2; 3 is not shown
+        # … at the z of example 0, seen from the y of example 2; 3 is not shown
+        for rings in ax.findobj(PathCollection):
             np.testing.assert_array_equal(rings.get_offsets(), [(2, 7)])
         assert ticks(ax.xaxis) == ticks(ax.yaxis) == ["1", "3"] and list(ax.get_xticks()) == [2, 8]
     assert (made.get_supxlabel(), made.get_supylabel()) == ("attended example", "attending example")

@@ -1,7 +1,8 @@
 """Figures of plots/skills.py, read back from their Axes: the right values in the right place."""
 
 import numpy as np
-from axes import image, ticks, values
+from axes import image, ticks, values, words
+from matplotlib.collections import PatchCollection
 
 from modgrok import plots
 
@@ -30,14 +31,15 @@ def test_a_wall_sorts_tasks_by_what_is_beyond_ratio_matching_held_out_first():
     matched = np.array([[True, False], [False, False]])
     made = plots.grid_wall(right, matched, [(0, 1), (1, 1), (2, 2)], [False, False, True])
     (ax,) = made.axes
-    assert [text.get_text() for text in ax.texts] == ["(2, 2)", "(1, 1)", "(0, 1)"]
+    assert list(words(ax).values()) == ["(2, 2)", "(1, 1)", "(0, 1)"]
     wall = image(ax)
     tile = wall[-2:, :2]  # y upwards: (0, 0) at the bottom left
     np.testing.assert_array_equal(tile, [[1, 1], [0, 1]])
     np.testing.assert_array_equal(wall[-2:, 3:5], [[3, 3], [2, 1]])
     links = ["#first", "#second", "#third"]
     linked = plots.grid_wall(right, matched, [(0, 1), (1, 1), (2, 2)], [False, False, True], links)
-    assert [area.get_url() for area in linked.axes[0].patches] == ["#third", "#second", "#first"]
+    (areas,) = linked.axes[0].findobj(PatchCollection)
+    assert areas.get_urls() == ["#third", "#second", "#first"]
 
 
 def test_arrivals_tell_those_that_never_come():

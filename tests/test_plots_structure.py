@@ -81,8 +81,9 @@ def test_similarity_matrices_border_their_groups():
     borders, middles = ([1.5], [0.5, 3.5]), ([0.5, 3], [0, 2, 4])
     for ax, matrix, group, at, middle in zip(made.axes[:2], matrices, groups, borders, middles, strict=True):
         np.testing.assert_allclose(image(ax), matrix)
-        drawn = [line.get_ydata()[0] for line in ax.lines if line.get_xdata() == [0, 1]]
-        assert drawn == at and list(ax.get_xticks()) == list(ax.get_yticks()) == middle
+        across, down = (np.reshape(of.get_segments(), (-1, 4)).tolist() for of in ax.collections)
+        assert across == [[-0.5, y, 4.5, y] for y in at] and down == [[x, -0.5, x, 4.5] for x in at]
+        assert list(ax.get_xticks()) == list(ax.get_yticks()) == middle
         assert ticks(ax.xaxis) == ticks(ax.yaxis) == [str(name) for name in dict.fromkeys(group.tolist())]
         assert ax.images[0].get_extent() == [-0.5, 4.5, 4.5, -0.5] and ax.images[0].get_clim() == (-1, 1)
     assert [ax.get_title() for ax in made.axes] == ["a", "b", ""]

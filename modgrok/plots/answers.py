@@ -21,6 +21,7 @@ from modgrok.plots.style import (
     ON_DARK,
     ON_LIGHT,
     PAPER,
+    Written,
     banded,
     chance_line,
     figure,
@@ -203,10 +204,9 @@ def query_answers(
             ax.plot(*np.asarray(pairs).reshape(-1, 2).T, "o", mfc="none", mec="#D55E00", mew=1.6,
                     markersize=min(20, 130 / p))  # fmt: skip
             ax.set_title(title, fontsize=11)
-        for i, j in np.ndindex(p, p):
-            if p <= 13:
-                line[0].text(i, j, given[i][j], ha="center", va="center", fontsize=min(10, 75 / p), in_layout=False,
-                             color=ON_LIGHT if right[i, j] else ON_DARK)  # fmt: skip
+        if p <= 13:
+            inks = np.where(right, ON_LIGHT, ON_DARK).ravel()
+            Written(line[0], {(i, j): given[i][j] for i, j in np.ndindex(p, p)}, min(10, 75 / p), inks)
         line[0].set_ylabel("y")
     for ax in axes[-1]:
         ax.set_xlabel("x")

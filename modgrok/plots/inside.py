@@ -1,6 +1,7 @@
 """What heads attend to, and what is left of a model without one of its parts (F6, A3, A7)."""
 
 import numpy as np
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import ArrayLike
@@ -34,6 +35,7 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
     axes = fig.subplots(depth, heads, squeeze=False, sharex=True, sharey=True)
     query, example = (np.argwhere(np.asarray(matches)) * 3 + (1, 2)).T
     future = np.triu(np.ones((T, T), dtype=bool), 1)
+    token_colors = [Z if place % 3 == 2 else SOFT for place in range(T)]  # what stands at each position
     for (layer, head), ax in np.ndenumerate(axes):
         image = ax.imshow(
             np.ma.array(patterns[layer, head], mask=future),
@@ -47,10 +49,9 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, shown: int = 48) -> 
         ring = {"s": 2400 / T, "facecolors": "none", "zorder": 3}
         ax.scatter(example[inside], query[inside], edgecolors=ON_DARK, linewidths=3, **ring)
         ax.scatter(example[inside], query[inside], edgecolors=MATCH, linewidths=1.6, **ring)
-        for place in range(T):  # what stands at each position
-            color = Z if place % 3 == 2 else SOFT
-            ax.add_patch(Rectangle((place - 0.5, T - 0.3), 1, T / 30, color=color, lw=0))
-            ax.add_patch(Rectangle((-0.7 - T / 30, place - 0.5), T / 30, 1, color=color, lw=0))
+        below = [Rectangle((place - 0.5, T - 0.3), 1, T / 30) for place in range(T)]
+        left = [Rectangle((-0.7 - T / 30, place - 0.5), T / 30, 1) for place in range(T)]
+        ax.add_collection(PatchCollection(below + left, facecolors=token_colors * 2, linewidths=0))
         ax.set(xlim=(-0.7 - T / 30, T - 0.5), ylim=(T - 0.3 + T / 30, -0.5), aspect="equal")
         ax.set(xticks=range(2, T, 6), yticks=range(2, T, 6), title=f"block {layer}, head {head}")
         ax.set_xticklabels(range(1, T // 3 + 1, 2)[: len(ax.get_xticks())])

@@ -22,6 +22,7 @@ from modgrok.plots.style import (
     ON_DARK,
     ON_LIGHT,
     PAPER,
+    Written,
     banded,
     chance_line,
     figure,
@@ -144,10 +145,9 @@ def accuracy_maps(
     axes = fig.subplots(2, 2, sharex=True, sharey=True)
     for ax, (name, of_set) in zip(axes.flat, values.items(), strict=True):
         image = ax.imshow(of_set, origin="lower", vmin=0, vmax=most, cmap="cividis", aspect="auto")
-        for row, column in np.argwhere(np.isfinite(of_set)):
-            value = np.asarray(of_set)[row, column]
-            ink = ON_DARK if value < 0.6 * most else ON_LIGHT
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=10)
+        there = {(column, row): of_set[row][column] for row, column in np.argwhere(np.isfinite(of_set))}
+        inks = [ON_DARK if value < 0.6 * most else ON_LIGHT for value in there.values()]
+        Written(ax, {place: f"{value:.2f}" for place, value in there.items()}, 10, inks)
         _map_axes(ax, columns, rows)
         ax.set_title(LABELS[name])
         ax.label_outer()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT, KINDS
-from modgrok.plots.style import COLORS, DEPTHS, GREY, INK, LABELS, chance_line, figure, styled
+from modgrok.plots.style import COLORS, DEPTHS, GREY, INK, LABELS, Written, chance_line, figure, styled
 
 EXPLAINED = {
     "look-up": ALGORITHM_COLORS["look-up"],
@@ -212,15 +213,15 @@ def grid_wall(
     wall = np.full((rows * high, columns * step), -1)  # one picture, which draws much faster than many axes
     fig = figure(8.4, 8.4 * rows * high / (columns * step) + 0.6)
     ax = fig.subplots()
+    titles, areas = {}, []
     for place, i in enumerate(order):
         top, left = place // columns * high, place % columns * step
         wall[top + high - p : top + high, left : left + p] = state[i].T[::-1]  # y upwards
-        color = COLORS["ood_train" if held_out[i] else "id_train"]
-        ax.text(left + (p - 1) / 2, top + high - p - 0.8, f"({tasks[i][0]}, {tasks[i][1]})", fontsize=8.5,
-                color=color, ha="center", va="bottom")  # fmt: skip
-        if len(links):  # over grid and name; what has no colour at all would not be hit
-            area = Rectangle((left - 0.5, top - 0.5), step, high, alpha=0.002, lw=0, url=links[i])
-            ax.add_patch(area)
+        titles[left + (p - 1) / 2, top - 0.5 + 0.6 * (high - p)] = f"({tasks[i][0]}, {tasks[i][1]})"
+        areas.append(Rectangle((left - 0.5, top - 0.5), step, high))
+    Written(ax, titles, 8.5, np.where(held_out[order], COLORS["ood_train"], COLORS["id_train"]))
+    if len(links):  # over grid and name; what has no colour at all would not be hit
+        ax.add_collection(PatchCollection(areas, alpha=0.002, lw=0, urls=[links[i] for i in order]))
     cmap = ListedColormap(["none", *WALL.values()])
     ax.imshow(wall, cmap=cmap, vmin=-1.5, vmax=3.5, interpolation="none")
     ax.axis("off")

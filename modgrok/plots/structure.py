@@ -175,7 +175,10 @@ def similarity_matrices(
     rows = -(-len(matrices) // columns)
     fig = figure(2.3 * columns + 0.7, 2.4 * rows)
     axes = fig.subplots(rows, columns, squeeze=False)
-    for ax, matrix, group, title in zip(axes.flat, matrices, groups, titles, strict=False):
+    alike = all(
+        np.array_equal(group, groups[0]) for group in groups
+    )  # then the outer panels name them for all
+    for i, (ax, matrix, group, title) in enumerate(zip(axes.flat, matrices, groups, titles, strict=False)):
         size = len(matrix)
         image = ax.imshow(
             _pooled(matrix),
@@ -186,14 +189,17 @@ def similarity_matrices(
             extent=(-0.5, size - 0.5, size - 0.5, -0.5),
         )
         starts = np.flatnonzero(np.diff(np.asarray(group), prepend=np.asarray(group)[0] - 1))
-        for start in starts[1:] - 0.5:
-            ax.axhline(start, color=ON_LIGHT, lw=6 / (len(starts) + 4) ** 1.1)
-            ax.axvline(start, color=ON_LIGHT, lw=6 / (len(starts) + 4) ** 1.1)
+        border = {"color": ON_LIGHT, "lw": 6 / (len(starts) + 4) ** 1.1}
+        ax.hlines(starts[1:] - 0.5, -0.5, size - 0.5, **border)
+        ax.vlines(starts[1:] - 0.5, -0.5, size - 0.5, **border)
         ends = [*starts, len(matrix)]
         few = len(starts) <= 13
         middles = (np.array(ends[:-1]) + ends[1:] - 1) / 2 if few else []
         names = np.asarray(group)[starts] if few else []
-        ax.set(title=title, xticks=middles, yticks=middles, xticklabels=names, yticklabels=names)
+        outer = ax.get_subplotspec().is_first_col(), i + columns >= len(matrices)
+        for axis, labelled in zip((ax.yaxis, ax.xaxis), outer, strict=True):
+            axis.set_ticks(*((middles, names) if labelled or not alike else ([],)))
+        ax.set_title(title)
         ax.tick_params(length=0, labelsize=9)
         ax.spines[:].set_visible(False)
     for ax in axes.flat[len(matrices) :]:

@@ -5,7 +5,7 @@ training inputs, light and dashed for test inputs (Okabe and Ito's palette, safe
 dark page each keeps its hue and changes its lightness: DARK.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import wraps
 
@@ -13,8 +13,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
 
 COLORS = {"id_train": "#0072B2", "id_test": "#56B4E9", "ood_train": "#D55E00", "ood_test": "#E69F00"}
@@ -135,6 +139,41 @@ class _Figure(Figure):
 def figure(width: float, height: float) -> Figure:
     """An empty figure, inches."""
     return _Figure(figsize=(width, height), layout="constrained")
+
+
+class Written(PathCollection):
+    """Short texts centred at their places, all of them one artist: a `Text` for each takes a hundred times as long.
+
+    Attributes:
+        texts: (x, y), in the data's units → text.
+        size: in points.
+    """
+
+    def __init__(self, ax: Axes, texts: Mapping[tuple, object], size: float, color: str | list) -> None:
+        """Write them, in one color or each in its own."""
+        self.texts, self.size = {place: str(text) for place, text in texts.items()}, size
+        middle = TextPath((0, 0), "0", size).get_extents().height / 2
+        glyphs = {text: TextPath((0, 0), text, size) for text in set(self.texts.values())}
+        centred = {
+            text: path.transformed(Affine2D().translate(-path.get_extents().width / 2, -middle))
+            for text, path in glyphs.items()
+        }
+        super().__init__(
+            [centred[text] for text in self.texts.values()], offsets=list(self.texts), facecolors=color,
+            linewidths=0, offset_transform=ax.transData, in_layout=False, zorder=3,
+        )  # fmt: skip
+        self.set_transform(Affine2D().scale(1 / 72) + ax.get_figure().dpi_scale_trans)
+        ax.add_collection(self, autolim=False)
+
+
+def tiles(ax: Axes, colors: ArrayLike, edge: str) -> None:
+    """Cells of a plane as vectors, which follow the page's theme, one artist: colors (n, m), indexed [x, y]."""
+    colors = np.asarray(colors)
+    cells = [Rectangle((i - 0.5, j - 0.5), 1, 1) for i, j in np.ndindex(colors.shape)]
+    ax.add_collection(
+        PatchCollection(cells, facecolors=colors.ravel(), edgecolors=edge, linewidths=0.7, in_layout=False),
+        autolim=False,
+    )
 
 
 def blocks(depth: int) -> str:

@@ -18,9 +18,11 @@ from modgrok.plots.style import (
     ON_LIGHT,
     SOFT,
     TARGET,
+    Written,
     figure,
     square,
     styled,
+    tiles,
 )
 
 
@@ -34,19 +36,13 @@ def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
         train_pairs: (m, 2) training inputs (x, y); the other cells are covered.
     """
     tasks = np.asarray(tasks)
-    fig = figure(2.9 * len(tasks), 3.1)
+    fig = figure(2.9 * len(tasks), 3.3)
     axes = np.atleast_1d(fig.subplots(1, len(tasks), sharey=True))
     seen = np.zeros((p, p), dtype=bool)
     seen[tuple(np.asarray(train_pairs).T)] = True
-    x, y = np.divmod(np.arange(p * p), p)
     for ax, (a, b) in zip(axes, tasks, strict=True):
-        for i, j, z in zip(x, y, (a * x + b * y) % p, strict=True):
-            color = CELL if seen[i, j] else HELD_OUT
-            ax.add_artist(
-                Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=color, edgecolor=GREY, lw=0.7, in_layout=False)
-            )
-            if seen[i, j]:
-                ax.text(i, j, z, ha="center", va="center", fontsize=min(12, 60 / p), in_layout=False)
+        tiles(ax, np.where(seen, CELL, HELD_OUT), GREY)
+        Written(ax, {(x, y): (a * x + b * y) % p for x, y in np.argwhere(seen)}, min(12, 60 / p), INK)
         square(ax, p, "x", "y" if ax is axes[0] else "")
         ax.set_title(f"a = {a}, b = {b}")
     return fig
@@ -159,11 +155,7 @@ def _plane(ax: Axes, points: ArrayLike, p: int, colors: tuple[str, str]) -> None
     """Colour the cells of a p × p plane by whether they are among the points."""
     inside: NDArray[np.bool_] = np.zeros((p, p), dtype=bool)
     inside[tuple(np.asarray(points).T)] = True
-    for i, j in np.ndindex(p, p):
-        color = colors[0] if inside[i, j] else colors[1]
-        ax.add_artist(
-            Rectangle((i - 0.5, j - 0.5), 1, 1, facecolor=color, edgecolor=SOFT, lw=0.7, in_layout=False)
-        )
+    tiles(ax, np.where(inside, *colors), SOFT)
 
 
 def _token(ax: Axes, x: float, y: float, token: int | str, is_target: bool) -> None:

@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from modgrok.plots.style import DARK
+from modgrok.plots.style import DARK, Written
 
 LEAST = 9
 """CSS pixels, the height of the smallest label at any width of the page."""
@@ -79,6 +79,7 @@ def _svg(figure: Figure, form: str) -> str:
     body = re.sub(places, lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), body)
     body = re.sub(r"(?<=: )#[0-9a-f]{6}", lambda color: _COLORS.get(color[0], color[0]), body)
     sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    sizes += [written.size for written in figure.findobj(Written)]
     least = width * LEAST / (min(sizes, default=72) * 96 / 72)
     return (
         f'<svg class="modgrok-{form}" xmlns="http://www.w3.org/2000/svg" '
