@@ -189,7 +189,9 @@ def test_a_reading_keeps_what_is_as_in_the_last(bare, runs):
         }""",
         [live.weights(run, run.steps[-1]), run.config.to_dict(), asked],
     )
-    assert [read for read, *_ in found] == [12, 7, 0, 7, 12, 7], "tokens from the lie on; all, for other parts"
+    assert [read for read, *_ in found] == [12, 7, 0, 7, 12, 7], (
+        "tokens from the lie on; all, for other parts"
+    )
     for _, kept, fresh in found:
         np.testing.assert_allclose(kept, fresh, atol=1e-4)
 
