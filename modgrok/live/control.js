@@ -207,18 +207,16 @@ function control(root, name, models, given) {
   /** What was computed last for each place, for a change that leaves its question as it is. */
   const kept = {};
   function keep(place, question, compute) {
-    if (kept[place]?.question !== question) kept[place] = { question, value: compute() };
+    if (kept[place]?.question !== question) kept[place] = { question, value: compute(kept[place]?.value) };
     return kept[place].value;
   }
 
-  /** A panel's model after it read all examples, and its answers after the shown ones. */
-  function answersTo(i, transformer) {
+  /** A panel's model after it read the shown examples, from the first that is new to it, and its answers. */
+  function answersTo(i, transformer, context) {
     const { step, off } = state.panels[i];
-    const { shots, examples } = state;
-    const [context, all] = [JSON.stringify([state.panels[i].model, step, [...off], examples]), `${step} ${question(i)}`];
-    const read = keep(`read ${i}`, context, () => transformer.read(examples.flat(), off));
-    return keep(`answers ${i}`, all, () => {
-      const logits = transformer.answers(read, shots, numbers, numbers);
+    return keep(`answers ${i}`, `${step} ${question(i)}`, (last) => {
+      const read = transformer.read(context.flat(), off, last?.read);
+      const logits = transformer.answers(read, numbers, numbers);
       return { transformer, read, logits, answers: answersOf(logits) };
     });
   }
@@ -236,13 +234,13 @@ function control(root, name, models, given) {
 
   const question = (i) => {
     const { model, off = [] } = state.panels[i] ?? {}; // the second one may have gone
-    return JSON.stringify([model, [...off], state.examples, state.shots]);
+    return JSON.stringify([model, [...off], state.examples.slice(0, state.shots)]);
   };
 
   /** Put the question to every checkpoint; the answers stay until another question is asked. */
   async function askEveryStep(i) {
     const [card, key] = [panelCards[i], question(i)];
-    const [tokens, asked, { off }] = [state.examples.flat(), state.shots, state.panels[i]];
+    const [tokens, { off }] = [state.examples.slice(0, state.shots).flat(), state.panels[i]];
     const model = modelOf(state.panels[i]);
     const steps = stepsOf(model);
     const answers = [];
@@ -250,7 +248,7 @@ function control(root, name, models, given) {
       card.every.textContent = `Asking step ${step.toLocaleString("en")} …`;
       try {
         const transformer = await load(model, step);
-        answers.push(answersOf(transformer.answers(transformer.read(tokens, off), asked, numbers, numbers)));
+        answers.push(answersOf(transformer.answers(transformer.read(tokens, off), numbers, numbers)));
       } catch (error) {
         status.textContent = `The weights could not be loaded: ${error.message}.`;
         break;
@@ -271,7 +269,7 @@ function control(root, name, models, given) {
   let turn = 0;
   let last = null; // what was drawn, to be drawn again for another width or theme
   let looks = null; // of the page, as long as they hold
-  let mapsWait = false; // for the next frame
+  let restWaits = false; // for the next frame
   async function update() {
     const mine = ++turn;
     last = null;
@@ -340,29 +338,30 @@ function control(root, name, models, given) {
     }
   }
 
-  /** What models and predictors answer to the state's question. */
+  /** What models answer to the state's question. */
   function asked(transformers) {
     const context = state.examples.slice(0, state.shots);
     const q = state.query[0] * p + state.query[1];
     const panels = transformers.map((transformer, i) => {
-      const answered = answersTo(i, transformer);
+      const answered = answersTo(i, transformer, context);
       return { ...answered, odds: softmax(answered.logits.subarray(q * p, (q + 1) * p)) };
     });
-    const first = modelOf(state.panels[0]);
-    const exact = keep("exact", JSON.stringify([first.label, context]), () => exactAnswers(context, first.tasks));
-    return { context, panels, exact, truth: allTasks(p).map(([x, y]) => answer(x, y)) };
+    return { context, panels, truth: allTasks(p).map(([x, y]) => answer(x, y)) };
   }
 
+  const count = (answers) => answers.filter((z, i) => z === last.truth[i]).length;
+  const drawGrid = (card, label, answers, truth) => {
+    const rings = ringsOf(last.context, state.task, p);
+    drawAnswers(card.grid, { p, answers, truth, rings, query: state.query, label, looks });
+  };
+
+  /** The models' answers; what they are compared with, and their maps, take a phone as long and follow in the next frame. */
   function draw(results) {
     last = results;
-    const { context, panels, exact, truth: right } = results;
+    const { context, panels, truth: right } = results;
     looks ??= looksOf(root);
     const [x, y] = state.query;
     const q = x * p + y;
-    const rings = ringsOf(context, state.task, p);
-    const drawGrid = (card, label, answers, truth) =>
-      drawAnswers(card.grid, { p, answers, truth, rings, query: state.query, label, looks });
-    const count = (answers) => answers.filter((z, i) => z === right[i]).length;
     const names = namesOf(state.panels);
 
     panels.forEach(({ answers }, i) => {
@@ -373,9 +372,12 @@ function control(root, name, models, given) {
       drawGrid(card, `${names[i]}: ${card.count.textContent}`, answers, right);
       card.flow.show(names[i], off);
     });
-    // answers first: the maps, which take a phone about as long, follow in the next frame
-    if (!mapsWait) requestAnimationFrame(() => requestAnimationFrame(drawMaps));
-    mapsWait = true;
+    const verdicts = panels.map(({ answers, odds }, i) => {
+      const says = `at (${x}, ${y}) it says ${answers[q]} (${percent(odds[answers[q]])})`;
+      return `${names[i]}: ${count(answers)} of ${p * p} queries right; ${says}.`;
+    });
+    const seen = `After ${context.length} example${context.length === 1 ? "" : "s"}.`;
+    write(status, [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" "));
     panelCards.forEach(({ asked, history, every }, i) => {
       history.element.hidden = !(state.panels[i] && asked?.key === question(i));
       if (history.element.hidden) return;
@@ -394,38 +396,36 @@ function control(root, name, models, given) {
         looks,
       });
     });
+    if (!restWaits) requestAnimationFrame(() => requestAnimationFrame(drawRest));
+    restWaits = true;
+  }
+
+  /** The truth, the exact predictors, where the heads look at the query, and its probabilities. */
+  function drawRest() {
+    restWaits = false;
+    if (!last) return; // another question is on its way
+    const { context, panels, truth: right } = last;
+    const first = modelOf(state.panels[0]);
+    const exact = keep("exact", JSON.stringify([first.label, context]), () => exactAnswers(context, first.tasks));
     drawGrid(truth, "the truth", right, null);
     write(truth.count, `z = ${state.task[0]}x + ${state.task[1]}y mod ${p}`);
     const told = exact[state.by].certain;
     const open = told.filter((z) => z === null).length;
     write(predictor.count, `${count(told)} of ${p * p} right${open ? `, ${open} open` : ""}`);
     drawGrid(predictor, `${state.by}: ${predictor.count.textContent}`, told, right);
-
-    const verdicts = panels.map(({ answers, odds }, i) => {
-      const says = `at (${x}, ${y}) it says ${answers[q]} (${percent(odds[answers[q]])})`;
-      return `${names[i]}: ${count(answers)} of ${p * p} queries right; ${says}.`;
-    });
-    const seen = `After ${context.length} example${context.length === 1 ? "" : "s"}.`;
-    write(status, [seen, ...verdicts, `The truth there is ${right[q]}.`].join(" "));
-    drawExplained(panels, exact, names);
-  }
-
-  /** Where the heads look at the query, and its probabilities. */
-  function drawMaps() {
-    mapsWait = false;
-    if (!last) return; // another question is on its way
+    drawExplained(panels, exact, namesOf(state.panels));
     const [x, y] = state.query;
     const q = x * p + y;
-    last.panels.forEach(({ transformer, read, odds }, i) => {
+    panels.forEach(({ transformer, read, odds }, i) => {
       const seen = [];
-      transformer.answers(read, state.shots, [x], [y], (b, weights, readout) => (seen[b] = { weights, readout }));
+      transformer.answers(read, [x], [y], (b, weights, readout) => (seen[b] = { weights, readout }));
       panelCards[i].flow.draw({
-        context: last.context,
+        context,
         query: state.query,
         seen,
         odds,
-        exact: last.exact[state.by].odds[q],
-        truth: last.truth[q],
+        exact: exact[state.by].odds[q],
+        truth: right[q],
         by: state.by,
         looks,
       });

@@ -57,12 +57,8 @@ function hero(root, models, given, page) {
     if (!lies()) return models.map((model) => given.answers[model.label][state.shots]);
     const transformers = await Promise.all(models.map((model) => load(model, model.steps.at(-1).step)));
     return transformers.map((transformer) => {
-      const logits = transformer.answers(
-        transformer.read(state.examples.flat()),
-        state.shots,
-        numbers,
-        numbers,
-      );
+      const read = transformer.read(state.examples.slice(0, state.shots).flat());
+      const logits = transformer.answers(read, numbers, numbers);
       return truth.map((_, q) => argmax(logits.subarray(q * p, (q + 1) * p)));
     });
   }

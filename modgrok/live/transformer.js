@@ -48,20 +48,21 @@ class Transformer {
     const angles = Array.from({ length: this.T * half }, angle);
     [this.cos, this.sin] = [Float32Array.from(angles, Math.cos), Float32Array.from(angles, Math.sin)];
     // before positions are turned in, the first block's q, k, v depend on the token alone: a table serves all
-    this.table = this.project(this.blocks[0], this.embed, p);
+    room.clear();
+    this.table = this.project(this.blocks[0], this.embed, p).map((table) => table.slice(0, p * C));
   }
 
   /** Rows of a table, one a token. */
   rows(table, tokens) {
     const { C } = this;
-    const out = new Float32Array(tokens.length * C);
-    tokens.forEach((token, r) => out.set(table.subarray(token * C, (token + 1) * C), r * C));
+    const out = room.take(tokens.length, C);
+    for (let r = 0; r < tokens.length; r++) for (let c = 0; c < C; c++) out[r * C + c] = table[tokens[r] * C + c];
     return out;
   }
 
   normed(x, n, [weight, bias]) {
     const { C } = this;
-    const out = new Float32Array(n * C);
+    const out = room.take(n, C);
     for (let i = 0; i < n * C; i += C) {
       let mean = 0;
       let variance = 0;
@@ -78,8 +79,8 @@ class Transformer {
     const { C } = this;
     const normed = this.normed(x, n, block.norm1);
     return block.qkv.map((weight) => {
-      const out = new Float32Array(n * C);
-      product(normed, weight, out, n, C, C);
+      const out = room.take(n, C);
+      product(normed, room.put(weight, C), out, n, C, C);
       return out;
     });
   }
@@ -106,66 +107,49 @@ class Transformer {
     return made;
   }
 
-  /** Columns of head h of n rows, n × D. */
-  ofHead(rows, n, h) {
-    const { C, D } = this;
-    const out = new Float32Array(n * D);
-    for (let r = 0; r < n; r++) for (let d = 0; d < D; d++) out[r * D + d] = rows[r * C + h * D + d];
-    return out;
-  }
-
   /**
-   * What the heads gather for n rows of q, n × C: row r from the first seen(r) of some keys that rows share, and from
-   * its own ones, a list of [keys, values, their row]. The last row sees all. Its weights are also returned,
-   * H × (keys that it sees).
+   * What the heads gather for n rows with their q, k, v, each n × C: row r from the first seen(r) of the context's keys
+   * and values, from row before(r) of its own kind, unless that is itself, and from itself. The last row sees most. Its
+   * weights are also returned, H × (what it sees).
    */
-  attend(q, n, keys, values, seen, own = []) {
+  attend([q, k, v], n, keys, values, seen, before) {
     const { C, H, D } = this;
     const scale = 1 / Math.sqrt(D);
     const shared = seen(n - 1);
-    const width = 4 * Math.ceil(shared / 4); // as `product` likes it; what stands past the end is 0
-    const mixed = new Float32Array(n * C);
-    const looks = new Float32Array(H * (shared + own.length));
-    const [scores, weights] = [new Float32Array(n * shared), new Float32Array(n * width)];
-    const [turned, gathered] = [new Float32Array(D * width), new Float32Array(n * D)];
-    const ownScores = new Float32Array(own.length);
+    const width = whole(shared);
+    const [mixed, turned] = [room.take(n, C), room.take(D, width)];
+    const context = room.put(keys.subarray(0, shared * C), shared);
+    const looks = [];
     for (let h = 0; h < H; h++) {
-      product(this.ofHead(q, n, h), this.ofHead(keys, shared, h), scores, n, D, shared);
-      for (let t = 0; t < shared; t++) {
-        for (let d = 0; d < D; d++) turned[d * width + t] = values[t * C + h * D + d];
-      }
+      const first = h * D;
+      const weights = room.take(n, width); // scores at first
+      product(q.subarray(first), context.subarray(first), weights, n, D, width, [C, C, width]);
+      for (let t = 0; t < shared; t++) for (let d = 0; d < D; d++) turned[d * width + t] = values[t * C + first + d];
       for (let r = 0; r < n; r++) {
-        const from = r * shared;
-        const to = r * width;
-        const end = seen(r);
-        const at = r * C + h * D;
-        let most = -Infinity;
-        let sum = 0;
-        for (let t = 0; t < end; t++) if (scores[from + t] > most) most = scores[from + t];
-        for (let i = 0; i < own.length; i++) {
-          const key = own[i][2](r) * C + h * D;
-          let score = 0;
-          for (let d = 0; d < D; d++) score += q[at + d] * own[i][0][key + d];
-          ownScores[i] = score;
-          if (score > most) most = score;
-        }
-        for (let t = 0; t < end; t++) sum += weights[to + t] = Math.exp((scores[from + t] - most) * scale);
-        for (let i = 0; i < own.length; i++) sum += ownScores[i] = Math.exp((ownScores[i] - most) * scale);
-        for (let t = 0; t < end; t++) weights[to + t] /= sum;
-        for (let i = 0; i < own.length; i++) {
-          const value = own[i][2](r) * C + h * D;
-          ownScores[i] /= sum;
-          for (let d = 0; d < D; d++) mixed[at + d] += ownScores[i] * own[i][1][value + d];
-        }
+        const [from, end] = [r * width, r * width + seen(r)];
+        const own = r * C + first;
+        const other = before(r) * C + first;
+        let score = 0;
+        let otherScore = 0;
+        for (let d = 0; d < D; d++) score += q[own + d] * k[own + d];
+        for (let d = 0; d < D; d++) otherScore += q[own + d] * k[other + d];
+        if (other === own) otherScore = -Infinity;
+        let most = Math.max(score, otherScore);
+        for (let t = from; t < end; t++) if (weights[t] > most) most = weights[t];
+        let weight = Math.exp((score - most) * scale);
+        let otherWeight = Math.exp((otherScore - most) * scale);
+        let sum = weight + otherWeight;
+        for (let t = from; t < end; t++) sum += weights[t] = Math.exp((weights[t] - most) * scale);
+        weight /= sum;
+        otherWeight /= sum;
+        for (let t = from; t < end; t++) weights[t] /= sum;
+        weights.fill(0, end, from + width);
+        for (let d = 0; d < D; d++) mixed[own + d] = weight * v[own + d] + otherWeight * v[other + d];
+        if (r === n - 1) looks.push(...weights.subarray(from, end), otherWeight, weight);
       }
-      product(weights, turned, gathered, n, width, D);
-      for (let r = 0; r < n; r++) {
-        for (let d = 0; d < D; d++) mixed[r * C + h * D + d] += gathered[r * D + d];
-      }
-      looks.set(weights.subarray((n - 1) * width, (n - 1) * width + shared), h * (shared + own.length));
-      looks.set(ownScores, h * (shared + own.length) + shared);
+      product(weights, turned, mixed.subarray(first), n, width, D, [width, width, C]);
     }
-    return [mixed, looks];
+    return [mixed, Float32Array.from(looks)];
   }
 
   /** The residual stream x after block b, in place, given what its heads gathered (n × C); parts off add nothing. */
@@ -176,61 +160,80 @@ class Transformer {
       if (!off.has(`blocks.${b}.head.${h}`)) continue;
       for (let r = 0; r < n; r++) mixed.fill(0, r * C + h * D, r * C + (h + 1) * D);
     }
-    product(mixed, block.out, x, n, C, C, true);
+    product(mixed, room.put(block.out, C), x, n, C, C);
     if (off.has(`blocks.${b}.mlp`)) return;
-    const hidden = new Float32Array(n * 4 * C);
-    product(this.normed(x, n, block.norm2), block.up, hidden, n, C, 4 * C);
-    for (let i = 0; i < hidden.length; i++) if (hidden[i] < 0) hidden[i] = 0;
-    product(hidden, block.down, x, n, 4 * C, C, true);
+    const hidden = room.take(n, 4 * C);
+    product(this.normed(x, n, block.norm2), room.put(block.up, 4 * C), hidden, n, C, 4 * C);
+    const bits = new Int32Array(hidden.buffer, hidden.byteOffset, n * 4 * C);
+    for (let i = 0; i < bits.length; i++) bits[i] &= ~(bits[i] >> 31); // ReLU: 0 where the sign bit is set
+    product(hidden, room.put(block.down, C), x, n, 4 * C, C);
   }
 
   /** Logits (n × p) read off n rows of the residual stream through the final LayerNorm and the head. */
   readout(x, n) {
-    const logits = new Float32Array(n * this.p);
-    product(this.normed(x, n, this.norm), this.embed, logits, n, this.C, this.p);
-    return logits;
+    const { C, p } = this;
+    const width = whole(p);
+    const padded = room.take(n, width);
+    product(this.normed(x, n, this.norm), room.put(this.embed, p), padded, n, C, width);
+    return Float32Array.from({ length: n * p }, (_, i) => padded[Math.floor(i / p) * width + (i % p)]);
   }
 
   /**
-   * Read a context x₁ y₁ z₁ x₂ …; what is returned goes to `answers`.
+   * Read a context x₁ y₁ z₁ x₂ …; what is returned goes to `answers`, and to the next reading, which keeps what is the
+   * same: a token's keys and values depend on the tokens up to it.
    * off: the parts that add nothing, a Set of `blocks.0.head.1`, `blocks.0.mlp` …, as in modgrok.interpret.ablated.
    */
-  read(tokens, off = new Set()) {
-    const n = tokens.length;
-    const x = this.rows(this.embed, tokens);
+  read(tokens, off = new Set(), last = null) {
+    const { C } = this;
+    let same = 0;
+    if (last?.reader === this && String([...last.off]) === String([...off])) {
+      while (same < tokens.length && tokens[same] === last.tokens[same]) same++;
+    }
+    room.clear();
+    const fresh = tokens.slice(same);
+    const n = fresh.length;
+    const x = this.rows(this.embed, fresh);
+    const start = room.top;
     const cache = this.blocks.map((_, b) => {
-      const [q, keys, values] = this.qkv(b, tokens, x, (r) => r);
-      if (b < this.depth - 1 && n) this.update(b, x, this.attend(q, n, keys, values, (r) => r + 1)[0], n, off);
+      room.top = start;
+      const made = this.qkv(b, fresh, x, (r) => same + r);
+      const [keys, values] = made.slice(1).map((rows, i) => {
+        const all = new Float32Array(tokens.length * C);
+        if (same) all.set(last.cache[b][i].subarray(0, same * C));
+        all.set(rows.subarray(0, n * C), same * C);
+        return all;
+      });
+      if (b < this.depth - 1 && n) {
+        const [mixed] = this.attend(made, n, keys, values, (r) => same + r, (r) => r);
+        this.update(b, x, mixed, n, off);
+      }
       return [keys, values];
     });
-    return { cache, off };
+    return { reader: this, tokens, off, cache };
   }
 
   /**
-   * Logits of z for all queries of xs × ys after the first `shots` examples of a context: (|xs|·|ys|) × p.
-   * keep(b, weights, readout) receives, after each block, where the y of the last query looks, H × (3·shots + 2): the
+   * Logits of z for all queries of xs × ys after a context that was read: (|xs|·|ys|) × p.
+   * keep(b, weights, readout) receives, after each block, where the y of the last query looks, H × (tokens + 2): the
    * tokens before it, its x, itself; and the logits (p) that its residual stream would give there.
    */
-  answers({ cache, off }, shots, xs, ys, keep) {
-    const start = 3 * shots; // a query's x stands here, its y one further
-    const n = xs.length * ys.length;
-    const yTokens = xs.flatMap(() => ys);
-    const x = this.rows(this.embed, xs);
-    const y = this.rows(this.embed, yTokens);
-    const context = () => start; // all queries see it
+  answers({ tokens, cache, off }, xs, ys, keep) {
+    const start = tokens.length; // a query's x stands here, its y one further
+    const [X, Y] = [xs.length, ys.length];
+    const queries = [...xs, ...xs.flatMap(() => ys)]; // first what all queries with an x share, then their y
+    const n = queries.length;
+    const position = (r) => (r < X ? start : start + 1);
+    const before = (r) => (r < X ? r : Math.floor((r - X) / Y));
+    room.clear();
+    const x = this.rows(this.embed, queries);
+    const top = room.top;
     this.blocks.forEach((_, b) => {
-      const [keys, values] = cache[b];
-      const [qx, kx, vx] = this.qkv(b, xs, x, () => start);
-      const [qy, ky, vy] = this.qkv(b, yTokens, y, () => start + 1);
-      if (b < this.depth - 1) {
-        const [mixed] = this.attend(qx, xs.length, keys, values, context, [[kx, vx, (r) => r]]);
-        this.update(b, x, mixed, xs.length, off);
-      }
-      const own = [[kx, vx, (r) => Math.floor(r / ys.length)], [ky, vy, (r) => r]];
-      const [mixed, looks] = this.attend(qy, n, keys, values, context, own);
-      this.update(b, y, mixed, n, off);
-      keep?.(b, looks, this.readout(y.subarray((n - 1) * this.C), 1));
+      room.top = top;
+      const [mixed, looks] = this.attend(this.qkv(b, queries, x, position), n, ...cache[b], () => start, before);
+      this.update(b, x, mixed, n, off);
+      keep?.(b, looks, this.readout(x.subarray((n - 1) * this.C, n * this.C), 1));
     });
-    return this.readout(y, n);
+    room.top = top;
+    return this.readout(x.subarray(X * this.C), X * Y);
   }
 }
