@@ -45,7 +45,7 @@ PAPER_PLANE = {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.
 
 SWEEPS = {
     "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
-    "smoke-rule": Sweep("smoke", BOTH_RULES | {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
+    "smoke-rule": Sweep("smoke", BOTH_RULES | {"n_tasks": (8, 16), "alpha": (0.8,)}),
     "smoke-coarse": Sweep("smoke", {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.6, 0.8)}),
     "smoke-lasting": Sweep("smoke", {"depth": (1, 2), "alpha": (0.6,)}),
     "smoke-factors": Sweep(
