@@ -30,7 +30,7 @@ from modgrok.find import run_folders
 from modgrok.runs import Run
 from modgrok.train import train
 
-FIELDS = {"steps": 40, "eval_every": 8, "checkpoint_every": 4, "n_checkpoints": 3}
+FIELDS = {"steps": 200, "eval_every": 40, "checkpoint_every": 4, "n_checkpoints": 3}
 FLAGS = [word for name, value in FIELDS.items() for word in (f"--{name}", str(value))]
 VARY = [word for name, value in FIELDS.items() for word in ("--vary", f"{name}={value}")]
 BUILD = "from pathlib import Path; from modgrok.book import build; build(Path('.'), Path('book'))"
