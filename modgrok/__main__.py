@@ -252,7 +252,9 @@ def verify_command(
         raise ValueError(f"checkpoints={checkpoints} is not allowed; choose 0 or more.")
     paths = [find_run(name, root).path for name in names] or existing_runs(root)
     wrong, scored = 0, f", {checkpoints} checkpoints of each scored anew" * (checkpoints > 0)
-    print(f"{len(paths)} runs{scored}: seconds each, minutes where p is 29.", flush=True)
+    print(
+        f"{len(paths)} run{'s' * (len(paths) != 1)}{scored}: seconds each, minutes where p is 29.", flush=True
+    )
     with engine.one_thread(), tqdm(paths, desc="verify", unit="run") as bar:
         for path in bar:
             try:
