@@ -88,6 +88,9 @@ def test_similarity_matrices_border_their_groups():
         assert ax.images[0].get_extent() == [-0.5, 4.5, 4.5, -0.5] and ax.images[0].get_clim() == (-1, 1)
     assert [ax.get_title() for ax in made.axes] == ["a", "b", ""]
     assert made.axes[2].get_ylabel() == "cosine similarity"
+    same = plots.similarity_matrices([values(5, 5)] * 3, groups[:1] * 3, ["a", "b", "c"], columns=2)
+    named = [(ticks(ax.xaxis), ticks(ax.yaxis)) for ax in same.axes[:3]]
+    assert named == [([], ["3", "1"]), (["3", "1"], []), (["3", "1"], ["3", "1"])]  # b has nothing below it
     large = values(384, 384)
     ax, _ = plots.similarity_matrices([large], [np.arange(384)], ["c"]).axes
     np.testing.assert_allclose(image(ax), large.reshape(128, 3, 128, 3).mean((1, 3)))

@@ -175,9 +175,7 @@ def similarity_matrices(
     rows = -(-len(matrices) // columns)
     fig = figure(2.3 * columns + 0.7, 2.4 * rows)
     axes = fig.subplots(rows, columns, squeeze=False)
-    alike = all(
-        np.array_equal(group, groups[0]) for group in groups
-    )  # then the outer panels name them for all
+    alike = all(np.array_equal(group, groups[0]) for group in groups)  # then outer panels name them for all
     for i, (ax, matrix, group, title) in enumerate(zip(axes.flat, matrices, groups, titles, strict=False)):
         size = len(matrix)
         image = ax.imshow(

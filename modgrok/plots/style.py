@@ -142,7 +142,7 @@ def figure(width: float, height: float) -> Figure:
 
 
 class Written(PathCollection):
-    """Short texts centred at their places, all of them one artist: a `Text` for each takes a hundred times as long.
+    """Short texts centred at their places, all of them one artist: hundreds of `Text` are slow to draw.
 
     Attributes:
         texts: (x, y), in the data's units → text.
