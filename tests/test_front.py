@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pytest
+from axes import words
 from IPython.display import HTML
 from made_up import ALL, COMBINES, NOTHING, RATIOS, seeds
 from nbformat.v4 import new_code_cell, new_notebook, new_output
@@ -150,6 +151,8 @@ def test_question_card_has_the_size_that_sites_ask_for(asked):
     assert [ax.get_title() for ax in made.axes] == [
         f"{n}: {k} of 25 right" for n, k in zip(grids, right, strict=True)
     ]
+    for ax, given in zip(made.axes, grids.values(), strict=True):
+        assert words(ax) == {(x, y): str(int(given[x][y])) for x, y in np.ndindex(5, 5)}
 
 
 @pytest.mark.parametrize("width", [1280, 390])

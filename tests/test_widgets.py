@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from axes import of_sets
 from conftest import ROOT
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from modgrok import plots, widgets
 from modgrok.parameters import as_list
+from modgrok.plots.style import Written
 from modgrok.widgets.svg import CSS, LEAST, picture, without_narrow
 
 
@@ -112,6 +114,33 @@ def test_no_label_gets_smaller_than_the_least():
     smallest = min(text.get_fontsize() for text in drawn.findobj(Text) if text.get_text())
     (least,) = re.findall(r"min-width: (\d+)px", picture(drawn, ""))
     assert smallest == 6 and int(least) / (4 * 96) * 6 * 96 / 72 == pytest.approx(LEAST, abs=0.1)
+    written = figure()
+    Written(written.axes[0], {(0.5, 0.5): 7}, 6, "black")
+    assert f"min-width: {least}px" in picture(written, "")
+
+
+def test_what_is_written_stands_where_a_text_would():
+    """The same ink, read back from pixels: digits of both kinds in the same place, at the same size."""
+    ink = []
+    for write in (
+        lambda ax: Written(ax, {(0.3, 0.6): 42, (0.7, 0.2): 5}, 30, ["black", "red"]),
+        lambda ax: [
+            ax.text(x, y, text, fontsize=30, color=color, ha="center", va="center_baseline")
+            for x, y, text, color in ((0.3, 0.6, "42", "black"), (0.7, 0.2, "5", "red"))
+        ],
+    ):
+        made = Figure(figsize=(4, 4), dpi=100)
+        ax = made.add_axes((0, 0, 1, 1))
+        ax.axis("off")
+        write(ax)
+        canvas = FigureCanvasAgg(made)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+        colors = (pixels.max(2) < 128, (pixels[..., 0] > 200) & (pixels[..., 1] < 128))
+        ink.append([np.argwhere(of) for of in colors])
+    for written, text in zip(*ink, strict=True):
+        np.testing.assert_allclose(written.min(0), text.min(0), atol=8)
+        np.testing.assert_allclose(np.ptp(written, axis=0), np.ptp(text, axis=0), atol=2)
 
 
 def test_a_picture_with_links_is_no_image_and_leaves_the_keyboard_its_way():

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from modgrok.plots.answers import CORRECT, INCORRECT, TRUTH, _cells
-from modgrok.plots.style import COLORS, GREY, INK, PAPER, figure, styled
+from modgrok.plots.style import COLORS, GREY, INK, PAPER, Written, figure, styled
 
 SMALL = (3.1, 1.5)  # inches
 
@@ -103,9 +103,8 @@ def question_card(
         ax = fig.add_axes((0.985 - (len(answers) - i) * (side + 0.035), 0.07, side, 0.5))
         right = (np.asarray(given) == truth).astype(int)
         _cells(ax, right, TRUTH)
-        for x, y in np.ndindex(p, p):
-            ax.text(x, y, given[x][y], ha="center", va="center", fontsize=105 / p,
-                    color=INK if right[x, y] else "white")  # fmt: skip
+        inks = np.where(right, INK, "white").ravel()
+        Written(ax, {(x, y): given[x][y] for x, y in np.ndindex(p, p)}, 105 / p, inks)
         ax.plot(*query, "s", mfc="none", mec=COLORS["ood_train"], mew=3, markersize=205 / p)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{name}: {right.sum()} of {p * p} right", fontsize=16)
