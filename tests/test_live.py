@@ -491,7 +491,7 @@ def test_every_control_is_reached_and_named_by_keyboard(asked):
         ("ArrowRight", "x 0, y 0"),
     ]:
         page.keyboard.press(key)
-        page.evaluate("new Promise(requestAnimationFrame)")
+        page.evaluate(ALL_DRAWN)
         for area in grids.all():
             assert area.get_by_role("gridcell").get_attribute("aria-label").startswith(place)
     page.get_by_role("button", name="example 1: 1 2 gives 3").focus()
