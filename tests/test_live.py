@@ -293,6 +293,12 @@ def status(page) -> str:
     return page.get_by_role("status").inner_text()
 
 
+def shows(page, text: str) -> bool:
+    """Whether the page shows a text once all of it is drawn."""
+    page.evaluate(ALL_DRAWN)
+    return page.get_by_text(text).is_visible()
+
+
 TASK, EXAMPLES = (2, 3), [[1, 2, 3], [0, 1, 4], [2, 2, 2], [4, 0, 3]]  # mod 5; the second and third are lies
 
 
@@ -300,7 +306,7 @@ def test_the_grids_show_model_truth_and_predictor(asked, runs):
     page = asked(task=TASK, examples=EXAMPLES)
     assert cells(page, 0) == expected_cells(shipped(runs["shallow"]), EXAMPLES, TASK)
     assert cells(page, 1) == [str(z) for z in (grid(5) @ TASK) % 5]
-    assert page.get_by_text("0 of 25 right, 25 open").is_visible()  # no task agrees with the lies
+    assert shows(page, "0 of 25 right, 25 open")  # no task agrees with the lies
     page.get_by_label("exact predictor").select_option("look-up")
     told = dict(zip(map(tuple, grid(5).tolist()), cells(page, 2), strict=True))
     assert [told[1, 2], told[0, 1], told[4, 4]] == ["3, right", "4, wrong", "cannot tell"]
@@ -320,7 +326,7 @@ def test_shots_lies_switches_and_checkpoints_change_the_answers_as_in_torch(aske
     page.get_by_role("switch", name="block 0, MLP").click()
     off = [f"blocks.1.head.{h}" for h in (0, 1, 3)] + ["blocks.0.mlp"]
     assert cells(page, 0) == expected_cells(shipped(runs["deep"]), context, TASK, off)
-    assert page.get_by_text("4 parts off").is_visible()
+    assert shows(page, "4 parts off")
     page.get_by_role("switch", name="block 1", exact=True).click()
     off = ["blocks.1", "blocks.0.mlp"]
     assert cells(page, 0) == expected_cells(shipped(runs["deep"]), context, TASK, off)
@@ -376,7 +382,7 @@ def test_typed_examples_choose_the_task_or_say_what_is_wrong(asked):
     own.fill("1 0 4\n0 1, 2")
     assert page.get_by_label("a of the task").input_value() == "4"
     assert page.get_by_label("b of the task").input_value() == "2"
-    assert page.get_by_text("z = 4x + 2y mod 5").is_visible() and status(page).startswith("After 2 examples.")
+    assert shows(page, "z = 4x + 2y mod 5") and status(page).startswith("After 2 examples.")
     for text, said in [
         ("1 2", "An example is three numbers, x y z; the last is not whole yet."),
         ("1 2 5", "5 is not in 0 … 4."),
@@ -396,7 +402,7 @@ def test_surprise_me_draws_a_held_out_task(asked, runs):
     for _ in range(5):
         page.get_by_role("button", name="Surprise me").click()
         a, b = (int(page.get_by_label(f"{letter} of the task").input_value()) for letter in "ab")
-        assert (a, b) not in known and page.get_by_text("held out from training").is_visible()
+        assert (a, b) not in known and shows(page, "held out from training")
         assert not page.locator(".ask-lie").count()
 
 
@@ -481,7 +487,7 @@ def test_every_control_is_reached_and_named_by_keyboard(asked):
     switch = page.get_by_role("switch", name="block 0, head 1").first
     switch.focus()
     page.keyboard.press("Space")
-    assert switch.get_attribute("aria-checked") == "false" and page.get_by_text("1 part off").is_visible()
+    assert switch.get_attribute("aria-checked") == "false" and shows(page, "1 part off")
     grids = page.get_by_role("grid")
     grids.last.focus()
     for key, place in [
