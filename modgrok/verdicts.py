@@ -149,6 +149,24 @@ def sign_flip(differences: ArrayLike, most: int = 2**18) -> float:
     return float((means >= abs(known.sum()) * (1 - 1e-9)).mean())
 
 
+def paired(one: ArrayLike, other: ArrayLike) -> list:
+    """Cells of a row that sets two conditions beside each other, pair by pair.
+
+    Args:
+        one, other: (n,) what was measured in each; pairs with a nan are left out.
+
+    Returns:
+        how many pairs are left; the means of one, other and their difference with intervals over pairs; P of
+        `sign_flip`. Dashes where no pair is left.
+    """
+    one, other = (np.asarray(values, dtype=float) for values in (one, other))
+    known = np.isfinite(one) & np.isfinite(other)
+    if not known.any():
+        return [0, *"–" * 4]
+    differ = (one - other)[known]
+    return [known.sum(), *map(interval, (one[known], other[known], differ)), f"{sign_flip(differ):.2g}"]
+
+
 def _too_few(seeds: int) -> str:
     return "" if seeds >= MIN_SEEDS else f"; {_words(seeds, 'seed')} only, a verdict takes {MIN_SEEDS}"
 
@@ -174,9 +192,10 @@ def _flat(runs: Runs) -> list[Run]:
 
 
 def _setting(runs: Runs) -> str:
-    """The fields that describe runs, with the values that they take."""
+    """The fields that describe runs, with the values that they take, and how they were computed if that differs."""
     configs, words = [run.config for run in _flat(runs)], []
     for field, word in (("n_tasks", "n"), ("alpha", "α"), ("depth", "d"), ("steps", "steps")):
         values = sorted({getattr(config, field) for config in configs})
         words.append(f"{word} = {', '.join(f'{value:g}' for value in values)}")
-    return "; ".join(words)
+    computed = {how.split(",")[0] for run in _flat(runs) for how in run.provenance.get("arithmetic", ())}
+    return "; ".join(words + [", ".join(sorted(computed))] * (len(computed) > 1))

@@ -88,3 +88,12 @@ def test_sign_flip_is_exact_of_few_pairs_and_alike_of_many():
     assert np.mean(np.array(by_chance) <= 0.05) == pytest.approx(0.05, abs=0.025)
     pairs = rng.normal(0.7, 1, 12)
     assert verdicts.sign_flip(pairs, most=2000) == pytest.approx(verdicts.sign_flip(pairs), abs=0.02)
+
+
+def test_a_paired_row_leaves_incomplete_pairs_out():
+    assert verdicts.paired([1, np.nan, 2, 4], [0, 5, 0, 1]) == [
+        3,
+        *map(verdicts.interval, ([1, 2, 4], [0, 0, 1], [1, 2, 3])),
+        f"{verdicts.sign_flip([1, 2, 3]):.2g}",
+    ]
+    assert verdicts.paired([np.nan], [1]) == [0, "–", "–", "–", "–"]
