@@ -121,6 +121,18 @@ def root(tmp_path_factory) -> Path:
     return shared_folder(tmp_path_factory) / "runs"
 
 
+def test_commands_in_texts_name_parameters_that_the_notebook_has():
+    texts = [page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "book").glob("*.md")))]
+    cells = (cell for notebook in NOTEBOOKS for cell in nbformat.read(notebook, as_version=4).cells)
+    texts += [cell.source for cell in cells if cell.cell_type == "markdown"]
+    found = re.findall(r"papermill notebooks/(\w+)\.ipynb (.+)", "\n".join(texts))
+    assert len(found) > 10
+    for name, given in found:
+        words = shlex.split(given, comments=True)[1:]
+        assert words[::3] == ["-p"] * (len(words) // 3), given
+        assert set(words[1::3]) <= declared(name).keys(), given
+
+
 def test_every_notebook_is_tried():
     assert CHANGED.keys() == WRONG.keys() == {notebook.stem for notebook in NOTEBOOKS}
 
