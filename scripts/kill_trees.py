@@ -108,18 +108,15 @@ def kill(kind: str, folder: Path, number: int, chance: random.Random, seconds: f
         until(lambda: list(folder.rglob("resume.safetensors")), process)
         seconds *= 0.4
     time.sleep(chance.uniform(0, seconds))
-    met = process.poll() is None
+    met, sent = process.poll() is None, time.monotonic()
     process.send_signal(number)
-    try:
-        process.wait(PATIENCE)
-        until(lambda: not left(mark))
-    finally:
-        rest = left(mark)
+    until(lambda: process.poll() is not None and not left(mark))
+    if rest := left(mark):
         process.kill()
-    if rest:
         log = (folder / "log").read_text()[-3000:]
         raise SystemExit(f"{log}\n{signal.Signals(number).name} to {kind} left {rest}")
-    return f"{kind}, {signal.Signals(number).name}" + ("" if met else " (it had ended)")
+    gone = f"all gone after {time.monotonic() - sent:.1f} s" if met else "it had ended"
+    return f"{kind}, {signal.Signals(number).name} ({gone})"
 
 
 def finish(kind: str, folder: Path) -> float:
