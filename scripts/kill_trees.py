@@ -53,7 +53,8 @@ SEEDS = {"train": (0,), "two processes": (0,), "sweep": (1, 2), "build": (0,)}
 """Of the runs that it makes."""
 
 PATIENCE = 90
-"""Seconds after which what should have ended is said to be left; long, for a busy machine."""
+"""Seconds after which what should have ended is said to be left; long, for a busy machine, and for torchrun: it loses a
+SIGINT that comes while torch loads numpy, and the training goes on to its end."""
 
 
 def start(kind: str, folder: Path, mark: str) -> subprocess.Popen:
