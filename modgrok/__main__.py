@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy  # noqa: F401  # before torch, which loses a Ctrl-C that comes while it loads numpy
 import torch
 from tqdm.auto import tqdm
 

@@ -53,7 +53,8 @@ SEEDS = {"train": (0,), "two processes": (0,), "sweep": (1, 2), "build": (0,)}
 """Of the runs that it makes."""
 
 PATIENCE = 90
-"""Seconds after which what should have ended is said to be left; long, for a busy machine."""
+"""Seconds after which what should have ended is said to be left; long, for a busy machine, and for torchrun: it loses a
+SIGINT that comes while torch loads numpy, and the training goes on to its end."""
 
 
 def start(kind: str, folder: Path, mark: str) -> subprocess.Popen:
@@ -108,18 +109,15 @@ def kill(kind: str, folder: Path, number: int, chance: random.Random, seconds: f
         until(lambda: list(folder.rglob("resume.safetensors")), process)
         seconds *= 0.4
     time.sleep(chance.uniform(0, seconds))
-    met = process.poll() is None
+    met, sent = process.poll() is None, time.monotonic()
     process.send_signal(number)
-    try:
-        process.wait(PATIENCE)
-        until(lambda: not left(mark))
-    finally:
-        rest = left(mark)
+    until(lambda: process.poll() is not None and not left(mark))
+    if rest := left(mark):
         process.kill()
-    if rest:
         log = (folder / "log").read_text()[-3000:]
         raise SystemExit(f"{log}\n{signal.Signals(number).name} to {kind} left {rest}")
-    return f"{kind}, {signal.Signals(number).name}" + ("" if met else " (it had ended)")
+    gone = f"all gone after {time.monotonic() - sent:.1f} s" if met else "it had ended"
+    return f"{kind}, {signal.Signals(number).name} ({gone})"
 
 
 def finish(kind: str, folder: Path) -> float:

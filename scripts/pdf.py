@@ -1,7 +1,8 @@
 """Print the built book to one PDF: python scripts/pdf.py [_build/html] [book.pdf]; needs Chromium.
 
 Every page of the table of contents but the reference is printed by a browser, so that figures, formulas and the first
-view of each slider look as they do there, and the pages are put together, with a bookmark each.
+view of each slider look as they do there, without what is folded and what a reader would press. The pages are put
+together, with a bookmark each.
 """
 
 import functools
@@ -23,13 +24,16 @@ FOOTER = (
 )
 STYLE = """
 .bd-sidebar, .bd-header, .bd-header-article, .bd-sidebar-secondary, .bd-footer, .prev-next-area, .headerlink,
-#jb-print-toc, .modgrok-download, .copybtn, .skip-link, #pst-skip-link { display: none !important }
+#jb-print-toc, .modgrok-download, .copybtn, .skip-link, #pst-skip-link, .bd-content details:not([open]),
+.modgrok-slider button, .modgrok-range, .modgrok-tabs [aria-selected="false"],
+.modgrok-live :is(button, input):not(.ask-examples *, .ask-switch) { display: none !important }
 .bd-main, .bd-content, .bd-article-container, .bd-container__inner {
   display: block !important;
   max-width: none !important
 }
 pre { white-space: pre-wrap !important }
-figure, .modgrok-picture, .widget-subarea, div.cell_output { break-inside: avoid }
+figure, .modgrok-picture, .widget-subarea, pre, tr { break-inside: avoid }
+.modgrok-picture svg, .modgrok-live canvas { height: auto !important; max-width: 100% }
 h1, h2, h3 { break-after: avoid }
 """
 
@@ -71,9 +75,13 @@ def main(html: str = "_build/html", out: str = "_build/html/learning-to-grok.pdf
                 "n => document.querySelectorAll('.widget-subarea .jupyter-widgets').length >= n", arg=views
             )
             page.wait_for_function("[...document.images].every(i => i.complete)")
+            for live in page.locator(".modgrok-live").all():  # it begins when a reader comes near
+                live.scroll_into_view_if_needed()
+            page.wait_for_function("!document.querySelector('.modgrok-live:empty')")
+            page.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
             page.add_style_tag(content=STYLE)
             printed = page.pdf(
-                format="A4", print_background=True, display_header_footer=True, header_template="<i></i>",
+                format="A4", scale=0.75, print_background=True, display_header_footer=True, header_template="<i></i>",
                 footer_template=FOOTER, margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"},
             )  # fmt: skip
             title = page.locator("h1").first.inner_text().strip()

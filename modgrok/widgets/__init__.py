@@ -93,7 +93,10 @@ def tabs(pages: dict[str, Figure | Page | ipywidgets.Widget]) -> Figure | Page |
     if len(pages) == 1:
         return next(iter(pages.values()))
     if any(isinstance(page, ipywidgets.Widget) for page in pages.values()):
-        return Tab(list(pages.values()), titles=tuple(pages), selected_index=0)
+        tab = Tab(list(pages.values()), selected_index=0)
+        for i, title in enumerate(pages):  # one by one also for ipywidgets 7, which Colab has
+            tab.set_title(i, title)
+        return tab
     made = [still(page, title) if isinstance(page, Figure) else page for title, page in pages.items()]
     titles = "".join(
         f'<button type="button" role="tab" aria-selected="{"false" if i else "true"}" tabindex="{-1 if i else 0}">'
