@@ -161,9 +161,11 @@ def test_a_page(visit, name):
     """One visit, since opening a page takes seconds: without network, its sliders, on a phone, axe-core's findings."""
     page = visit(name, viewport={"width": 1280, "height": 900})
     every_slider_moves_its_picture(page)
+    no_text_leaves_its_figure(page)
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(300)  # forms for phones come when the page is known to be one
     it_fits_a_phone(page)
+    no_text_leaves_its_figure(page)
     for theme, rules in (("dark", CONTRAST), ("light", RULES)):  # a theme changes nothing but colours
         page.emulate_media(color_scheme=theme)
         page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
@@ -194,6 +196,19 @@ def it_fits_a_phone(page):
         "all => all.filter(s => s.getBoundingClientRect().width < parseFloat(s.style.minWidth) - 1).length"
     )
     assert small == 0, "a figure whose labels are below 9 px"
+
+
+CUT = """all => all.flatMap(svg => {
+  const frame = svg.getBoundingClientRect();
+  const texts = new Set([...svg.querySelectorAll("use[href*=DejaVu]")].map(glyph => glyph.parentNode));
+  return [...texts].map(text => text.getBoundingClientRect()).filter(box =>
+    box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1
+  ).map(box => `${svg.closest(".modgrok-picture").ariaLabel}: at ${box.left - frame.left}, ${box.top - frame.top}`);
+})"""
+
+
+def no_text_leaves_its_figure(page):
+    assert page.locator(".modgrok-picture svg:visible").evaluate_all(CUT) == []
 
 
 def axe_finds_nothing_serious(page, rules):

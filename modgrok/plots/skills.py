@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT, KINDS
-from modgrok.plots.style import COLORS, DEPTHS, GREY, INK, LABELS, Written, chance_line, figure, styled
+from modgrok.plots.style import COLORS, DEPTHS, FAINT, GREY, INK, LABELS, Written, chance_line, figure, styled
 
 EXPLAINED = {
     "look-up": ALGORITHM_COLORS["look-up"],
@@ -173,7 +173,7 @@ def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequ
     ax.text(end, -0.6, "never", fontsize=9, color=INK, va="bottom")
     ax.set_yticks(range(len(table)), list(steps))
     ax.set_ylim(len(table) - 0.5, -0.6)
-    ax.grid(axis="y", color="#E3E6EA")
+    ax.grid(axis="y", color=FAINT)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -276,7 +276,7 @@ def parts_lost(
             left = [parts[part][name] for part in ordered]
             ax.plot(left, places, "o", color=COLORS[name], ms=5, label=LABELS[name], clip_on=False)
         ax.axvline(chance, color=GREY, ls=":", lw=1)
-        ax.grid(axis="y", color="#E6E8EB", lw=0.8)
+        ax.grid(axis="y", color=FAINT, lw=0.8)
         ax.set_axisbelow(True)
         ax.set_title(title, fontsize=11)
         ax.set_yticks(places, ordered, fontsize=9)
@@ -361,7 +361,7 @@ def chance_by_run(
     ax.minorticks_off()
     ax.set_yticks(range(len(values)), list(values))
     ax.set_ylim(len(values) - 0.4, -0.6)
-    ax.grid(axis="y", color="#E3E6EA")
+    ax.grid(axis="y", color=FAINT)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
