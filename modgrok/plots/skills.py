@@ -212,7 +212,7 @@ def grid_wall(
     high = step + max(1, round(0.28 * p))  # with a name above
     wall = np.full((rows * high, columns * step), -1)  # one picture, which draws much faster than many axes
     fig = figure(8.4, 8.4 * rows * high / (columns * step) + 0.6)
-    ax = fig.subplots()
+    ax = fig.add_subplot()  # a wall has no other form for phones
     titles, areas = {}, []
     for place, i in enumerate(order):
         top, left = place // columns * high, place % columns * step
@@ -355,7 +355,7 @@ def chance_by_run(
     ax.plot([], [], "o", color=GREY, mfc="white", label="does not solve o.o.d. tasks")
     ax.axvline(0.05, color=GREY, ls=":", lw=1.2)
     least = min(0.04, 0.7 * np.nanmin(list(values.values())))
-    ticks = [tick for tick in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1) if tick > least]
+    ticks = [tick for tick in (0.001, 0.01, 0.05, 0.2, 1) if tick > least]
     ax.set(xscale="log", xlim=(least, 1.15), xlabel="probability by chance (dotted: 0.05)")
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()

@@ -201,7 +201,7 @@ def chance_line(ax: Axes, chance: float) -> None:
     ax.axhline(chance, color=GREY, lw=1, ls=":")
     ax.annotate(
         "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
-        ha="right", fontsize=9, color=GREY, zorder=5, path_effects=[withStroke(linewidth=3, foreground=PAPER)],
+        ha="right", fontsize=9, color=GREY, zorder=5, path_effects=[withStroke(linewidth=2, foreground=PAPER)],
     )  # fmt: skip
 
 
