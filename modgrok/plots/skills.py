@@ -145,7 +145,7 @@ def task_kind_curves(
 
 @styled
 def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequence[str]) -> Figure:
-    """When each skill arrives, a row a skill, a dot a run; at the right, apart, the runs that never learn it.
+    """When each skill arrives, a row a skill, a dot a run, a bar their median; at the right, apart, the runs that never do.
 
     Args:
         steps: skill → (runs,) steps, inf where it never arrives, nan where it was not looked for.
@@ -158,18 +158,18 @@ def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequ
     ax = fig.subplots()
     for g, name in enumerate(names):
         color = DEPTHS[min(g, len(DEPTHS) - 1)]
-        rows = np.arange(len(table))[:, None] + (g - (len(names) - 1) / 2) * 0.22
+        rows = np.arange(len(table))[:, None] + (g - (len(names) - 1) / 2) * 0.27
         of_group = table[:, groups == g]
         ax.plot(of_group, np.broadcast_to(rows, of_group.shape), "o", color=color, ms=6, alpha=0.65)
         ax.plot([], [], "o", color=color, label=name)
         for row, of_skill in zip(rows[:, 0], of_group, strict=True):
             learned = of_skill[np.isfinite(of_skill)]
             if len(learned):
-                ax.plot(np.median(learned), row, "|", color=color, ms=16, mew=2.5)
+                ax.plot(np.median(learned), row, "|", color=color, ms=12, mew=2.5)
             if never := int(np.isinf(of_skill).sum()):
                 asked = int((~np.isnan(of_skill)).sum())
                 ax.text(end, row, f"{never} of {asked}", color=color, fontsize=9, va="center")
-    ax.set(xlim=(0, end), xlabel="training step (bar: median of the runs that learn it)")
+    ax.set(xlim=(0, end), xlabel="training step")
     ax.text(end, -0.6, "never", fontsize=9, color=INK, va="bottom")
     ax.set_yticks(range(len(table)), list(steps))
     ax.set_ylim(len(table) - 0.5, -0.6)

@@ -197,7 +197,7 @@ def similarity_matrices(
         outer = ax.get_subplotspec().is_first_col(), i + columns >= len(matrices)
         for axis, labelled in zip((ax.yaxis, ax.xaxis), outer, strict=True):
             axis.set_ticks(*((middles, names) if labelled or not alike else ([],)))
-        ax.set_title(title)
+        ax.set_title(title, fontsize=10)
         ax.tick_params(length=0, labelsize=9)
         ax.spines[:].set_visible(False)
     for ax in axes.flat[len(matrices) :]:
