@@ -145,7 +145,7 @@ def task_kind_curves(
 
 @styled
 def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequence[str]) -> Figure:
-    """When each skill arrives, a row a skill, a dot a run, a bar their median; at the right the runs that never learn it.
+    """When each skill arrives, a row a skill, a dot a run, a bar the median; at the right the runs that never learn it.
 
     Args:
         steps: skill → (runs,) steps, inf where it never arrives, nan where it was not looked for.
