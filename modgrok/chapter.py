@@ -67,10 +67,13 @@ class Chapter:
             of["source"], of["preset"], of["root"], of["num_processes"], **{"seed": of["seed"]} | fields
         )
 
-    def every_seed(self, **fields) -> list[Run]:
+    def every_seed(self, least: int = 1, **fields) -> list[Run]:
         """The preset's runs with some fields replaced, one a seed from `seed` on.
 
-        As many as `n_seeds` says; where that is None all that are finished under the root, one at least.
+        As many as `n_seeds` says; where that is None all that are finished under the root.
+
+        Raises:
+            FileNotFoundError: there are fewer than `least`, and `n_seeds` is None.
         """
         of = self.parameters
         if of.get("n_seeds") is not None:
@@ -80,6 +83,8 @@ class Chapter:
             while True:
                 following = preset(of["preset"], **{"seed": runs[-1].config.seed + 1} | fields)
                 runs.append(find_run(following, of["root"]))
+        if len(runs) < least:
+            raise FileNotFoundError(f"There are {len(runs)} runs like {runs[0].name}, not {least}.")
         return runs
 
     def by_depth(self, *depths: int) -> dict[int, list[Run]]:

@@ -81,7 +81,7 @@ def in_context(runs: Sequence[Run]) -> Claim:
     rises = curves[:, -1] - curves[:, 0] > 1.96 * np.hypot(errors[:, -1], errors[:, 0])
     last = curves.shape[1] - 1
     shown = sorted({min(shot, last) for shot in (0, 1, 2, last // 2, last)})
-    by_shot = "; ".join(f"{shot} shots: {interval(curves[:, shot])}" for shot in shown)
+    by_shot = "; ".join(f"{shot} shot{'s' * (shot != 1)}: {interval(curves[:, shot])}" for shot in shown)
     return seed_by_seed(
         "2. Out-of-distribution generalisation is in-context learning: accuracy rises with shots",
         "the model solves o.o.d. tasks on training inputs, and there its accuracy on queries that are no repeat rises "

@@ -311,14 +311,11 @@ def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -
         share = np.where(n >= least, hits.sum(0) / n, np.nan)
         variance = ((hits - share * cases) ** 2).sum(0) / n**2
         effective = np.fmin(share * (1 - share) / variance, n)  # fmin: n where the variance is 0
-        z2 = 1.96**2 / effective
-        middle = (share + z2 / 2) / (1 + z2)
-        half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
-    return np.stack([share, middle - half, middle + half])
+        return _wilson(share, effective)
 
 
 def share_interval(right: ArrayLike, asked: ArrayLike, cases: ArrayLike | None = None) -> np.ndarray:
-    """Share of right answers and its 95 % interval (normal approximation), (3, …): share, low, high; nan where none.
+    """Share of right answers and its 95 % interval (Wilson's), (3, …): share, low, high; nan where none.
 
     Args:
         right, asked: (…) counts.
@@ -326,8 +323,15 @@ def share_interval(right: ArrayLike, asked: ArrayLike, cases: ArrayLike | None =
     """
     right, asked = np.broadcast_arrays(np.asarray(right, dtype=float), asked)
     share = right / np.where(asked, asked, np.nan)
-    half = 1.96 * np.sqrt(share * (1 - share) / np.where(asked, asked if cases is None else cases, np.nan))
-    return np.stack([share, share - half, share + half])
+    return _wilson(share, np.where(asked, asked if cases is None else cases, np.nan))
+
+
+def _wilson(share: np.ndarray, cases: np.ndarray) -> np.ndarray:
+    """A share of so many independent cases, and the ends of its score interval."""
+    z2 = 1.96**2 / cases
+    middle = (share + z2 / 2) / (1 + z2)
+    half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
+    return np.stack([share, middle - half, middle + half])
 
 
 def mean_interval(values: ArrayLike | Tensor) -> np.ndarray:

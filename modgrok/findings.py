@@ -182,8 +182,8 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
             "Depth",
         ),
         Card(
-            f"With {n_deep} blocks the ability fades when training goes on; with two it stays.",
-            f"Skill lost since the best moment: {n_deep} blocks {interval(lost)}, two blocks {interval(kept)}.",
+            f"With {n_deep} blocks the ability fades when training goes on; with 2 it stays.",
+            f"Skill lost since the best moment: {n_deep} blocks {interval(lost)}, 2 blocks {interval(kept)}.",
             plots.seed_lines(
                 {name: group[0].metrics["step"] for name, group in along.items()},
                 {name: [skill_curve(run, "ood_train") for run in group] for name, group in along.items()},
@@ -191,7 +191,7 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
                 "training step",
                 "skill",
             ),
-            f"skill on unseen tasks along training, two blocks and {n_deep}, a line a seed",
+            f"skill on unseen tasks along training, 2 blocks and {n_deep}, a line a seed",
             of(*(name for name in judged if name.startswith("transience"))),
             "05_depth",
             "Depth",
@@ -213,11 +213,11 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
             "Heads",
         ),
         Card(
-            f"Two blocks match ratios; {n_deep} also combine examples.",
-            f"On questions that need a combination: {n_deep} blocks {interval(b)}, two blocks {interval(a)}, "
+            f"2 blocks match ratios; {n_deep} also combine examples.",
+            f"On questions that need a combination: {n_deep} blocks {interval(b)}, 2 blocks {interval(a)}, "
             f"a guess {chance:.2f}.",
             dots(combined, chance, "accuracy", "guess"),
-            f"accuracy on unseen tasks' questions that need a combination, two blocks and {n_deep}, a dot a seed",
+            f"accuracy on unseen tasks' questions that need a combination, 2 blocks and {n_deep}, a dot a seed",
             of("algorithms"),
             "06_answers",
             "Answers",

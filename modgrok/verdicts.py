@@ -126,7 +126,7 @@ def rules(claims: Sequence[Claim]) -> str:
 def interval(values: ArrayLike) -> str:
     """Mean and 95 % interval over units (first axis); the mean alone of a single one."""
     mean, low, high = mean_interval(values)
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(low) else f"{mean:.2f}"
+    return f"{mean:z.2f} ({low:z.2f} to {high:z.2f})" if np.isfinite(low) else f"{mean:z.2f}"
 
 
 def sign_flip(differences: ArrayLike, most: int = 2**18) -> float:

@@ -161,9 +161,11 @@ def test_a_page(visit, name):
     """One visit, since opening a page takes seconds: without network, its sliders, on a phone, axe-core's findings."""
     page = visit(name, viewport={"width": 1280, "height": 900})
     every_slider_moves_its_picture(page)
+    no_text_leaves_its_figure(page)
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_timeout(300)  # forms for phones come when the page is known to be one
+    page.evaluate(PASS_BY)
     it_fits_a_phone(page)
+    no_text_leaves_its_figure(page)
     for theme, rules in (("dark", CONTRAST), ("light", RULES)):  # a theme changes nothing but colours
         page.emulate_media(color_scheme=theme)
         page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
@@ -184,6 +186,16 @@ def every_slider_moves_its_picture(page):
             assert handle.get_attribute("aria-valuetext") in shown
 
 
+PASS_BY = """async () => {  // forms for phones come when they are near
+  for (let y = 0; y < document.documentElement.scrollHeight; y += 600) {
+    scrollTo(0, y);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  scrollTo(0, 0);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+}"""
+
+
 def it_fits_a_phone(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for box in page.locator(".bd-article :is(img, .modgrok-picture):visible").evaluate_all(
@@ -194,6 +206,19 @@ def it_fits_a_phone(page):
         "all => all.filter(s => s.getBoundingClientRect().width < parseFloat(s.style.minWidth) - 1).length"
     )
     assert small == 0, "a figure whose labels are below 9 px"
+
+
+CUT = """all => all.flatMap(svg => {
+  const frame = svg.getBoundingClientRect();
+  const texts = new Set([...svg.querySelectorAll("use[href*=DejaVu]")].map(glyph => glyph.parentNode));
+  return [...texts].map(text => text.getBoundingClientRect()).filter(box =>
+    box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1
+  ).map(box => `${svg.closest(".modgrok-picture").ariaLabel}: at ${box.left - frame.left}, ${box.top - frame.top}`);
+})"""
+
+
+def no_text_leaves_its_figure(page):
+    assert page.locator(".modgrok-picture svg:visible").evaluate_all(CUT) == []
 
 
 def axe_finds_nothing_serious(page, rules):

@@ -39,12 +39,19 @@ def test_circle_of_circles_enlarges_one_group():
 
 
 def test_log_planes_colour_each_by_its_own_number():
-    planes = values(4, P * P, 2)
-    made = plots.log_planes(planes, (X, Y, X, Y), LOG, list("abcd"))
-    for ax, points, numbers, title in zip(made.axes, planes, (X, Y, X, Y), "abcd", strict=False):
-        assert_log_plane(ax, points, numbers)
+    numbers = (X, Y, X, Y, X)
+    planes = values(5, P * P, 2) + np.stack(numbers)[..., None]
+    made = plots.log_planes(planes, numbers, LOG, list("abcde"))
+    for ax, points, number, title in zip(made.axes, planes, numbers, "abcde", strict=False):
+        assert_log_plane(ax, points, number)
         assert ax.get_title() == title
-    assert [ax.axison for ax in made.axes] == [True] * 4 + [False] * 2
+    assert [ax.axison for ax in made.axes] == [True] * 5 + [False]
+
+
+def test_numbers_whose_points_have_one_middle_are_not_written_over_each_other():
+    around = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (0, 0)])[Y]  # the same for each x
+    made = plots.log_planes([around] * 2, (X, Y), LOG, ["a", "b"])
+    assert [len(ax.texts) for ax in made.axes] == [0, P]
 
 
 def test_log_spectra_show_the_true_labels_beside_the_others():

@@ -72,7 +72,7 @@ function flowView(model, change) {
   /** The model's name, and which parts are off. */
   function show(name, off) {
     write(title, name);
-    all.hidden = !off.size;
+    all.style.visibility = off.size ? "" : "hidden"; // keeps its place: the switches stay under the pointer
     for (const { parts, button } of switches) {
       const isOff = parts.every((part) => off.has(part));
       button.setAttribute("aria-checked", !isOff);

@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from modgrok.plots.style import (
     COLORS,
-    FAINT,
     GREY,
     INK,
     LABELS,
     ON_DARK,
     ON_LIGHT,
     PAPER,
+    SOFT,
     Written,
     banded,
     chance_line,
@@ -43,7 +43,7 @@ KINDS = {
     "repeated pair (look-up)": ALGORITHM_COLORS["look-up"],
     "multiple of an earlier pair (ratio matching)": ALGORITHM_COLORS["ratio matching"],
     "combination of earlier pairs (regression)": ALGORITHM_COLORS["regression"],
-    "not determined by the examples": FAINT,
+    "not determined by the examples": SOFT,
 }
 """What `evaluate.KINDS` are called, in its order, each in the colour of the weakest algorithm that answers it."""
 
@@ -262,6 +262,7 @@ def kinds_by_step(steps: ArrayLike, panels: dict[str, ArrayLike], chance: float)
         _by_kind(ax, np.asarray(steps), curves, chance)
         ax.set_title(title, loc="left", fontsize=11)
         ax.set(ylim=(0, 1.04))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for ax in axes[-1]:
         ax.set_xlabel("training step")
     for ax in axes[:, 0]:
@@ -366,9 +367,6 @@ def _name_ends(ax: Axes, curves: dict[str, ArrayLike]) -> None:
 
 def _by_kind(ax: Axes, places: NDArray, curves: ArrayLike, chance: float) -> None:
     for color, curve in zip(KINDS.values(), curves, strict=True):
-        color = (
-            "#A9B0B8" if color == KINDS["not determined by the examples"] else color
-        )  # lines need more ink
         banded(ax, places, curve, color=color, lw=2, marker="o", markersize=4)
     chance_line(ax, chance)
 

@@ -52,8 +52,9 @@ def training_curves(metrics: dict[str, ArrayLike], chance: float, mark: int | No
     loss.axhline(-np.log(chance), color=GREY, lw=1, ls=":")
     loss.set(xlabel="training step", ylabel="loss (nats per z)")
     accuracy.set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
-    if mark is not None:
-        for ax in (loss, accuracy):
+    for ax in (loss, accuracy):
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if mark is not None:
             ax.axvline(mark, color=INK, lw=1)
     handles = [
         *loss.get_legend_handles_labels()[0],
@@ -91,7 +92,7 @@ def phase_diagram(
                 continue
             corner, width = (column - 0.5 + seed / len(phases), row - 0.5), 1 / len(phases)
             color = PHASE_COLORS[phases[seed, row, column]]
-            ax.add_patch(Rectangle(corner, width, 1, facecolor=color, lw=0))
+            ax.add_patch(Rectangle(corner, width, 1, facecolor=color, edgecolor=color, lw=0.6))  # no seams
         for phase, (row, column) in _middles(phases).items():
             ax.text(
                 column,
@@ -147,7 +148,7 @@ def accuracy_maps(
         image = ax.imshow(of_set, origin="lower", vmin=0, vmax=most, cmap="cividis", aspect="auto")
         there = {(column, row): of_set[row][column] for row, column in np.argwhere(np.isfinite(of_set))}
         inks = [ON_DARK if value < 0.6 * most else ON_LIGHT for value in there.values()]
-        Written(ax, {place: f"{value:.2f}" for place, value in there.items()}, 10, inks)
+        Written(ax, {place: f"{value:z.2f}" for place, value in there.items()}, 10, inks)
         _map_axes(ax, columns, rows)
         ax.set_title(LABELS[name])
         ax.label_outer()
@@ -265,6 +266,7 @@ def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "
     chance_line(ax, chance)
     ax.set(xlabel="number of shots", ylabel="accuracy", ylim=(0, 1.02), title=title)
     ax.set_xlim(-0.3, np.shape(next(iter(curves.values())))[-1] - 0.7)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return fig
 

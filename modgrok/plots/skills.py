@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT, KINDS
-from modgrok.plots.style import COLORS, DEPTHS, GREY, INK, LABELS, Written, chance_line, figure, styled
+from modgrok.plots.style import COLORS, DEPTHS, FAINT, GREY, INK, LABELS, Written, chance_line, figure, styled
 
 EXPLAINED = {
     "look-up": ALGORITHM_COLORS["look-up"],
@@ -145,7 +145,7 @@ def task_kind_curves(
 
 @styled
 def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequence[str]) -> Figure:
-    """When each skill arrives, a row a skill, a dot a run; at the right, apart, the runs that never learn it.
+    """When each skill arrives, a row a skill, a dot a run, a bar the median; at the right the runs that never learn it.
 
     Args:
         steps: skill → (runs,) steps, inf where it never arrives, nan where it was not looked for.
@@ -158,22 +158,22 @@ def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequ
     ax = fig.subplots()
     for g, name in enumerate(names):
         color = DEPTHS[min(g, len(DEPTHS) - 1)]
-        rows = np.arange(len(table))[:, None] + (g - (len(names) - 1) / 2) * 0.22
+        rows = np.arange(len(table))[:, None] + (g - (len(names) - 1) / 2) * 0.27
         of_group = table[:, groups == g]
         ax.plot(of_group, np.broadcast_to(rows, of_group.shape), "o", color=color, ms=6, alpha=0.65)
         ax.plot([], [], "o", color=color, label=name)
         for row, of_skill in zip(rows[:, 0], of_group, strict=True):
             learned = of_skill[np.isfinite(of_skill)]
             if len(learned):
-                ax.plot(np.median(learned), row, "|", color=color, ms=16, mew=2.5)
+                ax.plot(np.median(learned), row, "|", color=color, ms=12, mew=2.5)
             if never := int(np.isinf(of_skill).sum()):
                 asked = int((~np.isnan(of_skill)).sum())
                 ax.text(end, row, f"{never} of {asked}", color=color, fontsize=9, va="center")
-    ax.set(xlim=(0, end), xlabel="training step (bar: median of the runs that learn it)")
+    ax.set(xlim=(0, end), xlabel="training step")
     ax.text(end, -0.6, "never", fontsize=9, color=INK, va="bottom")
     ax.set_yticks(range(len(table)), list(steps))
     ax.set_ylim(len(table) - 0.5, -0.6)
-    ax.grid(axis="y", color="#E3E6EA")
+    ax.grid(axis="y", color=FAINT)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -212,7 +212,7 @@ def grid_wall(
     high = step + max(1, round(0.28 * p))  # with a name above
     wall = np.full((rows * high, columns * step), -1)  # one picture, which draws much faster than many axes
     fig = figure(8.4, 8.4 * rows * high / (columns * step) + 0.6)
-    ax = fig.subplots()
+    ax = fig.add_subplot()  # a wall has no other form for phones
     titles, areas = {}, []
     for place, i in enumerate(order):
         top, left = place // columns * high, place % columns * step
@@ -276,7 +276,7 @@ def parts_lost(
             left = [parts[part][name] for part in ordered]
             ax.plot(left, places, "o", color=COLORS[name], ms=5, label=LABELS[name], clip_on=False)
         ax.axvline(chance, color=GREY, ls=":", lw=1)
-        ax.grid(axis="y", color="#E6E8EB", lw=0.8)
+        ax.grid(axis="y", color=FAINT, lw=0.8)
         ax.set_axisbelow(True)
         ax.set_title(title, fontsize=11)
         ax.set_yticks(places, ordered, fontsize=9)
@@ -355,13 +355,13 @@ def chance_by_run(
     ax.plot([], [], "o", color=GREY, mfc="white", label="does not solve o.o.d. tasks")
     ax.axvline(0.05, color=GREY, ls=":", lw=1.2)
     least = min(0.04, 0.7 * np.nanmin(list(values.values())))
-    ticks = [tick for tick in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1) if tick > least]
+    ticks = [tick for tick in (0.001, 0.01, 0.05, 0.2, 1) if tick > least]
     ax.set(xscale="log", xlim=(least, 1.15), xlabel="probability by chance (dotted: 0.05)")
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_yticks(range(len(values)), list(values))
     ax.set_ylim(len(values) - 0.4, -0.6)
-    ax.grid(axis="y", color="#E3E6EA")
+    ax.grid(axis="y", color=FAINT)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)

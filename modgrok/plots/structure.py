@@ -87,7 +87,7 @@ def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: li
         log: (p,) the log table, 0 for the number 0.
         titles: n of them.
     """
-    columns = min(3, len(planes))
+    columns = 2 if len(planes) == 4 else min(3, len(planes))
     rows = -(-len(planes) // columns)
     fig = figure(2.5 * columns, 2.9 * rows)
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
@@ -119,7 +119,7 @@ def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figur
         colors = [PARITY[0] if s == waves[-1] else INK for s in waves]
         ax.vlines(waves, low, high, color=SOFT, lw=min(22, 150 / len(waves)))
         ax.vlines(waves, 0, panel[0], color=colors, lw=2)
-        ax.scatter(waves, panel[0], color=colors, s=min(60, 500 / len(waves)), zorder=3)
+        ax.scatter(waves, panel[0], color=colors, s=min(60, 500 / len(waves)), zorder=3, clip_on=False)
         ax.set(ylim=(0, top), xlim=(0.4, len(waves) + 0.6), title=title)
         ax.set_xticks(waves if len(waves) <= 8 else [1, *range(2, len(waves) + 1, 2)])
     for ax in axes.flat[len(shares) :]:
@@ -197,7 +197,7 @@ def similarity_matrices(
         outer = ax.get_subplotspec().is_first_col(), i + columns >= len(matrices)
         for axis, labelled in zip((ax.yaxis, ax.xaxis), outer, strict=True):
             axis.set_ticks(*((middles, names) if labelled or not alike else ([],)))
-        ax.set_title(title)
+        ax.set_title(title, fontsize=10)
         ax.tick_params(length=0, labelsize=9)
         ax.spines[:].set_visible(False)
     for ax in axes.flat[len(matrices) :]:
@@ -260,15 +260,17 @@ def log_colors(p: int) -> list[str | tuple]:
 def _log_plane(
     ax: Axes, points: np.ndarray, numbers: np.ndarray, log: np.ndarray, most: int | None = None
 ) -> None:
-    """Points coloured by the logarithm of a number, which is written at the middle of its points."""
+    """Points coloured by the logarithm of a number, which is written at the middle of its points if these differ."""
     colors = log_colors(len(log))
     labels = log[numbers]
     every = -(-len(points) // (most or len(points)))
     ax.scatter(
         *points[::every].T, c=[colors[k] for k in labels[::every]], s=max(3, 150 / len(log)), alpha=0.75, lw=0
     )
-    for k in range(len(log)):
-        middle = points[labels == k].mean(0)
+    middles = np.stack([points[labels == k].mean(0) for k in range(len(log))])
+    if np.ptp(middles, axis=0).max() < 0.2 * np.ptp(points, axis=0).max():
+        middles = []  # all in one place: the plane does not carry this number
+    for k, middle in enumerate(middles):
         ax.text(
             *middle, k, color=colors[k], weight="bold", ha="center", va="center", fontsize=14 if len(log) < 14 else 9,
             path_effects=[withStroke(linewidth=3, foreground=PAPER)],

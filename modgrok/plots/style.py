@@ -17,6 +17,7 @@ from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
@@ -120,7 +121,7 @@ class _Figure(Figure):
         if not (self.stacks and _stacked.get()):
             return super().subplots(nrows, ncols, **options)
         # a panel keeps its shape, within limits: a legend below the panels takes its part of the height
-        shape = min(max(0.62, height / nrows / (width / ncols)), 0.85)
+        shape = min(max(0.72, height / nrows / (width / ncols)), 0.85)
         self.set_size_inches(NARROW, NARROW * shape * nrows * ncols)
         options.pop("width_ratios", None)
         if ncols > 1:
@@ -132,8 +133,13 @@ class _Figure(Figure):
         return axes[0] if ncols > 1 else axes[0, 0]
 
     def legend(self, *args, **options):
-        """A legend as matplotlib's, with a line for each entry in a figure for a phone."""
-        return super().legend(*args, **options | ({"ncols": 1} if _stacked.get() and self.stacks else {}))
+        """A legend as matplotlib's; in a figure for a phone with a line for each entry, for which it grows."""
+        if not (_stacked.get() and self.stacks):
+            return super().legend(*args, **options)
+        made = super().legend(*args, **options | {"ncols": 1})
+        entries, (width, height) = len(made.get_texts()), self.get_size_inches()
+        self.set_size_inches(width, height + 0.2 * (entries - -(-entries // options.get("ncols", 1))))
+        return made
 
 
 def figure(width: float, height: float) -> Figure:
@@ -195,7 +201,7 @@ def chance_line(ax: Axes, chance: float) -> None:
     ax.axhline(chance, color=GREY, lw=1, ls=":")
     ax.annotate(
         "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
-        ha="right", fontsize=9, color=GREY,
+        ha="right", fontsize=9, color=GREY, zorder=5, path_effects=[withStroke(linewidth=2, foreground=PAPER)],
     )  # fmt: skip
 
 

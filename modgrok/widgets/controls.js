@@ -82,6 +82,7 @@
       const before = deck.querySelector(".modgrok-picture");
       const after = made(all[ranges.reduce((at, range) => at * (+range.max + 1) + +range.value, 0)]);
       const left = before.scrollLeft;
+      after.dataset.whole = "true";
       before.replaceWith(after);
       after.scrollLeft = left;
       reach(after);
@@ -89,10 +90,10 @@
 
     new ResizeObserver(() => {
       const shown = deck.querySelector(".modgrok-picture");
-      const lacks = packed && deck.clientWidth <= 520 && !shown.dataset.whole;
-      shown.dataset.whole = "true";
       reach(shown);
-      if (lacks) whenNear(deck, show); // with the form for phones
+      if (!packed || deck.clientWidth > 520 || shown.dataset.whole) return;
+      shown.dataset.whole = "true"; // its form for phones is on its way
+      whenNear(deck, show);
     }).observe(deck);
     if (!sliders.length) return;
     for (const event of ["pointerenter", "focusin"]) deck.addEventListener(event, pictures, { once: true });
