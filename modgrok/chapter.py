@@ -177,7 +177,7 @@ class Chapter:
         runs = flat(self.runs)
         what = "model" if len(runs) == 1 else f"{len(runs)} models"
         moduli = {run.config.p for run in runs}
-        guess = f"{(p := moduli.pop())} cases, {100 / p:.0f} %" if len(moduli) == 1 else "$p$ cases"
+        guess = f"{(p := moduli.pop())} cases, {100 / p:.0f} %" if len(moduli) == 1 else "p cases"
         notes = [f" Note: {escaped(run.provenance['note'])}." for run in runs if "note" in run.provenance]
         return Markdown(
             f"*The {what} of this page: {scale(runs)}; {_cost(runs)}. A blind guess is right in one of {guess}."

@@ -295,8 +295,8 @@ def ladder(
         scale = "log" if np.isfinite(values).any() else "linear"  # of nothing there is no logarithm
         ax.set(xscale="log", yscale=scale, xlabel="p", ylabel=label)
         ax.xaxis.set_minor_locator(FixedLocator([]))
-        roomy = [one for one, next_ in zip(at, [*at[1:], np.inf], strict=True) if next_ > 1.15 * one]
-        ax.set_xticks(roomy, [str(one) for one in roomy])  # 17 and 19 would run into each other
+        named = sorted({*p, at[-1]})
+        ax.set_xticks(named, [str(one) for one in named])
         if scale == "log":
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
