@@ -154,7 +154,7 @@ def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequ
     """
     groups, table = np.asarray(groups), np.stack(list(steps.values()))
     end = 1.06 * table[np.isfinite(table)].max(initial=1)
-    fig = figure(8.2, 1.3 + 0.52 * len(table))
+    fig = figure(8.2, 1.4 + 0.66 * len(table))
     ax = fig.subplots()
     for g, name in enumerate(names):
         color = DEPTHS[min(g, len(DEPTHS) - 1)]
