@@ -14,7 +14,11 @@ from modgrok.train import train
 from modgrok.verify import verify
 
 RUNS = [Run(folder) for folder in run_folders(ROOT / "runs")]
-LIGHT = ("factors", "ladder", "rule")  # many runs, of which figures need the metrics alone: shipped without weights
+LIGHT = (
+    "factors",
+    "ladder",
+    "rule",
+)  # many runs, of which figures need the metrics alone: shipped without weights
 each = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 
 
