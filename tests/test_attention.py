@@ -79,7 +79,7 @@ def test_the_most_alternating_head_is_found_and_its_mate_that_reads_the_other_ex
     assert found.reads == pytest.approx(0.6) and found.fastest == pytest.approx(0.75)
     assert found.opposite == pytest.approx(0.3)
     alone = attention.Alternation(1, 0, np.stack([paid[1][0], even]), logits)
-    assert alone.opposite == 0
+    assert alone.opposite == pytest.approx(0)
 
 
 def test_heads_are_told_by_what_they_do(model, config, monkeypatch):

@@ -1,6 +1,7 @@
 """How representations are ordered: circles and waves in the logarithm, parity, similar pairs (F1d, F1e, F6, F7)."""
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -180,7 +181,7 @@ def similarity_matrices(
         size = len(matrix)
         image = ax.imshow(
             _pooled(matrix),
-            cmap="RdBu_r",
+            cmap=colormaps["RdBu_r"].resampled(64),  # finer shades cannot be told apart, and make pages heavy
             vmin=-1,
             vmax=1,
             interpolation="none",
