@@ -67,6 +67,15 @@ def test_the_table_has_a_row_a_claim():
     assert "d = 1, 2" in claims.two_blocks(seeds(1, depth=1), seeds(1)).setting
 
 
+def test_a_setting_says_what_arithmetic_runs_mix():
+    runs = seeds()
+    for run in runs:
+        run.provenance["arithmetic"] = ["float32, compiled on a CPU"]
+    assert "float32" not in claims.in_context(runs).setting
+    runs[0].provenance["arithmetic"] = ["bf16, compiled on a CPU"]
+    assert claims.in_context(runs).setting.endswith("; bf16, float32")
+
+
 def test_the_rules_say_what_counts_once_each():
     claim = claims.in_context(seeds())
     (item,) = verdicts.rules([claim, claim]).splitlines()
