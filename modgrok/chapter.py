@@ -124,11 +124,24 @@ class Chapter:
     def sweep(
         self, kind: str, n_seeds: str = "n_seeds", partial: bool = False, **fields
     ) -> NDArray[np.object_]:
-        """The runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`; that parameter says how many seeds."""
-        of, seeds = self.parameters, self.seeds(n_seeds)
-        return obtain_grid(
-            of["source"], of["preset"], kind, of["root"], seeds, of["num_processes"], partial, **fields
-        )
+        """The runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`; that parameter says how many seeds.
+
+        Where it is None: all from `seed` on that have finished at every point.
+        """
+        of, first = self.parameters, self.parameters["seed"]
+
+        def found(source: str, seeds: Sequence[int]) -> NDArray[np.object_]:
+            return obtain_grid(
+                source, of["preset"], kind, of["root"], seeds, of["num_processes"], partial, **fields
+            )
+
+        if of[n_seeds] is not None or partial:
+            return found(of["source"], self.seeds(n_seeds))
+        runs = [found(of["source"], [first])]
+        with suppress(FileNotFoundError):
+            while True:
+                runs.append(found("shipped", [first + len(runs)]))
+        return np.concatenate(runs, axis=-1)
 
     def factors(self) -> dict[str, dict[Any, list[Run | None]]]:
         """The runs of the sweep PRESET-factors, as by `sweep.obtain_factors`."""
@@ -138,7 +151,7 @@ class Chapter:
     def seeds(self, n_seeds: str = "n_seeds") -> range:
         """`seed`, `seed` + 1, … as many as that parameter says."""
         first, n = self.parameters["seed"], self.parameters[n_seeds]
-        if n < 1:
+        if n is None or n < 1:
             raise ValueError(f"{n_seeds}={n} must be a whole number, 1 or more.")
         return range(first, first + n)
 

@@ -16,7 +16,7 @@ from modgrok.chapter import Chapter, evenly, flat, obtain, scale, table
 from modgrok.config import preset
 from modgrok.parameters import declared
 from modgrok.runs import Run
-from modgrok.sweep import NoSweep
+from modgrok.sweep import SWEEPS, NoSweep, Sweep
 from modgrok.train import train
 
 __all__ = ["one_thread"]  # a fixture
@@ -217,6 +217,25 @@ def test_the_next_smaller_scale_is_taken_where_a_preset_has_no_such_sweep(scales
     assert page().largest(find) == 1 and asked == ["large", "middle"]
     with pytest.raises(ValueError, match="large"):
         page().largest(lambda at: (_ for _ in ()).throw(NoSweep(at.parameters["preset"])))
+
+
+def test_a_sweep_has_all_seeds_that_finished_at_every_point(scales, monkeypatch):
+    page, there = scales
+    for name in ("small", "large"):
+        monkeypatch.setitem(SWEEPS, f"{name}-map", Sweep(name, {"depth": (1, 2)}))
+    there(3, 1, 0, 1, 2, 3), there(3, 2, 0, 1, 3), there(7, 1, 0)
+
+    def seeds(**parameters):
+        grid = page(**parameters).largest(lambda at: at.sweep("map"))
+        return [[(run.config.p, run.config.depth, run.config.seed) for run in of] for of in grid]
+
+    assert seeds() == [[(3, 1, 0), (3, 1, 1)], [(3, 2, 0), (3, 2, 1)]]  # the next has no second depth
+    assert seeds(n_seeds=1) == [[(3, 1, 0)], [(3, 2, 0)]]
+    assert seeds(seed=3) == [[(3, 1, 3)], [(3, 2, 3)]]
+    there(7, 2, 0)
+    assert seeds() == [[(7, 1, 0)], [(7, 2, 0)]]
+    with pytest.raises(ValueError, match=r"^n_seeds=None must be a whole number, 1 or more\.$"):
+        page().sweep("map", partial=True)
 
 
 @pytest.mark.parametrize(
