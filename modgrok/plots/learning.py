@@ -348,8 +348,8 @@ def factor_panels(panels: Mapping[str, Mapping[str, ArrayLike]], steps: int) -> 
         left.set_yticklabels(["0", f"{steps // 2:,}", f"{steps:,}", "never"])
         right.set(ylim=(0, 1.04), yticks=[0, 0.5, 1])
         left.set_title(name, loc="left", fontsize=10.5)
-    axes[0, 1].set_title("accuracy on novel queries, o.o.d.", loc="left", fontsize=10.5)
-    fig.supylabel("left: step at which the plateau is left", fontsize=10)
+        left.set_ylabel("plateau left\nat step", fontsize=9)
+        right.set_ylabel("accuracy", fontsize=9)
     keys = [
         Line2D([], [], color=INK, lw=1.4, label="ratio matching"),
         Line2D([], [], color=INK, lw=1.4, ls=":", label="look-up, a guess"),
