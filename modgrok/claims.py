@@ -223,6 +223,8 @@ def wave_probability(run: Run, shots: int = 4) -> float:
 def ratio_probability(run: Run, shots: int = 4) -> float:
     """How probable, if numbers had random names, such likeness by ratio at y after some block would be (F7).
 
+    Pairs of one ratio must be more alike than others: a score that is negative, if less so than by chance, is none.
+
     Args:
         run, shots: as in `wave_probability`.
     """
@@ -231,8 +233,8 @@ def ratio_probability(run: Run, shots: int = 4) -> float:
     at_y = [interpret.block_features(model, context[:shots], task)[:, 1] for context, task in drawn]
     alike = [[similarity.cosine_similarity(of, center=True) for of in blocks] for blocks in at_y]
     each = similarity.contrast(alike, similarity.ratio_groupings(run.config.p))  # (contexts, depth, shuffles)
-    best = min(structure.compare(of_block).p_value for of_block in each.swapaxes(0, 1))
-    return min(1.0, run.config.depth * best)
+    scores = [structure.compare(of_block) for of_block in each.swapaxes(0, 1)]
+    return min(1.0, run.config.depth * min(of.p_value if of.value > 0 else 1.0 for of in scores))
 
 
 def algorithms(two: Sequence[Run], four: Sequence[Run]) -> Claim:

@@ -184,6 +184,36 @@ def test_ratios_asks_the_blocks(monkeypatch):
     assert claim.verdict == "shown" and "ratio" in claim.claim
 
 
+def test_a_negative_likeness_is_none_however_far_above_chance(monkeypatch):
+    nothing = np.zeros((2, 3, P * P, 4))
+    monkeypatch.setattr(claims.interpret, "block_features", lambda *_: nothing)
+    chance, run = -0.2 - 0.001 * np.arange(199), with_model(0, ALL, np.zeros((P, 64)))
+    for value, probability in ((-0.14, 1.0), (0.14, 2 / 200)):  # of two blocks
+        scores = np.broadcast_to([value, *chance], (claims.CONTEXTS, 2, 200))
+        monkeypatch.setattr(claims.similarity, "contrast", lambda *_, scores=scores: scores)
+        assert claims.ratio_probability(run) == pytest.approx(probability)
+
+
+FINDS = {claims.parity: "parity", claims.waves: "waves", claims.ratios: "ratios"}
+
+
+@pytest.mark.parametrize("judge", FINDS, ids=FINDS.values())
+@pytest.mark.parametrize(
+    ("able", "others", "words"), [(9, 1, "shown"), (1, 9, "contrary"), (1, 1, "not shown"), (9, 9, "not shown")]
+)
+def test_each_structure_can_be_shown_or_not_or_contrary(judge, able, others, words, monkeypatch):
+    """Runs of which so many, of ten that solve o.o.d. tasks and ten that do not, have the structure."""
+    has = np.repeat([True, False, True, False], (able, 10 - able, others, 10 - others))
+    runs = [with_model(i % 3, ALL if i < 10 else NOTHING, np.zeros((P, 64))) for i in range(20)]
+    found = {id(run.model()): one for run, one in zip(runs, has, strict=True)}
+    rank, probability = iter(has), lambda run: 0.01 if found[id(run.model())] else 0.5
+    monkeypatch.setattr(claims.structure, "parity_rank", lambda *_: (1 if next(rank) else 4, 10))
+    monkeypatch.setattr(claims, "wave_probability", probability)
+    monkeypatch.setattr(claims, "ratio_probability", probability)
+    assert judge(runs).verdict == words
+    assert judge is claims.parity or judge(runs[::10]).verdict == "not shown"  # too few seeds
+
+
 @pytest.mark.parametrize(
     ("two", "four", "words"),
     [
