@@ -127,6 +127,19 @@ def test_cards_have_the_numbers_of_the_runs():
     assert numbers[2][0] == "0.00" and numbers[2][3] == "1.00"  # one block, two
 
 
+def test_seed_lines_are_the_curves_of_each_group_at_its_places():
+    curves = {"2 blocks": [[0.1, 0.2], [0.3, 0.4]], "4 blocks": [[0.5, 0.6, 0.7]]}
+    (ax,) = plots.seed_lines(
+        {"2 blocks": [0, 5], "4 blocks": [0, 2, 4]}, curves, 0.5, "step", "skill", "solved"
+    ).axes
+    half, *drawn = ax.lines
+    assert list(half.get_ydata()) == [0.5, 0.5]
+    assert [list(line.get_ydata()) for line in drawn] == [*curves["2 blocks"], *curves["4 blocks"]]
+    assert [list(line.get_xdata()) for line in drawn] == [[0, 5], [0, 5], [0, 2, 4]]
+    assert len({line.get_linestyle() for line in drawn[:2]}) == 1 != drawn[2].get_linestyle()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["2 blocks", "4 blocks"]
+
+
 # --- what other sites show ------------------------------------------------------------------------------------
 
 
