@@ -93,7 +93,7 @@ HEAD_KINDS = {
     "same ratio": "a matching example gets more than another, 1.5 times as much or more",
     "same x": "the same of examples with the query's $x$ and another $y$",
     "same y": "the same of examples with the query's $y$ and another $x$",
-    "every other": "attention to earlier $z$ alternates with the distance in examples, by 0.1 or more",
+    "every other": "attention to earlier $z$ but the last alternates with the distance in examples, by 0.1 or more",
     "even": "none of these",
 }
 """What a head does, and the rule that says so; the first that holds counts. Repeats of the query are left out."""
@@ -119,7 +119,7 @@ def head_kinds(model: Transformer, tokens: Tensor) -> tuple[list[list[str]], np.
     names = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)]
     for pattern in activations(model, tokens, names).values():
         near = look_back(pattern, reach=3)[:, 1, :3].sum(-1) >= 0.5
-        every_other = abs(alternating(_reached(pattern, min(8, K - 2)))) >= 0.1
+        every_other = abs(alternates(_reached(pattern, min(8, K - 2)))) >= 0.1
         chosen = {rule: _chooses(_paid(pattern, *of)) for rule, of in rules.items()}
         holds = {"near": near} | chosen | {"every other": every_other}
         heads = range(model.config.n_head)
@@ -205,7 +205,7 @@ class Alternation(NamedTuple):
     @property
     def reads(self) -> float:
         """How much the head's attention alternates: odd distances less even ones."""
-        return float(_alternates(self.paid[self.head]))
+        return float(alternates(self.paid[self.head]))
 
     @property
     def fastest(self) -> float:
@@ -216,21 +216,24 @@ class Alternation(NamedTuple):
     @property
     def opposite(self) -> float:
         """How much another head of the block alternates the other way, at most; 0 if none does."""
-        others = np.delete(_alternates(self.paid), self.head)
+        others = np.delete(alternates(self.paid), self.head)
         return float((others * -np.sign(self.reads)).max(initial=0))
 
 
 def most_alternating(model: Transformer, tokens: Tensor, reach: int = 8) -> Alternation:
     """The head that reads every other example most; arguments as for `reach_back`."""
     every = [reach_back(model, tokens, layer, reach) for layer in range(model.config.depth)]
-    swing = abs(_alternates(np.stack(every)))  # (depth, H)
+    swing = abs(alternates(np.stack(every)))  # (depth, H)
     layer, head = (int(i) for i in np.unravel_index(swing.argmax(), swing.shape))
     return Alternation(layer, head, every[layer], rotary_logits(model, tokens, layer, reach))
 
 
-def _alternates(paid: np.ndarray) -> np.ndarray:
-    """`alternating` of attention (…, reach) without the last example, odd distances less even ones as there: (…)."""
-    return -alternating(paid[..., 1:])
+def alternates(curve: np.ndarray) -> np.ndarray:
+    """`alternating` of a curve (…, reach) without the last example, odd distances less even ones as there: (…).
+
+    What stands out at the last example alone does not alternate.
+    """
+    return -alternating(curve[..., 1:])
 
 
 def alternating(curve: ArrayLike) -> np.ndarray:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from modgrok import interpret, similarity, structure
 from modgrok.config import SETS
 from modgrok.data import Data, grid
-from modgrok.evaluate import COMBINATION, MULTIPLE
+from modgrok.evaluate import COMBINATION, MULTIPLE, SHARE
 from modgrok.runs import Run
 from modgrok.skill import (
     EASIER,
@@ -42,8 +42,8 @@ def more_tasks(runs: NDArray[np.object_]) -> Claim:
         "the share falls by half or more, and skill shrinks with the number of tasks",
         runs,
         np.where(correlation > 0, rise >= 0.5, 0) - np.where(correlation < 0, rise <= -0.5, 0),
-        f"share of α solved with {numbers[0]} tasks: {interval(solved[:, 0])}; with {numbers[-1]}: "
-        f"{interval(solved[:, -1])}; rank correlation: {interval(correlation)}",
+        f"share of α solved with {numbers[0]} tasks: {interval(solved[:, 0], SHARE)}; with {numbers[-1]}: "
+        f"{interval(solved[:, -1], SHARE)}; rank correlation: {interval(correlation)}",
     )
 
 
@@ -81,7 +81,9 @@ def in_context(runs: Sequence[Run]) -> Claim:
     rises = curves[:, -1] - curves[:, 0] > 1.96 * np.hypot(errors[:, -1], errors[:, 0])
     last = curves.shape[1] - 1
     shown = sorted({min(shot, last) for shot in (0, 1, 2, last // 2, last)})
-    by_shot = "; ".join(f"{shot} shot{'s' * (shot != 1)}: {interval(curves[:, shot])}" for shot in shown)
+    by_shot = "; ".join(
+        f"{shot} shot{'s' * (shot != 1)}: {interval(curves[:, shot], SHARE)}" for shot in shown
+    )
     return seed_by_seed(
         "2. Out-of-distribution generalisation is in-context learning: accuracy rises with shots",
         "the model solves o.o.d. tasks on training inputs, and there its accuracy on queries that are no repeat rises "
@@ -256,8 +258,8 @@ def combination(two: Sequence[Run], four: Sequence[Run]) -> Claim:
         "on those that need a combination two blocks are above four by 0.1 and more than the error",
         [*two, *four],
         np.where(_learned(two, four), agrees.astype(int) - (a - b > clear), 0),
-        f"combinations: two blocks {interval(a)}, four {interval(b)}, chance {1 / p:.2f}; other multiples: two blocks "
-        f"{interval(multiples[0])}, four {interval(multiples[1])}",
+        f"combinations: two blocks {interval(a, SHARE)}, four {interval(b, SHARE)}, chance {1 / p:.2f}; other "
+        f"multiples: two blocks {interval(multiples[0], SHARE)}, four {interval(multiples[1], SHARE)}",
     )
 
 

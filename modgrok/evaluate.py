@@ -334,12 +334,20 @@ def _wilson(share: np.ndarray, cases: np.ndarray) -> np.ndarray:
     return np.stack([share, middle - half, middle + half])
 
 
-def mean_interval(values: ArrayLike | Tensor) -> np.ndarray:
+SHARE = (0.0, 1.0)
+"""Where a share lies, such as an accuracy."""
+
+
+def mean_interval(values: ArrayLike | Tensor, within: tuple[float, float] = (-np.inf, np.inf)) -> np.ndarray:
     """A mean over independent values with its 95 % interval: (n, …) → (3, …), the mean, low, high.
 
     By Student's t, so that it holds for three seeds as for a thousand sequences. NaN values are left out; of
     fewer than two there is no interval, and low and high are NaN. For a share of cases that come in clusters of
-    different size take `clustered_share`: its ends stay within 0 and 1, and it has a width where all cases agree.
+    different size take `clustered_share`: it has a width where all cases agree.
+
+    Args:
+        values: (n, …).
+        within: where a mean must lie, such as SHARE; the interval ends there, and is no less likely to hold it.
     """
     values = np.asarray(values, dtype=float)
     n = (~np.isnan(values)).sum(0)
@@ -347,7 +355,7 @@ def mean_interval(values: ArrayLike | Tensor) -> np.ndarray:
         mean = np.nansum(values, 0) / n
         error = np.sqrt(np.nansum((values - mean) ** 2, 0) / (n - 1) / n)
     half = students_t(n - 1) * error
-    return np.stack([mean, mean - half, mean + half])
+    return np.stack([mean, np.maximum(mean - half, within[0]), np.minimum(mean + half, within[1])])
 
 
 def students_t(freedom: ArrayLike) -> np.ndarray:

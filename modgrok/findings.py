@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from modgrok import claims, plots, structure
 from modgrok.chapter import Chapter
-from modgrok.evaluate import COMBINATION
+from modgrok.evaluate import COMBINATION, SHARE
 from modgrok.find import finished_runs
 from modgrok.runs import Run
 from modgrok.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve, solves
@@ -141,8 +141,8 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
     return [
         Card(
             "With more training tasks, models come to solve tasks that they never saw.",
-            f"Share of the values of α at which unseen tasks are solved: {interval(solved[:, -1])} with {tasks[-1]} "
-            f"training tasks, {interval(solved[:, 0])} with {tasks[0]}.",
+            f"Share of the values of α at which unseen tasks are solved: {interval(solved[:, -1], SHARE)} with "
+            f"{tasks[-1]} training tasks, {interval(solved[:, 0], SHARE)} with {tasks[0]}.",
             dots(
                 {f"{n} tasks": of_n for n, of_n in zip(tasks, solved.T, strict=True)},
                 0.5,
@@ -156,8 +156,8 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
         ),
         Card(
             "They learn these tasks from the examples in front of the question.",
-            f"Accuracy on unseen tasks rises from {interval(shots[:, 0])} without an example to "
-            f"{interval(shots[:, -1])} after {shots.shape[1] - 1}.",
+            f"Accuracy on unseen tasks rises from {interval(shots[:, 0], SHARE)} without an example to "
+            f"{interval(shots[:, -1], SHARE)} after {shots.shape[1] - 1}.",
             plots.seed_lines(
                 np.arange(shots.shape[1]),
                 {"2 blocks": shots},
@@ -215,8 +215,8 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
         ),
         Card(
             f"2 blocks match ratios; {n_deep} also combine examples.",
-            f"On questions that need a combination: {n_deep} blocks {interval(b)}, 2 blocks {interval(a)}, "
-            f"a guess {chance:.2f}.",
+            f"On questions that need a combination: {n_deep} blocks {interval(b, SHARE)}, 2 blocks "
+            f"{interval(a, SHARE)}, a guess {chance:.2f}.",
             dots(combined, chance, "accuracy", "guess"),
             f"accuracy on unseen tasks' questions that need a combination, 2 blocks and {n_deep}, a dot a seed",
             of("combination", "shift with shots"),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.config import SETS
-from modgrok.evaluate import MULTIPLE, mean_interval, share_interval
+from modgrok.evaluate import MULTIPLE, SHARE, mean_interval, share_interval
 from modgrok.runs import Run
 
 SOLVED = 0.5
@@ -126,7 +126,7 @@ def by_kind(runs: Sequence[Run], name: str, along: str, least: int = 10) -> np.n
         one = share_interval(right, asked, np.minimum(asked, runs[0].config.eval_sequences))
         return np.where(asked >= least, one, np.nan).swapaxes(0, 1)
     shares = [np.where(asked >= least, right / np.maximum(asked, 1), np.nan) for right, asked in counts]
-    return mean_interval(shares).swapaxes(0, 1)
+    return mean_interval(shares, SHARE).swapaxes(0, 1)
 
 
 def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:

@@ -123,9 +123,9 @@ def rules(claims: Sequence[Claim]) -> str:
     return "\n".join(dict.fromkeys(items))
 
 
-def interval(values: ArrayLike) -> str:
-    """Mean and 95 % interval over units (first axis); the mean alone of a single one."""
-    mean, low, high = mean_interval(values)
+def interval(values: ArrayLike, within: tuple[float, float] = (-np.inf, np.inf)) -> str:
+    """Mean and 95 % interval over units (first axis), as by `mean_interval`; the mean alone of a single one."""
+    mean, low, high = mean_interval(values, within)
     return f"{mean:z.2f} ({low:z.2f} to {high:z.2f})" if np.isfinite(low) else f"{mean:z.2f}"
 
 

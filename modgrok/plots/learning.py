@@ -227,7 +227,7 @@ def with_spread(
 
 @styled
 def steps_and_work(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Figure:
-    """One accuracy of several models against training step and against computation: means over seeds.
+    """One accuracy of several models against training step and against computation: means over seeds, seeds thin.
 
     Args:
         curves: label → steps (evaluations,), operations in trillions (evaluations,), accuracies (seeds, evaluations).
@@ -237,6 +237,7 @@ def steps_and_work(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) ->
     for i, (label, (*places, accuracy)) in enumerate(curves.items()):
         color = DEPTHS[min(i, len(DEPTHS) - 1)]
         for ax, x in zip(axes, places, strict=True):
+            ax.plot(x, np.transpose(accuracy), color=color, lw=0.6, alpha=0.5)
             ax.plot(x, np.mean(accuracy, axis=0), color=color, lw=1.8, label=label)
     axes[0].set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
     axes[1].set(xlabel="trillions of floating-point operations")
@@ -348,8 +349,8 @@ def factor_panels(panels: Mapping[str, Mapping[str, ArrayLike]], steps: int) -> 
         left.set_yticklabels(["0", f"{steps // 2:,}", f"{steps:,}", "never"])
         right.set(ylim=(0, 1.04), yticks=[0, 0.5, 1])
         left.set_title(name, loc="left", fontsize=10.5)
-    axes[0, 1].set_title("accuracy on novel queries, o.o.d.", loc="left", fontsize=10.5)
-    fig.supylabel("left: step at which the plateau is left", fontsize=10)
+        left.set_ylabel("plateau left\nat step", fontsize=9)
+        right.set_ylabel("accuracy", fontsize=9)
     keys = [
         Line2D([], [], color=INK, lw=1.4, label="ratio matching"),
         Line2D([], [], color=INK, lw=1.4, ls=":", label="look-up, a guess"),
