@@ -21,7 +21,7 @@ PLACES = ("embedding", *(f"{blocks} at {at}" for blocks in ("block 0", "later bl
 """Where a structure is looked for; in blocks, in what any of their heads writes, of any number known there."""
 
 
-def probabilities(run: Run, contexts: int = 8, shots: int = 4) -> dict[tuple[str, str], float]:
+def probabilities(run: Run, contexts: int = 20, shots: int = 4) -> dict[tuple[str, str], float]:
     """How probable each structure, so strong at least, would be if the numbers had other names.
 
     Where heads and numbers are many, the clearest counts, and chance chooses the clearest, too (`chance_of_clearest`).
@@ -100,7 +100,7 @@ def _strengths(means: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def clearest(run: Run, contexts: int = 8, shots: int = 4) -> tuple[int, NDArray, structure.Structure]:
+def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray, structure.Structure]:
     """The head of block 0 that writes x at y in the clearest order of its logarithm, and x before all (F1d).
 
     That is the one with the largest product of log order and the share of its variance that x explains.

@@ -225,6 +225,8 @@ def wave_probability(run: Run, shots: int = 4) -> float:
 def ratio_probability(run: Run, shots: int = 4) -> float:
     """How probable, if numbers had random names, such likeness by ratio at y after some block would be (F7).
 
+    Pairs of one ratio must be more alike than others: a score that is negative, if less so than by chance, is none.
+
     Args:
         run, shots: as in `wave_probability`.
     """
@@ -233,36 +235,67 @@ def ratio_probability(run: Run, shots: int = 4) -> float:
     at_y = [interpret.block_features(model, context[:shots], task)[:, 1] for context, task in drawn]
     alike = [[similarity.cosine_similarity(of, center=True) for of in blocks] for blocks in at_y]
     each = similarity.contrast(alike, similarity.ratio_groupings(run.config.p))  # (contexts, depth, shuffles)
-    best = min(structure.compare(of_block).p_value for of_block in each.swapaxes(0, 1))
-    return min(1.0, run.config.depth * best)
+    scores = [structure.compare(of_block) for of_block in each.swapaxes(0, 1)]
+    return min(1.0, run.config.depth * min(of.p_value if of.value > 0 else 1.0 for of in scores))
 
 
-def algorithms(two: Sequence[Run], four: Sequence[Run]) -> Claim:
-    """Claim 6: two blocks match ratios, four also combine examples.
+def combination(two: Sequence[Run], four: Sequence[Run]) -> Claim:
+    """Claim 6, first half: two blocks match ratios, four also combine examples.
 
     Args:
         two, four: runs of two and of four blocks, seed by seed.
     """
     p = four[0].config.p
-    shots = four[0].asked["ood_train"].shape[1]
-    early, late = slice(0, shots // 2), slice(shots // 2, shots)
     (a, error_a), (b, error_b) = (_pooled(group, COMBINATION) for group in (two, four))
     multiples = [_pooled(group, MULTIPLE)[0] for group in (two, four)]
-    shift = _pooled(four, COMBINATION, late)[0] - _pooled(four, COMBINATION, early)[0]
-    known = np.array([learned(x) and learned(y) for x, y in zip(two, four, strict=True)])
-    clear = 1.96 * np.hypot(error_a, error_b)
-    agrees = (b - 1 / p > 1.96 * error_b) & (b - a > np.maximum(0.1, clear))
+    clear = np.maximum(0.1, 1.96 * np.hypot(error_a, error_b))
+    agrees = (multiples[0] >= (1 + 1 / p) / 2) & (b - 1 / p > 1.96 * error_b) & (b - a > clear)
     return seed_by_seed(
-        "6. Two blocks match ratios; four combine examples, the more the more shots there are",
-        "both learned their training set, and on o.o.d. queries (training inputs) that need a combination four blocks "
+        "6a. Two blocks match ratios; four also combine examples",
+        "both learned their training set; of the o.o.d. queries (training inputs) that are another multiple two blocks "
+        "have more than half of the way from a guess to all right, and on those that need a combination four blocks "
         "are above chance, and above two blocks by 0.1, each by more than the error",
-        "two blocks are above four by 0.1 and more than the error",
+        "on those that need a combination two blocks are above four by 0.1 and more than the error",
         [*two, *four],
-        np.where(known, agrees.astype(int) - (a - b > np.maximum(0.1, clear)), 0),
+        np.where(_learned(two, four), agrees.astype(int) - (a - b > clear), 0),
         f"combinations: two blocks {interval(a, SHARE)}, four {interval(b, SHARE)}, chance {1 / p:.2f}; other "
-        f"multiples: two blocks {interval(multiples[0], SHARE)}, four {interval(multiples[1], SHARE)}; four on "
-        f"combinations, later half of the shots less the earlier: {interval(shift)}",
+        f"multiples: two blocks {interval(multiples[0], SHARE)}, four {interval(multiples[1], SHARE)}",
     )
+
+
+def shift(two: Sequence[Run], four: Sequence[Run]) -> Claim:
+    """Claim 6, second half: with shots four blocks shift to combining examples, and two do not.
+
+    Args:
+        two, four: as in `combination`.
+    """
+    half, shots = (four[0].config.n_examples + 1) // 2, four[0].config.n_examples
+    early, late = (
+        np.array([_pooled(group, COMBINATION, part) for group in (two, four)])  # (depths, 2, runs)
+        for part in (slice(0, half), slice(half, shots))
+    )
+    rise, errors = late[:, 0] - early[:, 0], np.hypot(late[:, 1], early[:, 1])
+    clear = np.maximum(0.1, 1.96 * np.hypot(*errors))
+    return seed_by_seed(
+        "6b. With more shots four blocks shift to combining examples, two do not",
+        "both learned their training set, and from the earlier half of the shots to the later accuracy on o.o.d. "
+        "queries (training inputs) that need a combination rises in four blocks, by 0.1 more than in two, each by "
+        "more than the error",
+        "it rises in two blocks by 0.1 more than in four, and by more than the error",
+        [*two, *four],
+        np.where(
+            _learned(two, four),
+            ((rise[1] > 1.96 * errors[1]) & (rise[1] - rise[0] > clear)).astype(int)
+            - ((rise[0] > 1.96 * errors[0]) & (rise[0] - rise[1] > clear)),
+            0,
+        ),
+        f"rise: two blocks {interval(rise[0])}, four {interval(rise[1])}",
+    )
+
+
+def _learned(one: Sequence[Run], other: Sequence[Run]) -> NDArray[np.bool_]:
+    """Whether both runs of a seed learned their training set."""
+    return np.array([learned(a) and learned(b) for a, b in zip(one, other, strict=True)])
 
 
 def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from modgrok import claims, plots, structure
 from modgrok.chapter import Chapter
-from modgrok.evaluate import COMBINATION, SHARE, share_interval
+from modgrok.evaluate import COMBINATION, SHARE
 from modgrok.find import finished_runs
 from modgrok.runs import Run
 from modgrok.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve, solves
-from modgrok.verdicts import Claim, distinct, interval
+from modgrok.verdicts import Claim, distinct, interval, share
 from modgrok.widgets.svg import CSS, escape, picture, without_narrow
 
 
@@ -112,7 +112,8 @@ def judge(runs: Evidence) -> dict[str, Claim]:
         "parity of the logarithm": claims.parity(together),
         "waves of the logarithm": claims.waves(together),
         "likeness by ratio": claims.ratios(together),
-        "algorithms": claims.algorithms(two, deep),
+        "combination": claims.combination(two, deep),
+        "shift with shots": claims.shift(two, deep),
     }
 
 
@@ -199,8 +200,8 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
         Card(
             "Inside, numbers are ordered by their logarithm.",
             "The best of all ways to halve the numbers is by the parity of the logarithm in "
-            f"{_share(odd_even[able])} of the models that solve unseen tasks, in "
-            f"{_share(odd_even[~able])} of the others.",
+            f"{share(odd_even[able])} of the models that solve unseen tasks, in "
+            f"{share(odd_even[~able])} of the others.",
             dots(
                 {"solve": odd_even[able], "others": odd_even[~able]},
                 1 / structure.parity_rank(_embedding(together[0]), together[0].config.p)[1],
@@ -218,7 +219,7 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
             f"{interval(a, SHARE)}, a guess {chance:.2f}.",
             dots(combined, chance, "accuracy", "guess"),
             f"accuracy on unseen tasks' questions that need a combination, 2 blocks and {n_deep}, a dot a seed",
-            of("algorithms"),
+            of("combination", "shift with shots"),
             "06_answers",
             "Answers",
         ),
@@ -235,11 +236,6 @@ def _combinations(runs: Sequence[Run]) -> list[float]:
         run.right["ood_train"][-1, COMBINATION].sum() / max(run.asked["ood_train"][COMBINATION].sum(), 1)
         for run in runs
     ]
-
-
-def _share(of: NDArray) -> str:
-    _, low, high = share_interval(of.sum(), len(of))
-    return f"{of.sum()} of {len(of)} ({low:.2f} to {high:.2f})" if len(of) else "0 of 0"
 
 
 STYLE = """

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from modgrok.config import Config
 from modgrok.cost import core_minutes
-from modgrok.evaluate import mean_interval
+from modgrok.evaluate import mean_interval, share_interval
 from modgrok.runs import Run
 from modgrok.skill import solves
 
@@ -88,9 +88,9 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
         "it is found in fewer of them than of the others (P < 0.05)",
         _setting(runs),
         f"{len(runs)} runs of {_words(len(seeds), 'seed')}",
-        f"of runs that solve: {hits} of {able.sum()}; of the others: {others} of {(~able).sum()}; by chance "
-        f"{chance:.2g} of them (P = {by_chance:.1g}; against the others P = {more:.1g})"
-        + _too_few(len(seeds)),
+        f"of runs that solve{_depths(runs, able)}: {share(found[able])}; of the others{_depths(runs, ~able)}: "
+        f"{share(found[~able])}; by chance {chance:.2g} of them (P = {by_chance:.1g}; against the others "
+        f"P = {more:.1g})" + _too_few(len(seeds)),
         decided if len(seeds) >= MIN_SEEDS else "not shown",
         core_minutes(_flat(runs)),
         runs[0].config.p,
@@ -127,6 +127,13 @@ def interval(values: ArrayLike, within: tuple[float, float] = (-np.inf, np.inf))
     """Mean and 95 % interval over units (first axis), as by `mean_interval`; the mean alone of a single one."""
     mean, low, high = mean_interval(values, within)
     return f"{mean:z.2f} ({low:z.2f} to {high:z.2f})" if np.isfinite(low) else f"{mean:z.2f}"
+
+
+def share(of: ArrayLike) -> str:
+    """How many of some units (n,), bool, it is true of, with the 95 % interval of the share."""
+    of = np.asarray(of, dtype=bool)
+    _, low, high = share_interval(of.sum(), len(of))
+    return f"{of.sum()} of {len(of)} ({low:.2f} to {high:.2f})" if len(of) else "0 of 0"
 
 
 def sign_flip(differences: ArrayLike, most: int = 2**18) -> float:
@@ -173,6 +180,12 @@ def _too_few(seeds: int) -> str:
 
 def _words(n: int, unit: str) -> str:
     return f"{('no', 'one', 'two')[n] if n < 3 else n} {unit}{'' if n == 1 else 's'}"
+
+
+def _depths(runs: Runs, which: NDArray[np.bool_]) -> str:
+    """In brackets the numbers of blocks of some of the runs; nothing if there are none."""
+    depths = sorted({run.config.depth for run, counts in zip(runs, which, strict=True) if counts})
+    return f" (d = {', '.join(map(str, depths))})" if depths else ""
 
 
 def _upper_tail(hits: int, n: int, chance: float) -> float:

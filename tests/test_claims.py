@@ -144,7 +144,9 @@ def test_parity_asks_the_embedding_and_waves_the_heads(monkeypatch):
     runs = [*(with_model(i, ALL, odd) for i in range(6)), *(with_model(i, NOTHING, noise) for i in range(6))]
     claim = claims.parity(runs)
     assert claim.verdict == "shown" and "of 10 ways to halve the numbers 1 … 6" in claim.claim
-    assert "of runs that solve: 6 of 6; of the others: 0 of 6; by chance 0.1" in claim.measured
+    assert (
+        "6 of 6 (0.61 to 1.00); of the others (d = 2): 0 of 6 (0.00 to 0.39); by chance 0.1" in claim.measured
+    )
 
     x, angles = grid(P)[:, 0], 2 * np.pi * log / (P - 1)
     circle = np.stack([np.cos(angles), np.sin(angles)], -1)[x]  # (p², 2)
@@ -184,6 +186,37 @@ def test_ratios_asks_the_blocks(monkeypatch):
     assert claim.verdict == "shown" and "ratio" in claim.claim
 
 
+def test_a_negative_likeness_is_none_however_far_above_chance(monkeypatch):
+    nothing = np.zeros((2, 3, P * P, 4))
+    monkeypatch.setattr(claims.interpret, "block_features", lambda *_: nothing)
+    chance, run = -0.2 - 0.001 * np.arange(199), with_model(0, ALL, np.zeros((P, 64)))
+    for value, probability in ((-0.14, 1.0), (0.14, 2 / 200)):  # of two blocks
+        scores = np.broadcast_to([value, *chance], (claims.CONTEXTS, 2, 200))
+        monkeypatch.setattr(claims.similarity, "contrast", lambda *_, scores=scores: scores)
+        assert claims.ratio_probability(run) == pytest.approx(probability)
+
+
+FINDS = {claims.parity: "parity", claims.waves: "waves", claims.ratios: "ratios"}
+
+
+@pytest.mark.parametrize("judge", FINDS, ids=FINDS.values())
+@pytest.mark.parametrize(
+    ("able", "others", "words"),
+    [(9, 1, "shown"), (1, 9, "contrary"), (1, 1, "not shown"), (9, 9, "not shown")],
+)
+def test_each_structure_can_be_shown_or_not_or_contrary(judge, able, others, words, monkeypatch):
+    """Runs of which so many, of ten that solve o.o.d. tasks and ten that do not, have the structure."""
+    has = np.repeat([True, False, True, False], (able, 10 - able, others, 10 - others))
+    runs = [with_model(i % 3, ALL if i < 10 else NOTHING, np.zeros((P, 64))) for i in range(20)]
+    found = {id(run.model()): one for run, one in zip(runs, has, strict=True)}
+    rank, probability = iter(has), lambda run: 0.01 if found[id(run.model())] else 0.5
+    monkeypatch.setattr(claims.structure, "parity_rank", lambda *_: (1 if next(rank) else 4, 10))
+    monkeypatch.setattr(claims, "wave_probability", probability)
+    monkeypatch.setattr(claims, "ratio_probability", probability)
+    assert judge(runs).verdict == words
+    assert judge is claims.parity or judge(runs[::10]).verdict == "not shown"  # too few seeds
+
+
 @pytest.mark.parametrize(
     ("two", "four", "words"),
     [
@@ -192,25 +225,46 @@ def test_ratios_asks_the_blocks(monkeypatch):
         (COMBINES, COMBINES, "not shown"),
         (RATIOS, (1, 1, 0.22, 0.1), "not shown"),  # above, by less than 0.1
         ((1, 1, 0, 0), (1, 1, 0.12, 0.1), "not shown"),  # 0.1 above two blocks, not above chance
+        ((1, 0.5, 1 / P, 1 / P), COMBINES, "not shown"),  # two blocks do not match ratios
     ],
 )
-def test_algorithms(two, four, words):
+def test_combination(two, four, words):
     pair = seeds(last=two, depth=2), seeds(last=four, depth=4)
-    assert claims.algorithms(*pair).verdict == words
+    claim = claims.combination(*pair)
+    assert claim.verdict == words
     if words != "not shown":
         untaught = seeds(3, known=(NOTHING, NOTHING), last=four, depth=4)
-        assert claims.algorithms(pair[0], untaught).verdict == "not shown"
+        assert claims.combination(pair[0], untaught).verdict == "not shown"
+    if words == "shown":
+        assert "two blocks 0.14 (0.14 to 0.14), four 0.9" in claim.measured
+        assert "multiples: two blocks 1.00" in claim.measured
 
 
-def test_algorithms_tells_the_shift_with_shots():
-    later = np.stack([np.full(K, accuracy) for accuracy in COMBINES])
-    later[2, K // 2 :] += 0.05
-    claim = claims.algorithms(seeds(last=RATIOS, depth=2), seeds(last=later, depth=4))
-    assert "later half of the shots less the earlier: 0.05 (0.05 to 0.05)" in claim.measured
-    assert (
-        "two blocks 0.14 (0.14 to 0.14), four 0.9" in claim.measured
-        and "multiples: two blocks 1.00" in claim.measured
-    )
+def rising(by, of=COMBINES, middle=0.5):
+    """Accuracy by kind and shot, that on combinations higher in the later half of the shots."""
+    curves = np.repeat(np.array(of)[:, None], K, 1)
+    curves[2] = middle + by * np.repeat((0, 1), K // 2)
+    return curves
+
+
+@pytest.mark.parametrize(
+    ("two", "four", "words"),
+    [
+        (0, 0.3, "shown"),
+        (0.3, 0, "contrary"),
+        (0, 0, "not shown"),
+        (0.3, 0.3, "not shown"),  # a matter of shots, not of depth
+        (0, 0.08, "not shown"),
+        (-0.3, 0, "not shown"),  # two blocks fall, four do not rise
+    ],
+)
+def test_shift(two, four, words):
+    pair = seeds(last=rising(two), depth=2), seeds(last=rising(four), depth=4)
+    claim = claims.shift(*pair)
+    assert claim.verdict == words and f"four {four:.2f} ({four:.2f} to {four:.2f})" in claim.measured
+    if words != "not shown":
+        untaught = seeds(3, known=(NOTHING, NOTHING), last=rising(four), depth=4)
+        assert claims.shift(pair[0], untaught).verdict == "not shown"
 
 
 def test_the_table_counts_who_learned_who_solved_and_who_lost_it():

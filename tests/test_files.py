@@ -32,6 +32,17 @@ def test_tensors_and_notes_read_back_exactly(tmp_path):
         load_tensors(tmp_path / "a" / "b.safetensors", "you")
 
 
+@pytest.mark.parametrize(("was", "is_now"), [(b'"F16"', b'"I16"'), (b"[3,4]", b"[2,6]")])
+def test_a_header_edited_to_another_dtype_or_shape_is_seen(was, is_now, tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_tensors(file, {"matrix": torch.ones(3, 4).half()}, "me")
+    content = file.read_bytes()
+    assert content.count(was) == 1
+    file.write_bytes(content.replace(was, is_now))
+    with pytest.raises(ValueError, match="was changed after it was saved"):
+        load_tensors(file, "me")
+
+
 def test_numbers_in_a_table_read_back_exactly(tmp_path, kept):
     for name, values in kept.metrics.items():
         text = (kept.path / "metrics.csv").read_text().splitlines()

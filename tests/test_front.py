@@ -117,13 +117,27 @@ def test_cards_have_the_numbers_of_the_runs():
         "transience",
         "transience, fewer inputs",
     ]
-    names += ["parity of the logarithm", "waves of the logarithm", "likeness by ratio", "algorithms"]
+    names += ["parity of the logarithm", "waves of the logarithm", "likeness by ratio", "combination"]
+    names += ["shift with shots"]
     made = findings.cards(dict.fromkeys(names, claim("shown")), runs)
-    assert [len(each.claims) for each in made] == [2, 1, 1, 2, 3, 1]
+    assert [len(each.claims) for each in made] == [2, 1, 1, 2, 3, 2]
     numbers = [re.findall(r"-?\d\.\d\d", each.number) for each in made]
     assert numbers[0][0] == "1.00" and numbers[0][3] == "0.00"  # with most and with fewest tasks
     assert numbers[5][0] == "0.90" and numbers[5][3] == "0.14"  # combinations: four blocks, two
     assert numbers[2][0] == "0.00" and numbers[2][3] == "1.00"  # one block, two
+
+
+def test_seed_lines_are_the_curves_of_each_group_at_its_places():
+    curves = {"2 blocks": [[0.1, 0.2], [0.3, 0.4]], "4 blocks": [[0.5, 0.6, 0.7]]}
+    (ax,) = plots.seed_lines(
+        {"2 blocks": [0, 5], "4 blocks": [0, 2, 4]}, curves, 0.5, "step", "skill", "solved"
+    ).axes
+    half, *drawn = ax.lines
+    assert list(half.get_ydata()) == [0.5, 0.5]
+    assert [list(line.get_ydata()) for line in drawn] == [*curves["2 blocks"], *curves["4 blocks"]]
+    assert [list(line.get_xdata()) for line in drawn] == [[0, 5], [0, 5], [0, 2, 4]]
+    assert len({line.get_linestyle() for line in drawn[:2]}) == 1 != drawn[2].get_linestyle()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["2 blocks", "4 blocks"]
 
 
 # --- what other sites show ------------------------------------------------------------------------------------

@@ -166,6 +166,16 @@ def test_a_page_shows_little_code():
     assert sum(shown) < 250 and max(shown) <= 12
 
 
+def test_a_caption_with_an_interval_or_a_mean_names_what_it_is_taken_over():
+    units = "sequences|seeds?|contexts|over them"
+    for notebook in NOTEBOOKS:
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            for caption in re.findall(r'"fig-[\w-]+",\n((?:\s+f?".*"\n?,?)+)', cell.source):
+                text = " ".join("".join(re.findall(r'"(.*)"', caption)).split())
+                if re.search(r"95 %|\b[Mm]eans?\b|average", text):
+                    assert re.search(units, text), f"{notebook.name}: {text}"
+
+
 @each
 def test_trains_from_nothing_with_other_parameters_and_draws(notebook, root, tmp_path):
     common = {} if notebook.stem == "01_tasks" else {"source": "train", "root": root}

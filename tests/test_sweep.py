@@ -223,3 +223,7 @@ def test_without_submitit_a_sweep_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "modgrok\[sweep\]"$'):
         sweep([short()], tmp_path)
+
+
+def test_no_points_are_no_runs(tmp_path):
+    assert sweep([], tmp_path) == []

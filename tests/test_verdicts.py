@@ -42,7 +42,11 @@ def mixed(able, others, n_seeds=3):
 def test_structured(hits, others, chance, words):
     found = np.repeat([True, False, True, False], (hits, 10 - hits, others, 10 - others))
     claim = verdicts.structured("odd and even lie apart", mixed(10, 10), found, chance)
-    assert claim.verdict == words and f"{hits} of 10; of the others: {others} of 10" in claim.measured
+    assert (
+        claim.verdict == words
+        and f"solve (d = 2): {verdicts.share(found[:10])}; of the oth" in claim.measured
+    )
+    assert f"others (d = 2): {others} of 10 (" in claim.measured
     assert verdicts.structured("odd", mixed(10, 10, 2), found, chance).verdict == "not shown"
 
 
@@ -86,6 +90,10 @@ def test_the_rules_say_what_counts_once_each():
 
 def test_an_interval_is_over_units():
     assert verdicts.interval([0.1, 0.2, 0.3]) == "0.20 (-0.05 to 0.45)" and verdicts.interval([0.5]) == "0.50"
+
+
+def test_a_share_has_an_interval_also_where_all_agree():
+    assert verdicts.share([True] * 3) == "3 of 3 (0.44 to 1.00)" and verdicts.share([]) == "0 of 0"
 
 
 def test_sign_flip_is_exact_of_few_pairs_and_alike_of_many():
