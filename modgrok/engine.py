@@ -140,6 +140,7 @@ def make_accelerator(
 ) -> Accelerator:
     """What distributes a training over processes and computes its steps, with arguments as for `train.train`."""
     AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
+    torch.compiler.reset()  # after eight models torch would compile no more, be slower and round otherwise
     chosen = arithmetic(config)
     if not torch.cuda.is_available():
         keep_memory()
