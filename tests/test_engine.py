@@ -13,6 +13,7 @@ from modgrok import engine
 from modgrok.config import preset
 from modgrok.data import Data
 from modgrok.model import Transformer, explicit_attention
+from modgrok.train import train
 
 LONG = preset("laptop")
 
@@ -47,6 +48,15 @@ def test_without_a_compiler_nothing_is_compiled_and_bf16_does_not_pay(machine):
 def test_a_short_run_is_not_worth_compiling(machine):
     machine(bf16=True)
     assert engine.arithmetic(preset("smoke")) == (False, False, False)
+
+
+@pytest.mark.skipif(not engine.has_compiler(), reason="torch.compile needs a C++ compiler")
+def test_every_model_of_a_process_is_compiled(tmp_path, monkeypatch):
+    """However many came before it: torch gives up after so many, and what it then computes is rounded otherwise."""
+    monkeypatch.setattr(engine, "WORTH_COMPILING", 0)
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        for seed in (0, 1):
+            train(tiny(mixed_precision="bf16", seed=seed, steps=2, eval_every=2, n_checkpoints=1), tmp_path)
 
 
 def test_what_the_config_asks_for_is_taken(machine):
