@@ -64,7 +64,9 @@ SWEEPS = {
         seeds=(0, 1, 2),
     ),
     "laptop-coarse": Sweep(
-        "laptop", {"depth": (1, 2, 4), "alpha": (0.4, 0.8)} | SHORT
+        "laptop",
+        {"depth": (1, 2, 4), "n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
+        seeds=(0, 1, 2),
     ),
     "laptop-lasting": Sweep("laptop", {"depth": (2, 4), "alpha": (0.4,)} | SHORT, seeds=(0, 1, 2)),
     "laptop-factors": Sweep(
@@ -106,8 +108,8 @@ SWEEPS = {
 several depths (A1). `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again,
 with few training inputs. `ladder`: the modulus, and with it all that grows with it. `factors`: one setting at a time
 (A8). Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of `laptop` on two cores:
-`map` half an hour (18 runs), `rule` four hours (108, of which 18 are the map's), `depth` half an hour (9), `coarse` ten
-minutes (6, of which 2 are the map's), `lasting` a quarter of an hour (6, of which 4 are in other maps), `factors` an
+`map` half an hour (18 runs), `rule` four hours (108, of which 18 are the map's), `depth` half an hour (9), `coarse` two
+hours (54, those of `rule` by rectangles), `lasting` a quarter of an hour (6, all of them in `coarse`), `factors` an
 hour (38, of which 2 are the map's). Those of `desk` on two cores: `depth` three hours (9), `ladder` a quarter of an
 hour more (9, of which 3 are the depths'), `map` five hours (24), `coarse` half an hour more (6, of which 2 are the
 map's), `lasting` two and a half (6)."""
