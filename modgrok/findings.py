@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from modgrok import claims, plots, structure
 from modgrok.chapter import Chapter
+from modgrok.config import PRESETS, preset
 from modgrok.evaluate import COMBINATION, SHARE
 from modgrok.find import finished_runs
 from modgrok.runs import Run
@@ -49,6 +50,7 @@ class Evidence(NamedTuple):
         deeper: 2 and another number of blocks → runs, seed by seed.
         lasting: (depths, seeds), another setting to ask whether generalisation lasts.
         together: runs of one p that keep their weights, to be judged together; see `distinct`.
+        smaller: p of smaller presets → such runs of that p, for what is asked of embeddings alone.
     """
 
     points: NDArray[np.object_]
@@ -56,6 +58,7 @@ class Evidence(NamedTuple):
     deeper: Mapping[int, Sequence[Run]]
     lasting: NDArray[np.object_]
     together: Sequence[Run]
+    smaller: Mapping[int, Sequence[Run]]
 
     @property
     def every(self) -> list[Run]:
@@ -66,6 +69,7 @@ class Evidence(NamedTuple):
             *self.deeper.values(),
             self.lasting.flat,
             self.together,
+            *self.smaller.values(),
         )
         return list({run.config: run for group in groups for run in group}.values())
 
@@ -75,7 +79,7 @@ def gather(page: Chapter, deep: int = 4) -> Evidence:
 
     Each claim is judged at the largest p, up to that of the preset, that has `n_seeds` seeds of every depth that the
     claim contrasts; of the map, `n_seeds_map` at each of its points. Claim 5 takes all finished runs of the p at which
-    the depths are compared.
+    the depths are compared, and its half about embeddings those of each smaller p as well.
 
     Args:
         page: has the parameters n_seeds and n_seeds_map.
@@ -86,13 +90,19 @@ def gather(page: Chapter, deep: int = 4) -> Evidence:
     """
     deeper = page.by_depth(2, deep)
     lasting = page.largest(lambda at: at.sweep("lasting"))
-    together = finished_runs(deeper[2][0].config.p, page.parameters["root"])
+    p = deeper[2][0].config.p
+    smaller = {preset(name).p for name in PRESETS if preset(name).p < p}
+
+    def with_weights(p: int) -> list[Run]:
+        return distinct([run for run in finished_runs(p, page.parameters["root"]) if run.steps])
+
     return Evidence(
         page.largest(lambda at: at.sweep("map", "n_seeds_map")).transpose(2, 1, 0),
         page.by_depth(1, 2),
         deeper,
         lasting.reshape(len(lasting), -1),
-        distinct([run for run in together if run.steps]),
+        with_weights(p),
+        {q: runs for q in sorted(smaller, reverse=True) if (runs := with_weights(q))},
     )
 
 
@@ -110,6 +120,7 @@ def judge(runs: Evidence) -> dict[str, Claim]:
             for i, group in enumerate(lasting[1:])
         },
         "parity of the logarithm": claims.parity(together),
+        **{f"parity of the logarithm, p = {p}": claims.parity(of) for p, of in runs.smaller.items()},
         "waves of the logarithm": claims.waves(together),
         "likeness by ratio": claims.ratios(together),
         "combination": claims.combination(two, deep),
@@ -209,7 +220,11 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
                 "chance",
             ),
             "share of models whose embedding splits best by parity of the logarithm, those that solve and others",
-            of("parity of the logarithm", "waves of the logarithm", "likeness by ratio"),
+            of(
+                *(name for name in judged if name.startswith("parity")),
+                "waves of the logarithm",
+                "likeness by ratio",
+            ),
             "07_heads",
             "Heads",
         ),

@@ -108,7 +108,9 @@ def test_cards_have_the_numbers_of_the_runs():
         )
         run.metrics["step"] = np.arange(2)
     lasting = np.array([two, four], dtype=object)
-    runs = findings.Evidence(points, {1: one, 2: two}, {2: two, 4: four}, lasting, [*one, *two, *four])
+    runs = findings.Evidence(
+        points, {1: one, 2: two}, {2: two, 4: four}, lasting, [*one, *two, *four], {5: two}
+    )
     names = [
         "more tasks",
         "four phases",
@@ -118,9 +120,9 @@ def test_cards_have_the_numbers_of_the_runs():
         "transience, fewer inputs",
     ]
     names += ["parity of the logarithm", "waves of the logarithm", "likeness by ratio", "combination"]
-    names += ["shift with shots"]
+    names += ["parity of the logarithm, p = 5", "shift with shots"]
     made = findings.cards(dict.fromkeys(names, claim("shown")), runs)
-    assert [len(each.claims) for each in made] == [2, 1, 1, 2, 3, 2]
+    assert [len(each.claims) for each in made] == [2, 1, 1, 2, 4, 2]
     numbers = [re.findall(r"-?\d\.\d\d", each.number) for each in made]
     assert numbers[0][0] == "1.00" and numbers[0][3] == "0.00"  # with most and with fewest tasks
     assert numbers[5][0] == "0.90" and numbers[5][3] == "0.14"  # combinations: four blocks, two
