@@ -285,12 +285,18 @@ def places(tokens: Tensor) -> Tensor:
     return torch.where(x * y > 0, 0, torch.where(y > 0, 1, torch.where(x > 0, 2, -1)))
 
 
-def accuracy_by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
-    """Accuracy by kind and place of the query, all shots together: (kinds, places), nan below 10 cases."""
-    right = log_probabilities(predict, tokens).argmax(-1) == targets(tokens)
+def by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
+    """Accuracy and confidence, the mean probability of the model's own answers, by kind and place of the query.
+
+    All shots together: (2, kinds, places), nan below 10 cases.
+    """
+    sure, answers = log_probabilities(predict, tokens).max(-1)
+    measured = ((answers == targets(tokens)).double(), sure.double().exp())
     of_kind, where = kinds(tokens, p), places(tokens)
-    rows = [torch.where(of_kind == kind, where, -1) for kind in range(len(KINDS))]
-    return np.stack([share_by_kind(right, row, len(PLACES), pooled=True)[:, 0] for row in rows])
+    cells = [[(of_kind == kind) & (where == i) for i in range(len(PLACES))] for kind in range(len(KINDS))]
+    return np.array(
+        [[[of[at].mean() if at.sum() >= 10 else np.nan for at in row] for row in cells] for of in measured]
+    )
 
 
 def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -> np.ndarray:

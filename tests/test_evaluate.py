@@ -12,9 +12,9 @@ from modgrok.algorithms import predictors
 from modgrok.data import Data
 from modgrok.evaluate import (
     REFERENCES,
-    accuracy_by_place,
     accuracy_by_shot,
     accuracy_with_one_wrong,
+    by_place,
     count_kinds,
     places,
     query_grid,
@@ -202,5 +202,6 @@ def test_failures_are_located():
         exact = predictors(5)["regression"](tokens)
         return torch.where((tokens[:, 1::3] == 0)[..., None], exact.roll(1, -1), exact)
 
-    found = accuracy_by_place(fails_at_y_zero, asked, 5)
-    np.testing.assert_array_equal(found[:3], [[1, 1, 0]] * 3)
+    accuracy, confidence = by_place(fails_at_y_zero, asked, 5)
+    np.testing.assert_array_equal(accuracy[:3], [[1, 1, 0]] * 3)
+    np.testing.assert_allclose(confidence[:3], 1)  # surely right, or surely wrong
