@@ -16,6 +16,7 @@ from modgrok.model import Transformer, explicit_attention
 from modgrok.train import train
 
 LONG = preset("laptop")
+SMALLEST = {"depth": 1, "steps": 1, "warmup_steps": 1, "eval_every": 1, "n_checkpoints": 1}
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_every_model_of_a_process_is_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "WORTH_COMPILING", 0)
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
         for seed in (0, 1):
-            train(tiny(mixed_precision="bf16", seed=seed, steps=2, eval_every=2, n_checkpoints=1), tmp_path)
+            train(tiny(mixed_precision="bf16", seed=seed, **SMALLEST), tmp_path)
 
 
 def test_what_the_config_asks_for_is_taken(machine):
