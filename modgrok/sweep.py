@@ -180,11 +180,12 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
             "betas is a pair of numbers, which --vary does not take; train such a run by itself."
         )
     kinds = {field.name: field.type for field in dataclasses.fields(Config)}
-    kind = kinds.get(name) if kinds.get(name) in (int, float) else str
+    truths = {"true": True, "false": False}
+    parsers = {int: int, float: float, bool: lambda value: truths[value.lower()]}
 
     def parse(value: str) -> Any:
-        with contextlib.suppress(ValueError):
-            return kind(value)
+        with contextlib.suppress(ValueError, KeyError):
+            return parsers[kinds[name]](value)
         return value  # the config will say what is wrong with it
 
     return name, [parse(value) for value in values.split(",")]

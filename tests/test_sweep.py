@@ -26,6 +26,8 @@ def test_values_are_read_by_the_type_of_their_field():
     assert parse_values("lr=1,2e-3") == ("lr", [1.0, 0.002])
     assert all(isinstance(value, float) for value in parse_values("lr=1,2e-3")[1])  # as a flag would give
     assert parse_values("task_rule=random,rectangle") == ("task_rule", ["random", "rectangle"])
+    assert parse_values("shared_pairs=True,false,1") == ("shared_pairs", [True, False, "1"])
+    assert parse_values("nope=1") == ("nope", ["1"])
     assert parse_values("n_tasks=4,x") == ("n_tasks", [4, "x"])
     for text in ("n_tasks", "n_tasks=", "=4", "n_tasks=4,,8"):
         with pytest.raises(ValueError, match="write it like n_tasks=4,8,16"):
