@@ -17,6 +17,7 @@ RUNS = [Run(folder) for folder in run_folders(ROOT / "runs")]
 LIGHT = (
     "factors",
     "ladder",
+    "levers",
     "rule",
 )  # many runs, of which figures need the metrics alone: shipped without weights
 each = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
