@@ -343,6 +343,7 @@ def setup(app) -> dict:
     """Run papermill before Sphinx looks for its sources, put weights beside the pages, and write formulas as MathML."""
     app.add_config_value("modgrok_parameters", {}, "")
     app.connect("config-inited", _before_sphinx, priority=1)
+    app.connect("env-get-outdated", _glued)
     app.connect("build-finished", _write_weights)
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-skip-member", _skip_foreign)
@@ -365,6 +366,14 @@ def _before_sphinx(app, config) -> None:
         sys.exit(
             "The book was not built: it was interrupted, and the chapters that were running are stopped."
         )
+
+
+def _glued(app, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Pages that show an output of a chapter that has changed: Sphinx does not see that they depend on it."""
+    shown = [f":doc: {name}.ipynb" for name in added | changed]
+    texts = {name: Path(env.doc2path(name)) for name in env.found_docs}
+    texts = {name: path.read_text("utf8") for name, path in texts.items() if path.suffix == ".md"}
+    return [name for name, text in texts.items() if any(of in text for of in shown)]
 
 
 def _skip_foreign(app, what, name, member, skip, options) -> bool | None:

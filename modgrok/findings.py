@@ -120,7 +120,10 @@ def judge(runs: Evidence) -> dict[str, Claim]:
             for i, group in enumerate(lasting[1:])
         },
         "parity of the logarithm": claims.parity(together),
-        **{f"parity of the logarithm, p = {p}": claims.parity(of) for p, of in runs.smaller.items()},
+        **{
+            f"parity of the logarithm, smaller p{'' if i < 1 else f' {i}'}": claims.parity(of)
+            for i, of in enumerate(runs.smaller.values())
+        },
         "waves of the logarithm": claims.waves(together),
         "likeness by ratio": claims.ratios(together),
         "combination": claims.combination(two, deep),

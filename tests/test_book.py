@@ -17,7 +17,7 @@ from conftest import ROOT, jupyter_book
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
-from modgrok.book import ChapterError, _mend_pages, build
+from modgrok.book import ChapterError, _glued, _mend_pages, build
 from modgrok.find import find_run
 from modgrok.train import train
 
@@ -368,6 +368,22 @@ def test_pages_stay_small_and_name_no_machine(book):
     for copy in (book.html / "_sources").glob("*.ipynb"):
         metadata = json.dumps(json.loads(copy.read_text())["metadata"])
         assert str(ROOT) not in metadata and (home == "/" or home not in metadata)
+
+
+def test_a_page_that_shows_an_output_of_a_chapter_changes_with_it(tmp_path):
+    texts = {
+        "findings": "```{glue} findings\n:doc: 09_claims.ipynb\n```",
+        "other": "[](09_claims.ipynb)",
+        "09_claims": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}{'.ipynb' if name[0] == '0' else '.md'}").write_text(text)
+    env = SimpleNamespace(
+        found_docs=set(texts), doc2path=lambda name: next(map(str, tmp_path.glob(f"{name}.*")))
+    )
+    assert _glued(None, env, set(), {"09_claims", "other"}, set()) == ["findings"]
+    assert _glued(None, env, {"09_claims"}, set(), set()) == ["findings"]
+    assert _glued(None, env, set(), {"05_depth"}, set()) == []
 
 
 def test_pages_lose_the_icon_script_and_keep_the_rest(tmp_path):

@@ -120,7 +120,7 @@ def test_cards_have_the_numbers_of_the_runs():
         "transience, fewer inputs",
     ]
     names += ["parity of the logarithm", "waves of the logarithm", "likeness by ratio", "combination"]
-    names += ["parity of the logarithm, p = 5", "shift with shots"]
+    names += ["parity of the logarithm, smaller p", "shift with shots"]
     made = findings.cards(dict.fromkeys(names, claim("shown")), runs)
     assert [len(each.claims) for each in made] == [2, 1, 1, 2, 4, 2]
     numbers = [re.findall(r"-?\d\.\d\d", each.number) for each in made]
