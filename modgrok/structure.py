@@ -1,5 +1,6 @@
 """How features follow numbers modulo p: logarithms, circles, waves, parity, and the nulls that judge them (claim 5)."""
 
+import functools
 import math
 from itertools import combinations, permutations
 from typing import NamedTuple
@@ -130,12 +131,19 @@ def compare(scores: ArrayLike) -> Score:
     return Score(float(value), float(null[1:].mean()), float(low), float(high), float(p_value), interval)
 
 
+@functools.lru_cache(maxsize=16)
 def relabellings(n: int, most: int = 1000, seed: int = 0) -> np.ndarray:
-    """Orders of n things, (shuffles, n), the given one first: all n! if they are at most `most`, else random."""
+    """Orders of n things, (shuffles, n), the given one first: all n! if they are at most `most`, else random.
+
+    The same read-only array is given to all that ask, for it is asked for thousands of times.
+    """
     if math.factorial(min(n, 13)) <= most:
-        return np.array(list(permutations(range(n))))
-    rng = np.random.default_rng(seed)
-    return np.stack([np.arange(n), *(rng.permutation(n) for _ in range(most - 1))])
+        orders = np.array(list(permutations(range(n))))
+    else:
+        rng = np.random.default_rng(seed)
+        orders = np.stack([np.arange(n), *(rng.permutation(n) for _ in range(most - 1))])
+    orders.setflags(write=False)
+    return orders
 
 
 # --- circles, waves and parity --------------------------------------------------------------------------
@@ -204,10 +212,8 @@ def log_spectrum(means: ArrayLike, most: int = 1000) -> np.ndarray:
     """
     means = pca(means).coordinates
     n = len(means)
-    power = (abs(np.fft.fft(means[relabellings(n, most)], axis=1)) ** 2).sum(-1)  # (shuffles, n)
-    half = n // 2
-    share = power[:, 1 : half + 1]
-    share[:, : n - 1 - half] += power[:, :half:-1]  # s and -s are one wave
+    share = (abs(np.fft.rfft(means[relabellings(n, most)], axis=1)) ** 2).sum(-1)[:, 1:]  # (shuffles, waves)
+    share[:, : (n - 1) // 2] *= 2  # s and -s are one wave
     total = share.sum(1, keepdims=True)
     return share / np.where(total > 0, total, 1)
 

@@ -94,10 +94,10 @@ SWEEPS = {
     ),
     "desk-map": Sweep(
         "desk",
-        {"n_tasks": (16, 32, 64, 96), "alpha": (0.4, 0.6, 0.8), "steps": (6000,)},
-        seeds=(0, 1),
+        {"depth": (2,), "n_tasks": (16, 32, 64, 96), "alpha": (0.4, 0.6, 0.8), "steps": (8000,)},
+        seeds=(0, 1, 2),
     ),
-    "desk-coarse": Sweep("desk", {"depth": (1, 2, 4), "alpha": (0.4, 0.8), "steps": (6000,)}),
+    "desk-coarse": Sweep("desk", {"depth": (1, 2, 4), "alpha": (0.4, 0.8), "steps": (8000,)}),
     "desk-lasting": Sweep("desk", {"depth": (2, 4), "alpha": (0.4,)}, seeds=(0, 1, 2)),
     "paper-map": Sweep("paper", PAPER_PLANE),
     "paper-rule": Sweep("paper", BOTH_RULES | {"depth": (1, 2, 4)} | PAPER_PLANE),
@@ -110,9 +110,9 @@ with few training inputs. `ladder`: the modulus, and with it all that grows with
 (A8). Those of `smoke` take up to a minute (CI), of `paper` hours on a GPU for each run. Those of `laptop` on two cores:
 `map` half an hour (18 runs), `rule` four hours (108, of which 18 are the map's), `depth` half an hour (9), `coarse` two
 hours (54, those of `rule` by rectangles), `lasting` a quarter of an hour (6, all of them in `coarse`), `factors` an
-hour (38, of which 2 are the map's). Those of `desk` on two cores: `depth` three hours (9), `ladder` a quarter of an
-hour more (9, of which 3 are the depths'), `map` five hours (24), `coarse` half an hour more (6, of which 2 are the
-map's), `lasting` two and a half (6)."""
+hour (38, of which 2 are the map's). Those of `desk` on two cores with bf16: `depth` three hours (9), `ladder` a quarter
+of an hour more (9, of which 3 are the depths'), `map` two and a quarter (36), `coarse` half an hour more (6, of which 2
+are the map's), `lasting` two and a half (6)."""
 
 
 class NoSweep(ValueError):
