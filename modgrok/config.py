@@ -214,8 +214,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "paper": {},
 }  # fmt: skip
-"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `desk` an hour at p = 11, `night` hours at p = 13, and
-`paper` hours on a GPU."""
+"""`smoke` takes seconds (CI), `laptop` minutes on a CPU core, `desk` half an hour to two at p = 11, `night` hours at
+p = 13, and `paper` hours on a GPU."""
 
 
 def preset(name: str, **overrides: Any) -> Config:

@@ -113,7 +113,7 @@ def arrivals(run: Run, of_tasks: tuple[ArrayLike, ArrayLike] | None = None) -> d
         steps, accuracy = of_tasks
         found = {
             f"{kind}, i.d. tasks": arrival(steps, of_kind, p)
-            for kind, of_kind in zip(TASK_KINDS[:2], accuracy, strict=False)
+            for kind, of_kind in zip(TASK_KINDS, accuracy, strict=True)
         }
     return found | {skill: arrival(run.metrics["step"], of, p) for skill, of in stored_curves(run).items()}
 

@@ -124,8 +124,13 @@ def rules(claims: Sequence[Claim]) -> str:
 
 
 def interval(values: ArrayLike, within: tuple[float, float] = (-np.inf, np.inf)) -> str:
-    """Mean and 95 % interval over units (first axis), as by `mean_interval`; the mean alone of a single one."""
+    """Mean and 95 % interval over units (n,), as by `mean_interval`; the mean alone of a single one.
+
+    Units that agree exactly have no spread from which an interval could be told.
+    """
     mean, low, high = mean_interval(values, within)
+    if np.isclose(low, high):
+        return f"{mean:z.2f} (all alike)"
     return f"{mean:z.2f} ({low:z.2f} to {high:z.2f})" if np.isfinite(low) else f"{mean:z.2f}"
 
 
@@ -163,15 +168,16 @@ def paired(one: ArrayLike, other: ArrayLike) -> list:
         one, other: (n,) what was measured in each; pairs with a nan are left out.
 
     Returns:
-        how many pairs are left; the means of one, other and their difference with intervals over pairs; P of
-        `sign_flip`. Dashes where no pair is left.
+        how many pairs are left; the means of one and of other, and of their difference, with its interval over pairs;
+        P of `sign_flip`. Dashes where no pair is left.
     """
     one, other = (np.asarray(values, dtype=float) for values in (one, other))
     known = np.isfinite(one) & np.isfinite(other)
     if not known.any():
         return [0, *"–" * 4]
     differ = (one - other)[known]
-    return [known.sum(), *map(interval, (one[known], other[known], differ)), f"{sign_flip(differ):.2g}"]
+    means = (f"{of[known].mean():z.2f}" for of in (one, other))
+    return [known.sum(), *means, interval(differ), f"{sign_flip(differ):.2g}"]
 
 
 def _too_few(seeds: int) -> str:

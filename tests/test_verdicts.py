@@ -90,6 +90,9 @@ def test_the_rules_say_what_counts_once_each():
 
 def test_an_interval_is_over_units():
     assert verdicts.interval([0.1, 0.2, 0.3]) == "0.20 (-0.05 to 0.45)" and verdicts.interval([0.5]) == "0.50"
+    assert (
+        verdicts.interval([0.1 + 0.2, 0.3]) == "0.30 (all alike)"
+    )  # no spread, whatever rounding leaves of it
 
 
 def test_a_share_has_an_interval_also_where_all_agree():
@@ -108,9 +111,6 @@ def test_sign_flip_is_exact_of_few_pairs_and_alike_of_many():
 
 
 def test_a_paired_row_leaves_incomplete_pairs_out():
-    assert verdicts.paired([1, np.nan, 2, 4], [0, 5, 0, 1]) == [
-        3,
-        *map(verdicts.interval, ([1, 2, 4], [0, 0, 1], [1, 2, 3])),
-        f"{verdicts.sign_flip([1, 2, 3]):.2g}",
-    ]
+    found = verdicts.paired([1, np.nan, 2, 4], [0, 5, 0, 1])
+    assert found == [3, "2.33", "0.33", verdicts.interval([1, 2, 3]), f"{verdicts.sign_flip([1, 2, 3]):.2g}"]
     assert verdicts.paired([np.nan], [1]) == [0, "–", "–", "–", "–"]
