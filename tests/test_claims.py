@@ -236,7 +236,7 @@ def test_combination(two, four, words):
         untaught = seeds(3, known=(NOTHING, NOTHING), last=four, depth=4)
         assert claims.combination(pair[0], untaught).verdict == "not shown"
     if words == "shown":
-        assert "two blocks 0.14 (0.14 to 0.14), four 0.9" in claim.measured
+        assert "two blocks 0.14 (all alike), four 0.9" in claim.measured
         assert "multiples: two blocks 1.00" in claim.measured
 
 
