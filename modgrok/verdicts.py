@@ -92,7 +92,7 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
     odds = _hits_by_chance(found[counted], able[counted], seed[counted])
     more, fewer = odds[hits:].sum(), odds[: hits + 1].sum()
     decided = "shown" if by_chance < 0.01 and more < 0.05 else "contrary" if fewer < 0.05 else "not shown"
-    seeds, left_out = len(set(seed[able]) & set(seed[control])), int((~counted).sum())
+    with_both, left_out = len(set(seed[able]) & set(seed[control])), int((~counted).sum())
     beside = (
         f"of the control{_depths(runs, control)}: {share(found[control])}"
         if control.any()
@@ -100,17 +100,17 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
     )
     return Claim(
         f"5. Representations are structured: {what}",
-        "it is found in more of the runs that solve o.o.d. tasks (training inputs) at the end than chance explains "
-        "(P < 0.01), and in more than of the control, runs that learned their training set and do not solve them (P < 0.05, "
-        "exact, over all ways to exchange runs of the same seed)",
+        "it is found in more of the runs that solve o.o.d. tasks (training inputs) at the end than chance (P < 0.01) "
+        "and than the control explain: runs that learned their training set and do not solve them (P < 0.05, exact, "
+        "over all exchanges of runs of the same seed)",
         "it is found in fewer of them than of the control (P < 0.05)",
         _setting(runs),
-        f"{_words(int(counted.sum()), 'run')}"
+        f"{_words(int(counted.sum()), 'run')} of {_words(len(set(seed[counted])), 'seed')}"
         + f" ({left_out} more did not learn their training set)" * (left_out > 0),
         f"of runs that solve{_depths(runs, able)}: {share(found[able])}, by chance {chance:.2g} of them "
         f"(P = {by_chance:.1g}); {beside}"
-        + (f" (P = {more:.1g})" + _too_few(seeds, " with both") if control.any() else ""),
-        decided if seeds >= MIN_SEEDS else "not shown",
+        + (f" (P = {more:.1g})" + _too_few(with_both, " with both") if control.any() else ""),
+        decided if with_both >= MIN_SEEDS else "not shown",
         core_minutes(_flat(runs)),
         runs[0].config.p,
     )
