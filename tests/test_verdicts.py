@@ -87,10 +87,20 @@ def test_runs_are_exchanged_within_their_seed_alone():
         counts[(moved & able).sum()] += 1
     odds = verdicts._hits_by_chance(found, able, seeds)
     np.testing.assert_allclose(odds, (counts / counts.sum())[: len(odds)])
-    # a seed whose runs all solve and all have it tells nothing of whether the two go together
-    every = np.repeat([True, False], 10)
+
+
+def test_a_structure_that_is_the_seeds_own_is_not_shown():
+    """All runs of one seed have it, most of which solve; none of two others have it, most of which do not."""
+    able = np.repeat([True, False, True, False, True, False], (6, 1, 1, 6, 1, 6))
+    runs = [
+        made_up((ALL if solves else NOTHING,), (ALL,), seed=i // 7) for i, solves in enumerate(able.tolist())
+    ]
+    assert verdicts._hits_by_chance(np.arange(21) < 7, able, np.zeros(21))[6:].sum() < 0.05
+    claim = verdicts.structured("odd", runs, np.arange(21) < 7, 0.1)
+    assert claim.verdict == "not shown" and "P = 1)" in claim.measured
+    # seeds that have one kind alone do not count
     runs = [made_up((ALL if i < 10 else NOTHING,), (ALL,), seed=i // 4) for i in range(20)]
-    apart = verdicts.structured("odd", runs, every, 0.1)
+    apart = verdicts.structured("odd", runs, np.arange(20) < 10, 0.1)
     assert apart.verdict == "not shown" and "one seed with both only" in apart.measured
 
 
