@@ -79,7 +79,7 @@ def preferences(paid: Sequence[np.ndarray]) -> list[np.ndarray]:
 
     Returns:
         for each block (3, H): the mean over sequences, low and high of its interval, which is so wide that of all
-        heads none misses its mean in 95 models of 100.
+        heads none misses its mean in 95 models of 100 at least.
     """
     heads = sum(of.shape[1] for of in paid)
     return [mean_interval(of[..., 0] - of[..., 1], chance=0.05 / heads) for of in paid]

@@ -101,12 +101,12 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
     return Claim(
         f"5. Representations are structured: {what}",
         "it is found in more of the runs that solve o.o.d. tasks (training inputs) at the end than chance (P < 0.01) "
-        "and than the control explain: runs that learned their training set and do not solve them (P < 0.05, exact, "
-        "over all exchanges of runs of the same seed)",
+        "and than the control (P < 0.05, exact, over all exchanges of runs of the same seed) explain; the control are "
+        "runs that learned their training set and do not solve them",
         "it is found in fewer of them than of the control (P < 0.05)",
         _setting(runs),
         f"{_words(int(counted.sum()), 'run')} of {_words(len(set(seed[counted])), 'seed')}"
-        + f" ({left_out} more did not learn their training set)" * (left_out > 0),
+        + f" ({left_out} others did not learn their training set)" * (left_out > 0),
         f"of runs that solve{_depths(runs, able)}: {share(found[able])}, by chance {chance:.2g} of them "
         f"(P = {by_chance:.1g}); {beside}"
         + (f" (P = {more:.1g})" + _too_few(with_both, " with both") if control.any() else ""),

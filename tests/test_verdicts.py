@@ -56,9 +56,9 @@ def test_a_run_that_learned_nothing_is_no_control():
     assert able.tolist() == [True, True, False, False] and control.tolist() == [False, False, True, False]
     claim = verdicts.structured("odd", [*mixed(10, 0), *mixed(0, 10, known=NOTHING)], found, 0.1)
     assert claim.verdict == "not shown" and "there is no control, a run that learned its tr" in claim.measured
-    assert claim.units == "10 runs of 3 seeds (10 more did not learn their training set)"
+    assert claim.units == "10 runs of 3 seeds (10 others did not learn their training set)"
     nothing = verdicts.structured("odd", mixed(0, 3, known=NOTHING), found[:3], 0.1)
-    assert nothing.verdict == "not shown" and nothing.units.startswith("no runs of no seeds (3 more")
+    assert nothing.verdict == "not shown" and nothing.units.startswith("no runs of no seeds (3 others")
 
 
 def test_a_run_and_its_beginning_are_one():
