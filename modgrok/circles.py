@@ -100,10 +100,11 @@ def _strengths(means: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray, structure.Structure]:
+def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray, structure.Score]:
     """The head of block 0 that writes x at y in the clearest order of its logarithm, and x before all (F1d).
 
-    That is the one with the largest product of log order and the share of its variance that x explains.
+    That is the one with the largest product of log order and the share of its variance that x explains. Chance, which
+    gives the numbers other names, chooses its head in the same way.
 
     Args:
         run: its last checkpoint is judged.
@@ -111,12 +112,14 @@ def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray
         shots: examples in front of the pair.
 
     Returns:
-        the head, the plane (p², 2) of what it writes in the first context, and its structure, with the nulls.
+        the head, the plane (p², 2) of what it writes in the first context, and its log order.
     """
     model, p = run.model(), run.config.p
     log, x = structure.discrete_log(p), grid(p)[:, 0]
     drawn = zip(*interpret.draw_contexts(Data(run.config), contexts), strict=True)
     at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
     found = [structure.structure([of[head] for of in at_y], x, log) for head in range(run.config.n_head)]
-    head = max(range(len(found)), key=lambda h: found[h].order.value * found[h].carried)
-    return head, structure.log_plane(at_y[0][head], x)[0], found[head]
+    order = np.stack([of.strides.mean(0).max(-1) for of in found])  # (heads, renamings)
+    chosen = (order * [[of.carried] for of in found]).argmax(0)
+    plane, _ = structure.log_plane(at_y[0][chosen[0]], x)
+    return int(chosen[0]), plane, structure.compare(np.take_along_axis(order, chosen[None], 0))

@@ -1,6 +1,7 @@
 """What a predictor gets right, and which algorithm its answers look like: numbers with intervals."""
 
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -344,7 +345,9 @@ SHARE = (0.0, 1.0)
 """Where a share lies, such as an accuracy."""
 
 
-def mean_interval(values: ArrayLike | Tensor, within: tuple[float, float] = (-np.inf, np.inf)) -> np.ndarray:
+def mean_interval(
+    values: ArrayLike | Tensor, within: tuple[float, float] = (-np.inf, np.inf), chance: float = 0.05
+) -> np.ndarray:
     """A mean over independent values with its 95 % interval: (n, …) → (3, …), the mean, low, high.
 
     By Student's t, so that it holds for three seeds as for a thousand sequences. NaN values are left out; of
@@ -354,23 +357,28 @@ def mean_interval(values: ArrayLike | Tensor, within: tuple[float, float] = (-np
     Args:
         values: (n, …).
         within: where a mean must lie, such as SHARE; the interval ends there, and is no less likely to hold it.
+        chance: how often the interval may miss the true mean; less than 0.05 where there are several.
     """
     values = np.asarray(values, dtype=float)
     n = (~np.isnan(values)).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.nansum(values, 0) / n
         error = np.sqrt(np.nansum((values - mean) ** 2, 0) / (n - 1) / n)
-    half = students_t(n - 1) * error
+    half = students_t(n - 1, chance) * error
     return np.stack([mean, np.maximum(mean - half, within[0]), np.minimum(mean + half, within[1])])
 
 
-def students_t(freedom: ArrayLike) -> np.ndarray:
-    """The 97.5 % quantile of Student's t: exact for 1 and 2 degrees of freedom, else within 0.5 % (Fisher's series)."""
-    nu, z = np.maximum(np.asarray(freedom, dtype=float), 1), 1.959964
+def students_t(freedom: ArrayLike, chance: float = 0.05) -> np.ndarray:
+    """What Student's t exceeds by chance, on either side: exact for 1 and 2 degrees of freedom, else Fisher's series.
+
+    That is within 0.5 % at 0.05, and from 20 degrees on for chances down to 0.001.
+    """
+    nu, z = np.maximum(np.asarray(freedom, dtype=float), 1), NormalDist().inv_cdf(1 - chance / 2)
     series = (
         z
         + (z**3 + z) / (4 * nu)
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * nu**3)
     )
-    return np.select([nu == 1, nu == 2], [12.7062, 4.30265], series)
+    one, two = 1 / np.tan(np.pi * chance / 2), (1 - chance) * np.sqrt(2 / (chance * (2 - chance)))
+    return np.select([nu == 1, nu == 2], [one, two], series)

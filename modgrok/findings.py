@@ -14,8 +14,8 @@ from modgrok.config import PRESETS, preset
 from modgrok.evaluate import COMBINATION, SHARE
 from modgrok.find import finished_runs
 from modgrok.runs import Run
-from modgrok.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve, solves
-from modgrok.verdicts import Claim, distinct, interval, share
+from modgrok.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve
+from modgrok.verdicts import Claim, contrasted, distinct, interval, share
 from modgrok.widgets.svg import CSS, escape, picture, without_narrow
 
 
@@ -149,7 +149,8 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
     kept, lost = ([stop.best - stop.final for stop in map(ood_stop, group)] for group in (two, deep))
     along = {plots.blocks(group[0].config.depth): group for group in (two, deep)}
     odd_even = np.array([structure.parity_rank(_embedding(run), run.config.p)[0] == 1 for run in together])
-    able = np.array([solves(run, "ood_train")[-1] for run in together])
+    able, control = contrasted(together)
+    both = {"solve": able} | ({"control": control} if control.any() else {})
     combined = {plots.blocks(group[0].config.depth): _combinations(group) for group in (two, deep)}
     a, b = combined.values()
     return [
@@ -214,15 +215,20 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
         Card(
             "Inside, numbers are ordered by their logarithm.",
             "The best of all ways to halve the numbers is by the parity of the logarithm in "
-            f"{share(odd_even[able])} of the models that solve unseen tasks, in "
-            f"{share(odd_even[~able])} of the others.",
+            f"{share(odd_even[able])} of the models that solve unseen tasks; "
+            + (
+                f"of those that learned their own tasks alone, in {share(odd_even[control])}."
+                if control.any()
+                else "none learned its own tasks alone, to compare with."
+            ),
             dots(
-                {"solve": odd_even[able], "others": odd_even[~able]},
+                {name: odd_even[of] for name, of in both.items()},
                 1 / structure.parity_rank(_embedding(together[0]), together[0].config.p)[1],
                 "parity is best",
                 "chance",
             ),
-            "share of models whose embedding splits best by parity of the logarithm, those that solve and others",
+            "share of models whose embedding splits best by parity of the logarithm, those that solve and, if there "
+            "are any, those that learned their own tasks alone",
             of(
                 *(name for name in judged if name.startswith("parity")),
                 "waves of the logarithm",

@@ -273,6 +273,7 @@ class Structure(NamedTuple):
         circle: circularity of its class means in that plane; baseline: pairs in random classes.
         order: log order of these means; baseline: numbers in another order.
         stride: of the best log order.
+        strides: (contexts, shuffles, strides) log order at every stride; baseline: numbers in another order.
         spectrum: (contexts, shuffles, waves) log spectra, in all dimensions; baseline: numbers in another order.
         wave: its largest share.
         turns: which wave that is.
@@ -284,6 +285,7 @@ class Structure(NamedTuple):
     circle: Score
     order: Score
     stride: int
+    strides: np.ndarray
     spectrum: np.ndarray
     wave: Score
     turns: int
@@ -311,7 +313,8 @@ def structure(features: ArrayLike, numbers: ArrayLike, log: ArrayLike, shuffles:
         shares.append(found.share[:2].sum())
         plane = found.coordinates[:, :2]
         circles.append([circularity(class_means(plane[order], labels)) for order in random_classes])
-    order, stride = log_order(np.stack(all_means)[..., :2])
+    strides = order_waves(np.stack(all_means)[..., :2])
+    order, stride = best_of(strides)
     spectrum = np.stack([log_spectrum(means) for means in all_means])
     wave, turns = best_of(spectrum)
     return Structure(
@@ -320,6 +323,7 @@ def structure(features: ArrayLike, numbers: ArrayLike, log: ArrayLike, shuffles:
         compare(circles),
         order,
         stride,
+        strides,
         spectrum,
         wave,
         turns,

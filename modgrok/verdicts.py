@@ -12,7 +12,7 @@ from modgrok.config import Config
 from modgrok.cost import core_minutes
 from modgrok.evaluate import mean_interval, share_interval
 from modgrok.runs import Run
-from modgrok.skill import solves
+from modgrok.skill import learned, solves
 
 Runs = Sequence[Run] | NDArray[np.object_]
 
@@ -64,10 +64,20 @@ def seed_by_seed(
     )  # fmt: skip
 
 
+def contrasted(runs: Sequence[Run]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which runs solve o.o.d. tasks (training inputs) at the end, and which are their control: (runs,) each.
+
+    A control learned its training set and does not solve them: of a model that learned nothing, nothing follows.
+    """
+    able = np.array([solves(run, "ood_train")[-1] for run in runs], dtype=bool)
+    return able, ~able & [learned(run) for run in runs]
+
+
 def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) -> Claim:
     """Claim 5: models that generalise have a structure that others, and chance, do not have.
 
-    Here the unit is the run, and all of them are judged together: by chance some would have the structure, too.
+    Here the unit is the run, and all of them are judged together: by chance some would have the structure, too. Runs
+    of one seed resemble each other, so that only these change places in the comparison with the control.
 
     Args:
         what: the structure, in a sentence.
@@ -75,23 +85,32 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
         found: (runs,) whether each has it.
         chance: probability that a model without structure passes.
     """
-    found, able = np.asarray(found, dtype=bool), np.array([solves(run, "ood_train")[-1] for run in runs])
-    hits, others, seeds = found[able].sum(), found[~able].sum(), {run.config.seed for run in runs}
-    by_chance = _upper_tail(int(hits), int(able.sum()), chance)
-    # exact: how probable it is that so many of those found, or more, fall among the able, or among the others
-    more, fewer = (_shared(int(n), int(of.sum()), found) for n, of in ((hits, able), (others, ~able)))
+    found, (able, control) = np.asarray(found, dtype=bool), contrasted(runs)
+    hits, seed = int(found[able].sum()), np.array([run.config.seed for run in runs])
+    by_chance = _upper_tail(hits, int(able.sum()), chance)
+    counted = able | control
+    odds = _hits_by_chance(found[counted], able[counted], seed[counted])
+    more, fewer = odds[hits:].sum(), odds[: hits + 1].sum()
     decided = "shown" if by_chance < 0.01 and more < 0.05 else "contrary" if fewer < 0.05 else "not shown"
+    with_both, left_out = len(set(seed[able]) & set(seed[control])), int((~counted).sum())
+    beside = (
+        f"of the control{_depths(runs, control)}: {share(found[control])}"
+        if control.any()
+        else "there is no control, a run that learned its training set and does not solve them"
+    )
     return Claim(
         f"5. Representations are structured: {what}",
         "it is found in more of the runs that solve o.o.d. tasks (training inputs) at the end than chance (P < 0.01) "
-        "and than the runs that do not solve them (P < 0.05) explain",
-        "it is found in fewer of them than of the others (P < 0.05)",
+        "and than the control (P < 0.05, exact, over all exchanges of runs of the same seed) explain; the control are "
+        "runs that learned their training set and do not solve them",
+        "it is found in fewer of them than of the control (P < 0.05)",
         _setting(runs),
-        f"{len(runs)} runs of {_words(len(seeds), 'seed')}",
-        f"of runs that solve{_depths(runs, able)}: {share(found[able])}; of the others{_depths(runs, ~able)}: "
-        f"{share(found[~able])}; by chance {chance:.2g} of them (P = {by_chance:.1g}; against the others "
-        f"P = {more:.1g})" + _too_few(len(seeds)),
-        decided if len(seeds) >= MIN_SEEDS else "not shown",
+        f"{_words(int(counted.sum()), 'run')} of {_words(len(set(seed[counted])), 'seed')}"
+        + f" ({left_out} others did not learn their training set)" * (left_out > 0),
+        f"of runs that solve{_depths(runs, able)}: {share(found[able])}, by chance {chance:.2g} of them "
+        f"(P = {by_chance:.1g}); {beside}"
+        + (f" (P = {more:.1g})" + _too_few(with_both, " with both") if control.any() else ""),
+        decided if with_both >= MIN_SEEDS else "not shown",
         core_minutes(_flat(runs)),
         runs[0].config.p,
     )
@@ -180,8 +199,8 @@ def paired(one: ArrayLike, other: ArrayLike) -> list:
     return [known.sum(), *means, interval(differ), f"{sign_flip(differ):.2g}"]
 
 
-def _too_few(seeds: int) -> str:
-    return "" if seeds >= MIN_SEEDS else f"; {_words(seeds, 'seed')} only, a verdict takes {MIN_SEEDS}"
+def _too_few(seeds: int, which: str = "") -> str:
+    return "" if seeds >= MIN_SEEDS else f"; {_words(seeds, 'seed')}{which} only, a verdict takes {MIN_SEEDS}"
 
 
 def _words(n: int, unit: str) -> str:
@@ -199,11 +218,18 @@ def _upper_tail(hits: int, n: int, chance: float) -> float:
     return sum(comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(hits, n + 1))
 
 
-def _shared(hits: int, n: int, found: NDArray[np.bool_]) -> float:
-    """Probability that, of n runs drawn at random, so many or more are among those found (hypergeometric)."""
-    total, marked = len(found), int(found.sum())
-    ways = sum(comb(marked, k) * comb(total - marked, n - k) for k in range(hits, min(marked, n) + 1))
-    return ways / comb(total, n)
+def _hits_by_chance(found: ArrayLike, able: ArrayLike, seeds: ArrayLike) -> np.ndarray:
+    """Probability of 0, 1, … runs that are both found and able, if runs of one seed were exchanged at random.
+
+    Each seed's number is hypergeometric, and the sum of independent numbers has the convolution of their laws.
+    """
+    odds = np.ones(1)
+    for seed in np.unique(seeds):
+        (has, can), n = (np.asarray(of)[seeds == seed].sum() for of in (found, able)), (seeds == seed).sum()
+        odds = np.convolve(
+            odds, [comb(has, k) * comb(n - has, can - k) / comb(n, can) for k in range(can + 1)]
+        )
+    return odds
 
 
 def _flat(runs: Runs) -> list[Run]:

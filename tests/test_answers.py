@@ -80,6 +80,10 @@ def test_mean_interval():
     mean, low, high = evaluate.mean_interval(torch.tensor([[0.0], [2.0]] * 50))
     assert mean[0] == 1 and mean[0] - low[0] == pytest.approx(high[0] - mean[0])
     assert high[0] - mean[0] == pytest.approx(0.1994, abs=1e-4)  # Student's t with 99 degrees of freedom
+    rare = evaluate.mean_interval(torch.tensor([[0.0], [2.0]] * 50), chance=0.002)
+    assert rare[2, 0] - 1 == pytest.approx(0.1005 * 3.1747, rel=1e-3)
+    exact = evaluate.students_t([1, 2], 0.01)
+    assert exact == pytest.approx([63.657, 9.925], rel=1e-4)
     wide = evaluate.mean_interval([0.9, 0.5, 1.0])
     assert wide[2] > 1 and evaluate.mean_interval([0.9, 0.5, 1.0], evaluate.SHARE)[2] == 1
     assert evaluate.mean_interval([0.1, 0.5, 0.0], evaluate.SHARE).round(2).tolist() == [0.2, 0.0, 0.86]

@@ -30,6 +30,51 @@ def test_matching_attention_on_a_head_that_matches():
     assert np.isnan(attention.matching_attention(pattern, tokens, 5)).all()
 
 
+@pytest.mark.parametrize("taste", [1, -1])
+def test_a_head_that_likes_or_dislikes_a_token_does_not_choose_by_ratio(taste):
+    """Neither the query's own numbers nor 0 tell an example of its ratio from another that counts."""
+    rng = np.random.default_rng(0)
+    x, y = torch.from_numpy(rng.integers(0, 7, (2, 100, 12)))
+    tokens = torch.stack([x, y, (x + y) % 7], -1).flatten(1)
+    liked = (
+        (y[:, :, None] == y[:, None]) | (x[:, :, None] == x[:, None]) | (y == 0)[:, None] | (x == 0)[:, None]
+    )
+    ratio = attention.matching_examples(tokens, 7)
+    patterns = torch.full((100, 2, 35, 35), 0.01)
+    patterns[:, 0, 1::3, 2::3] += 0.005 * taste * liked[..., :11]
+    patterns[:, 1, 1::3, 2::3] += 0.005 * ratio[..., :11]
+    paid = attention.matching_attention(patterns, tokens, 7)
+    ((mean, low, high),) = attention.preferences([paid])
+    assert mean == pytest.approx([0, 0.005], abs=1e-6) and high[0] < 1e-6 < low[1]
+
+
+def test_the_more_heads_the_wider_the_interval_of_each():
+    paid = np.random.default_rng(0).normal(size=(400, 2, 2))
+    alone, one_of_eight = attention.preferences([paid])[0], attention.preferences([paid] * 4)[0]
+    wider = (one_of_eight[2] - one_of_eight[0]) / (alone[2] - alone[0])
+    assert wider == pytest.approx(
+        [2.734 / 2.241] * 2, rel=0.01
+    )  # 1 - 0.025/8 and 1 - 0.025/2 of the normal law
+    by_chance = [
+        max(
+            low.max()
+            for _, low, _ in attention.preferences([*np.random.default_rng(i).normal(size=(4, 50, 4, 2))])
+        )
+        for i in range(300)
+    ]
+    assert np.mean(np.array(by_chance) > 0) < 0.05  # 0.025, of all 16 heads
+
+
+def test_along_a_line_of_zeros_every_example_of_the_ratio_shares_the_zero(model, monkeypatch):
+    tokens = torch.tensor([[1, 0, 0, 1, 2, 0, 3, 3, 0, 2, 0, 0]])  # the last query's match is the first input
+    pattern = torch.zeros(1, 1, 11, 11)
+    pattern[0, 0, 10, 2] = 1
+    assert np.isnan(attention.matching_attention(pattern, tokens, 5)).all()
+    monkeypatch.setattr(attention, "patterns", lambda *_: pattern[None])
+    (found,) = attention.choice_by_place(model, tokens)
+    assert np.isnan(found[:2]).all() and found[2] == 1
+
+
 def test_rotary_pairs_add_up_to_the_logits(model, tokens):
     found = attention.rotary_logits(
         model, tokens[:1], 1, reach=4
@@ -88,6 +133,8 @@ def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
     match = attention.matching_examples(tokens, 5)
     pair = tokens[:, 0::3] * 5 + tokens[:, 1::3]
     match &= pair[:, :, None] != pair[:, None, :]
+    y = tokens[:, 1::3]
+    same_y = (y[:, :, None] == y[:, None]) & ~match & (pair[:, :, None] != pair[:, None, :])
     pattern = torch.full((200, 2, 3 * K - 1, 3 * K - 1), 0.01).tril()
     pattern[:, 0, torch.arange(1, 17), torch.arange(16)] = 0.9  # head 0 reads the token before
     for k in range(K):  # head 1 the matching examples
@@ -95,4 +142,7 @@ def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
     monkeypatch.setattr(attention, "activations", lambda _, __, names: dict.fromkeys(names, pattern))
     found, maps = attention.head_kinds(model, tokens)
     assert found == [["near", "same ratio"]] * 2 and maps.shape == (2, 2, 17, 17)
+    for k in range(K):  # or those with its y
+        pattern[:, 1, 3 * k + 1, 2::3] = 0.01 + 0.3 * same_y[:, k, : K - 1]
+    assert attention.head_kinds(model, tokens)[0] == [["near", "same y"]] * 2
     assert set(found[0]) <= set(attention.HEAD_KINDS)

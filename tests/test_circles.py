@@ -92,4 +92,17 @@ def test_the_clearest_head_is_the_one_with_most_order(monkeypatch):
     run = SimpleNamespace(config=config, model=lambda: model)
     head, plane, of = circles.clearest(run, contexts=2)
     assert head == 1 and plane.shape == (121, 2)
-    assert of.order.value > 0.99 > of.order.high and of.circle.value > 0.9
+    assert of.value > 0.99 > of.high
+
+
+def test_chance_chooses_the_clearest_head_too(monkeypatch):
+    """With more heads of noise chance finds a clearer one, and the model's is one of them."""
+    rng, noise = np.random.default_rng(0), []
+    monkeypatch.setattr(circles.interpret, "head_features", lambda *_: next(drawn))
+    for heads in (1, 8):
+        run = SimpleNamespace(config=tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8, n_embd=32, n_head=heads))
+        run.model = lambda: None
+        drawn = iter([rng.normal(size=(2, heads, 3, 121, 4)) for _ in range(2)])
+        noise.append(circles.clearest(run, contexts=2)[2])
+    one, eight = noise
+    assert eight.baseline > one.baseline + 0.1 and eight.low < eight.value < eight.high

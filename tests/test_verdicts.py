@@ -1,5 +1,7 @@
 """Verdicts: how many seeds or runs it takes, against chance, and the tables that tell it."""
 
+from itertools import permutations, product
+
 import numpy as np
 import pytest
 from made_up import ALL, NOTHING, made_up, seeds
@@ -23,10 +25,10 @@ def test_a_verdict_needs_every_seed_and_three_of_them(outcomes, words):
     assert verdicts.verdict(outcomes) == words
 
 
-def mixed(able, others, n_seeds=3):
-    """Runs of which so many solve o.o.d. tasks, and so many do not."""
+def mixed(able, others, n_seeds=3, known=ALL):
+    """Runs of which so many solve o.o.d. tasks, and so many do not, though they know their training set."""
     levels = [ALL] * able + [NOTHING] * others
-    return [made_up((level,), seed=i % n_seeds) for i, level in enumerate(levels)]
+    return [made_up((level,), (known,), seed=i % n_seeds) for i, level in enumerate(levels)]
 
 
 @pytest.mark.parametrize(
@@ -42,12 +44,21 @@ def mixed(able, others, n_seeds=3):
 def test_structured(hits, others, chance, words):
     found = np.repeat([True, False, True, False], (hits, 10 - hits, others, 10 - others))
     claim = verdicts.structured("odd and even lie apart", mixed(10, 10), found, chance)
-    assert (
-        claim.verdict == words
-        and f"solve (d = 2): {verdicts.share(found[:10])}; of the oth" in claim.measured
-    )
-    assert f"others (d = 2): {others} of 10 (" in claim.measured
-    assert verdicts.structured("odd", mixed(10, 10, 2), found, chance).verdict == "not shown"
+    assert claim.verdict == words and f"solve (d = 2): {verdicts.share(found[:10])}, by cha" in claim.measured
+    assert f"control (d = 2): {others} of 10 (" in claim.measured
+    two = verdicts.structured("odd", mixed(10, 10, 2), found, chance)
+    assert two.verdict == "not shown" and "two seeds with both only, a verdict takes 3" in two.measured
+
+
+def test_a_run_that_learned_nothing_is_no_control():
+    found = np.repeat([True, False], 10)
+    able, control = verdicts.contrasted([*mixed(2, 1), *mixed(0, 1, known=NOTHING)])
+    assert able.tolist() == [True, True, False, False] and control.tolist() == [False, False, True, False]
+    claim = verdicts.structured("odd", [*mixed(10, 0), *mixed(0, 10, known=NOTHING)], found, 0.1)
+    assert claim.verdict == "not shown" and "there is no control, a run that learned its tr" in claim.measured
+    assert claim.units == "10 runs of 3 seeds (10 others did not learn their training set)"
+    nothing = verdicts.structured("odd", mixed(0, 3, known=NOTHING), found[:3], 0.1)
+    assert nothing.verdict == "not shown" and nothing.units.startswith("no runs of no seeds (3 others")
 
 
 def test_a_run_and_its_beginning_are_one():
@@ -58,9 +69,39 @@ def test_a_run_and_its_beginning_are_one():
 def test_exact_probabilities():
     assert verdicts._upper_tail(2, 2, 0.1) == pytest.approx(0.01)
     assert verdicts._upper_tail(0, 5, 0.1) == pytest.approx(1)
-    found = np.array([True, True, False, False])
-    assert verdicts._shared(2, 2, found) == pytest.approx(1 / 6)
-    assert verdicts._shared(1, 2, found) == pytest.approx(5 / 6)
+    found, able = np.array([1, 1, 0, 0], dtype=bool), np.array([1, 0, 1, 0], dtype=bool)
+    one_seed, two_seeds = (verdicts._hits_by_chance(found, able, seeds) for seeds in ([0] * 4, [0, 1, 0, 1]))
+    np.testing.assert_allclose(one_seed, [1 / 6, 4 / 6, 1 / 6])
+    np.testing.assert_allclose(two_seeds, [0, 1, 0])  # seed 0: one of one able pair; seed 1 has no able run
+
+
+def test_runs_are_exchanged_within_their_seed_alone():
+    """As many as all exchanges by hand give."""
+    rng = np.random.default_rng(0)
+    found, able, seeds = rng.random(12) < 0.5, rng.random(12) < 0.5, np.arange(12) % 3
+    counts = np.zeros(13)
+    for orders in product(permutations(range(4)), repeat=3):
+        moved = found.copy()
+        for seed, order in enumerate(orders):
+            moved[seeds == seed] = found[seeds == seed][list(order)]
+        counts[(moved & able).sum()] += 1
+    odds = verdicts._hits_by_chance(found, able, seeds)
+    np.testing.assert_allclose(odds, (counts / counts.sum())[: len(odds)])
+
+
+def test_a_structure_that_is_the_seeds_own_is_not_shown():
+    """All runs of one seed have it, most of which solve; none of two others have it, most of which do not."""
+    able = np.repeat([True, False, True, False, True, False], (6, 1, 1, 6, 1, 6))
+    runs = [
+        made_up((ALL if solves else NOTHING,), (ALL,), seed=i // 7) for i, solves in enumerate(able.tolist())
+    ]
+    assert verdicts._hits_by_chance(np.arange(21) < 7, able, np.zeros(21))[6:].sum() < 0.05
+    claim = verdicts.structured("odd", runs, np.arange(21) < 7, 0.1)
+    assert claim.verdict == "not shown" and "P = 1)" in claim.measured
+    # seeds that have one kind alone do not count
+    runs = [made_up((ALL if i < 10 else NOTHING,), (ALL,), seed=i // 4) for i in range(20)]
+    apart = verdicts.structured("odd", runs, np.arange(20) < 10, 0.1)
+    assert apart.verdict == "not shown" and "one seed with both only" in apart.measured
 
 
 def test_the_table_has_a_row_a_claim():
