@@ -43,7 +43,7 @@ def more_tasks(runs: NDArray[np.object_]) -> Claim:
         runs,
         np.where(correlation > 0, rise >= 0.5, 0) - np.where(correlation < 0, rise <= -0.5, 0),
         f"share of α solved with {numbers[0]} tasks: {interval(solved[:, 0], SHARE)}; with {numbers[-1]}: "
-        f"{interval(solved[:, -1], SHARE)}; rank correlation: {interval(correlation)}",
+        f"{interval(solved[:, -1], SHARE)}; rank correlation: {interval(correlation, (-1, 1))}",
     )
 
 
