@@ -2,8 +2,9 @@
 
 Listed as a Sphinx extension in `_config.yml`, so that `jupyter-book build book` is the whole build. A chapter
 `notebooks/NAME.ipynb` is executed into `book/NAME.ipynb` when that copy is missing or when anything it was made
-from has changed: its source, its parameters, the library, or a run that it read. The first chapter that fails, or
-Ctrl-C, stops the build with all its kernels; so does the end of the build's own process, whatever ends it.
+from has changed: its source, its parameters, the library, a run that it read, or which runs there are of those that
+it asked for. The first chapter that fails, or Ctrl-C, stops the build with all its kernels; so does the end of the
+build's own process, whatever ends it.
 
 Cells tagged `live` are for a running kernel: they stay out of the copy, and out of the build.
 """
@@ -193,7 +194,7 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     source.cells = [source.cells[i - 1] for i in numbers]
     with tempfile.NamedTemporaryFile(
         prefix="modgrok-reads-"
-    ) as reads:  # `Run` notes there which folders it reads
+    ) as reads:  # `runs.tell_build` notes there what the chapter reads
         os.environ["MODGROK_READS"] = reads.name
         try:
             made = papermill.execute_notebook(
@@ -320,7 +321,11 @@ def _hash_file(path: Path) -> str:
 
 
 def _hash_folder(folder: Path) -> str:
-    """The content of a run's folder, without the traces of trainers."""
+    """The content of a run's folder, without the traces of trainers; of a pattern, which finished runs match it."""
+    if "**" in folder.parts:
+        root = Path(*folder.parts[: folder.parts.index("**")])
+        found = root.glob(f"**/{folder.name}/provenance.json")
+        return _hash("\n".join(sorted(str(file.relative_to(root)) for file in found)))
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in ("lock", "holder"))
     return _hash("\n".join(f"{f.relative_to(folder)} {_hash_file(f)}" for f in files))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modgrok.config import Config
-from modgrok.runs import Run
+from modgrok.runs import Run, tell_build
 
 _listings: dict[Path, tuple[int, list[str], list[str]]] = {}
 """Folder that is no run → when it changed, the runs in it, its other folders."""
@@ -69,12 +69,15 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
                 other = run
     if other:
         raise ValueError(collision(key, other))
+    for root in roots:
+        tell_build(Path(root, "**", name))
     places = " or ".join(str(root) for root in roots)
     raise FileNotFoundError(f"no finished run {name} in {places}; train it first, or name another root.")
 
 
 def finished_runs(p: int, root: str | Path) -> list[Run]:
     """All finished runs of a modulus under a root, whatever their setting."""
+    tell_build(Path(root, "**", f"p{p}-*"))
     runs = (Run(folder) for folder in run_folders(root))
     return [run for run in runs if run.finished and run.config.p == p]
 

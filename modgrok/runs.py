@@ -67,9 +67,7 @@ class Run:
             raise ValueError(
                 f"{file} was edited or belongs elsewhere: it describes the run {self.config.name}."
             )
-        if log := os.environ.get("MODGROK_READS"):  # the book's build asks which runs a chapter reads
-            with open(log, "a") as file:
-                file.write(f"{self.path.absolute()}\n")
+        tell_build(self.path)
 
     @property
     def name(self) -> str:
@@ -322,6 +320,13 @@ class Run:
         for step in steps:
             self.tensors(f"checkpoints/{self.checkpoint_file(step).name}")
         return steps
+
+
+def tell_build(folder: Path) -> None:
+    """Note for the book's build, if it asks, that a chapter reads a run's folder, or looks for one by a pattern."""
+    if log := os.environ.get("MODGROK_READS"):
+        with open(log, "a") as file:
+            file.write(f"{folder.absolute()}\n")
 
 
 def escaped(text: object) -> str:

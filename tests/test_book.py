@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
 from modgrok.book import ChapterError, _glued, _mend_pages, build
-from modgrok.find import find_run
+from modgrok.find import find_run, finished_runs
 from modgrok.train import train
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -139,11 +139,32 @@ def test_a_chapter_that_trains_is_not_executed_twice(alone):
     assert run(alone)[1][0] == "reads: runs/made changed"
 
 
-def test_the_library_says_which_runs_it_reads(tmp_path, monkeypatch):
-    made = train(tiny(), tmp_path / "runs")
+def test_a_run_that_a_chapter_looked_for_may_come_later(alone):
+    write(alone, "reads", 'root = "runs/**/p5-*"', NOTE)
+    assert run(alone)[0] == ["reads"] and run(alone)[0] == []
+    new = alone / "runs/more/p5-new"
+    new.mkdir(parents=True)  # unfinished
+    (alone / "runs/p7-new").mkdir()
+    (alone / "runs/p7-new/provenance.json").touch()
+    assert run(alone)[0] == []
+    (new / "provenance.json").touch()
+    assert run(alone)[1][0] == "reads: runs/**/p5-* changed" and run(alone)[0] == []
+    moved = alone.rename(alone.with_name("moved"))
+    assert run(moved)[0] == []
+
+
+def test_the_library_says_which_runs_it_reads_and_which_it_looks_for(tmp_path, monkeypatch):
+    made, root = train(tiny(), tmp_path / "runs"), tmp_path / "runs"
     monkeypatch.setenv("MODGROK_READS", str(tmp_path / "reads"))
-    find_run(made.name, tmp_path / "runs").model()
-    assert set((tmp_path / "reads").read_text().splitlines()) == {str(made.path)}
+    find_run(made.name, root).model()
+    noted = {str(made.path)}
+    assert set((tmp_path / "reads").read_text().splitlines()) == noted
+    missing = tiny(seed=99)
+    with pytest.raises(FileNotFoundError):
+        find_run(missing, root)
+    finished_runs(5, root)
+    noted |= {f"{root}/**/{missing.name}", f"{root}/**/p5-*"}
+    assert set((tmp_path / "reads").read_text().splitlines()) == noted
 
 
 def alive(pid: int) -> bool:
