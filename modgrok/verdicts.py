@@ -160,6 +160,15 @@ def share(of: ArrayLike) -> str:
     return f"{of.sum()} of {len(of)} ({low:.2f} to {high:.2f})" if len(of) else "0 of 0"
 
 
+def apart(values: ArrayLike, base: ArrayLike) -> int:
+    """1 where all values lie above all of the base (any length), −1 where below, 0 where they overlap.
+
+    A nan, the step of what was never reached, counts as later than any number.
+    """
+    values, base = (np.where(np.isnan(of), np.inf, of) for of in (values, base))
+    return int(values.min() > base.max()) - int(values.max() < base.min())
+
+
 def sign_flip(differences: ArrayLike, most: int = 2**18) -> float:
     """How probable it is by chance that paired differences (n,) have a mean so far from 0: two-sided, exact.
 

@@ -1,6 +1,6 @@
 """Verdicts: how many seeds or runs it takes, against chance, and the tables that tell it."""
 
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
@@ -138,6 +138,18 @@ def test_an_interval_is_over_units():
 
 def test_a_share_has_an_interval_also_where_all_agree():
     assert verdicts.share([True] * 3) == "3 of 3 (0.44 to 1.00)" and verdicts.share([]) == "0 of 0"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_two_of_all_ways_to_divide_alike_values_are_apart(n):
+    values = np.arange(2.0 * n)
+    values[-1] = np.nan  # never
+    sides = [
+        verdicts.apart(values[list(chosen)], np.delete(values, list(chosen)))
+        for chosen in combinations(range(2 * n), n)
+    ]
+    assert sorted(sides) == [-1] + [0] * (len(sides) - 2) + [1]
+    assert verdicts.apart([np.nan, np.nan], [3, np.nan]) == 0 == verdicts.apart([1, 2], [2, 3])
 
 
 def test_sign_flip_is_exact_of_few_pairs_and_alike_of_many():
