@@ -142,7 +142,7 @@ def sweep_command(
 @app.command(name="import-authors")
 def import_authors_command(
     file: tyro.conf.Positional[Place],
-    root: Place = Path("runs"),
+    root: Place = Path("authors-runs"),
     n_head: int = 4,
     p: int | None = None,
     n_tasks: int | None = None,
@@ -155,7 +155,8 @@ def import_authors_command(
 
     Args:
         file: the `.pth` file.
-        root: folder that will hold the run.
+        root: folder that will hold the run; best one of its own, for there it takes the place of a training of the
+            same config.
         n_head: attention heads.
         p: modulus, by default the number of embedding rows less 18.
         n_tasks: pre-training tasks; this and the next two by default those of the public checkpoint of that depth.
@@ -209,6 +210,8 @@ def export_command(
         raise ValueError(
             "--steps names checkpoints to take along, --weights False takes none; leave one of them out."
         )
+    if weights and steps == ():
+        raise ValueError("--steps names checkpoints to take along; to take none say --weights False.")
     steps = steps if weights else ()
     if not names:
         raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")

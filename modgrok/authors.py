@@ -77,7 +77,7 @@ def load_authors(
 
 
 def import_authors(
-    file: str | Path, root: str | Path = "runs", n_head: int = 4, p: int | None = None, **fields
+    file: str | Path, root: str | Path = "authors-runs", n_head: int = 4, p: int | None = None, **fields
 ) -> Run:
     """Make a finished run of one of the authors' checkpoints: its weights, scored on our four sets.
 

@@ -357,7 +357,7 @@ def table(head: Sequence, rows: Iterable[Sequence]) -> str:
 
 
 def _cost(runs: list[Run]) -> str:
-    timed = [run for run in runs if "seconds" in run.provenance]  # not those that others trained
+    timed = [run for run in runs if "source" not in run.provenance]  # not those that others trained
     if not timed:
         return "training time unknown"
     minutes = core_minutes(timed)

@@ -30,11 +30,12 @@ def probabilities(run: Run, contexts: int = 20, shots: int = 4) -> dict[tuple[st
     Args:
         run: its last checkpoint is judged.
         contexts: over which a head's scores are averaged.
-        shots: examples in front of the pair.
+        shots: examples in front of the pair, at most; fewer where sequences are shorter.
 
     Returns:
         (measure, place) of MEASURES and PLACES → probability, nan of later blocks where there is one block.
     """
+    shots = min(shots, run.config.n_examples - 2)
     model, p = run.model(), run.config.p
     log, pairs = structure.discrete_log(p), grid(p)
     numbers = model.embed.weight.detach().numpy()
@@ -109,11 +110,12 @@ def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray
     Args:
         run: its last checkpoint is judged.
         contexts: over which scores are means.
-        shots: examples in front of the pair.
+        shots: examples in front of the pair, at most; fewer where sequences are shorter.
 
     Returns:
         the head, the plane (p², 2) of what it writes in the first context, and its log order.
     """
+    shots = min(shots, run.config.n_examples - 2)
     model, p = run.model(), run.config.p
     log, x = structure.discrete_log(p), grid(p)[:, 0]
     drawn = zip(*interpret.draw_contexts(Data(run.config), contexts), strict=True)

@@ -1,6 +1,6 @@
 """The paper's six claims, each a contrast whose unit of replication is named; `verdicts` says how they are decided."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ from modgrok.skill import (
     solves,
 )
 from modgrok.verdicts import Claim, interval, seed_by_seed, structured
+
+INPUTS = {"ood_train": "training inputs", "ood_test": "test inputs"}
+"""Set of o.o.d. tasks → its inputs, in words."""
 
 
 def more_tasks(runs: NDArray[np.object_]) -> Claim:
@@ -119,14 +122,15 @@ def two_blocks(one: Sequence[Run], two: Sequence[Run]) -> Claim:
     )
 
 
-def transience(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
+def transience(shallow: Sequence[Run], deep: Sequence[Run], name: str = "ood_train") -> Claim:
     """Claim 4: a deep model's generalisation rises and falls, a shallow one's lasts.
 
     Args:
         shallow, deep: runs of two depths in one setting, seed by seed. A model that never solved the o.o.d. tasks, or
             did not learn its training set, has nothing to keep, and tells nothing.
+        name: "ood_train" or "ood_test", the inputs.
     """
-    stops = [[ood_stop(run) for run in group] for group in (shallow, deep)]
+    stops = [[ood_stop(run, name) for run in group] for group in (shallow, deep)]
     fell = np.array([[stop.transient for stop in group] for group in stops])
     able = np.array([[stop.generalises for stop in group] for group in stops])
     able &= [[learned(run) for run in group] for group in (shallow, deep)]
@@ -137,8 +141,9 @@ def transience(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
         for depth, group, of in zip(depths, stops, fell, strict=True)
     ]
     return seed_by_seed(
-        f"4. In deeper models o.o.d. generalisation is transient ({depths[1]} blocks against {depths[0]})",
-        f"both solve o.o.d. tasks on training inputs at some time; then {depths[1]} blocks lose skill, more than "
+        f"4. In deeper models o.o.d. generalisation is transient ({INPUTS[name]}, {depths[1]} blocks against "
+        f"{depths[0]})",
+        f"both solve o.o.d. tasks on {INPUTS[name]} at some time; then {depths[1]} blocks lose skill, more than "
         f"{LEAST_LOSS} and than noise explains, and {depths[0]} do not",
         f"{depths[0]} blocks lose it and {depths[1]} do not",
         [*shallow, *deep],
@@ -210,8 +215,9 @@ def wave_probability(run: Run, shots: int = 4) -> float:
 
     Args:
         run: its last checkpoint is judged.
-        shots: examples in front of the pair that is looked at.
+        shots: examples in front of the pair that is looked at, at most; fewer where sequences are shorter.
     """
+    shots = min(shots, run.config.n_examples - 2)
     model, p = run.model(), run.config.p
     drawn = zip(*interpret.draw_contexts(Data(run.config), CONTEXTS), strict=True)
     at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
@@ -230,6 +236,7 @@ def ratio_probability(run: Run, shots: int = 4) -> float:
     Args:
         run, shots: as in `wave_probability`.
     """
+    shots = min(shots, run.config.n_examples - 2)
     model = run.model()
     drawn = zip(*interpret.draw_contexts(Data(run.config), CONTEXTS), strict=True)
     at_y = [interpret.block_features(model, context[:shots], task)[:, 1] for context, task in drawn]
@@ -299,19 +306,42 @@ def _learned(one: Sequence[Run], other: Sequence[Run]) -> NDArray[np.bool_]:
 
 
 def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:
-    """Markdown, a row a depth: which of its runs learned, solved o.o.d. tasks when stopped early, and then fell."""
+    """Markdown, two rows a depth, one for each kind of inputs: which of its runs learned their training set, solved
+    o.o.d. tasks when stopped early, and then fell."""
     rows = [
-        "| blocks | skill, stopped early | at the end | learned the training set | solve | transient |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| blocks | inputs | skill, stopped early | at the end | learned the training set | solve | transient |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for depth, runs in groups.items():
-        stops = [ood_stop(run) for run in runs]
-        best, final = (interval([getattr(stop, name) for stop in stops]) for name in ("best", "final"))
+        for name in INPUTS:
+            stops = [ood_stop(run, name) for run in runs]
+            best, final = (interval([getattr(stop, at) for stop in stops]) for at in ("best", "final"))
+            told = (
+                map(learned, runs),
+                (stop.generalises for stop in stops),
+                (stop.transient for stop in stops),
+            )
+            counts = " | ".join(f"{sum(of)} of {len(stops)}" for of in told)
+            rows.append(f"| {depth} | {name.removeprefix('ood_')} | {best} | {final} | {counts} |")
+    return "\n".join(rows)
+
+
+def fallen_table(runs: Iterable[Run]) -> str:
+    """Markdown, a row for each p and depth: how many runs learned their training set, and how many of these solved
+    o.o.d. tasks at their best moment, and fell."""
+    groups: dict[tuple[int, int], list[Run]] = {}
+    for run in filter(learned, runs):
+        groups.setdefault((run.config.p, run.config.depth), []).append(run)
+    rows = [f"| $p$ | blocks | runs | {' | '.join(f'solve, {of} | then fall' for of in INPUTS.values())} |"]
+    rows.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for of, group in sorted(groups.items()):
+        stops = [[ood_stop(run, name) for run in group] for name in INPUTS]
         counts = [
-            sum(of)
-            for of in (map(learned, runs), (s.generalises for s in stops), (s.transient for s in stops))
+            sum(getattr(stop, what) for stop in each)
+            for each in stops
+            for what in ("generalises", "transient")
         ]
-        rows.append(f"| {depth} | {best} | {final} | {' | '.join(f'{n} of {len(stops)}' for n in counts)} |")
+        rows.append(f"| {' | '.join(map(str, (*of, len(group), *counts)))} |")
     return "\n".join(rows)
 
 

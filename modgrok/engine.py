@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from modgrok.config import Config, nearest_multiple
-from modgrok.model import flops_per_step
+from modgrok.model import flops_per_step, n_weights
 
 WORTH_COMPILING = 5e12
 """Operations of a whole run from which compiling pays: a minute of one core, where compiling takes half of one."""
@@ -144,7 +144,7 @@ def make_accelerator(
     chosen = arithmetic(config)
     if not torch.cuda.is_available():
         keep_memory()
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
         mixed_precision="bf16" if chosen.bf16 else "no",
         gradient_accumulation_steps=accumulate,
@@ -152,6 +152,9 @@ def make_accelerator(
         project_dir=path,
         dynamo_backend="inductor" if chosen.compiled else "no",
     )
+    if log_with and not accelerator.log_with:
+        raise ModuleNotFoundError(f"--log-with {log_with} needs a package: pip install {log_with}")
+    return accelerator
 
 
 def check_divides(config: Config, processes: int, accumulate: int) -> None:
@@ -195,7 +198,7 @@ def memory(config: Config, processes: int = 1, accumulate: int = 1) -> dict[str,
     """Bytes that a process needs at the least, by the field that they grow with."""
     c, length = config, 3 * config.n_examples
     width = 2 if c.mixed_precision == "bf16" else 4
-    parameters = c.depth * 12 * c.n_embd**2 + c.p * c.n_embd
+    parameters = n_weights(c)
     sequences = c.batch_size / processes / accumulate
     return {
         "n_embd": 16.0 * parameters,  # weights, gradients and two moments, float32

@@ -262,20 +262,6 @@ def query_kinds(references: list[Tensor]) -> Tensor:
     return torch.where(knows.any(0), knows.byte().argmax(0), len(references))
 
 
-def share_by_kind(hits: Tensor, kinds: Tensor, n_kinds: int, pooled: bool = False) -> np.ndarray:
-    """Share of hits among the queries of each kind, with intervals: (n_kinds, 3, K), or (n_kinds, 3) pooled.
-
-    Args:
-        hits: (B, K) bool, such as "the model is right".
-        kinds: (B, K) integers 0 … n_kinds - 1.
-        n_kinds: how many kinds.
-        pooled: all shots together.
-    """
-    cases = [kinds == i for i in range(n_kinds)]
-    pairs = [((hits & of).sum(1), of.sum(1)) if pooled else (hits & of, of) for of in cases]
-    return np.stack([clustered_share(*pair, least=10) for pair in pairs])
-
-
 PLACES = ("neither is 0", "x = 0", "y = 0")
 """Where in the plane of inputs a query lies; (0, 0), whose answer is always 0, is none of these."""
 
@@ -300,8 +286,8 @@ def by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
     )
 
 
-def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -> np.ndarray:
-    """A share with its 95 % interval, when cases come in clusters: (3, …), the share, low, high.
+def clustered_share(hits: Tensor, cases: Tensor | None = None) -> np.ndarray:
+    """A share with its 95 % interval, when cases come in clusters: (3, …), the share, low, high; nan without cases.
 
     Wilson's score interval at the effective number of cases, which is the number that would give an
     independent sample the variance between clusters (linearised), at most all of them.
@@ -309,13 +295,12 @@ def clustered_share(hits: Tensor, cases: Tensor | None = None, least: int = 1) -
     Args:
         hits: (clusters, …) hits per cluster, whole or in expectation; clusters are sequences.
         cases: (clusters, …) cases per cluster, by default 1 each.
-        least: with fewer cases than this the result is NaN.
     """
     hits = hits.double().cpu().numpy()
     cases = np.ones_like(hits) if cases is None else cases.double().cpu().numpy()
     n = cases.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(n >= least, hits.sum(0) / n, np.nan)
+        share = hits.sum(0) / n
         variance = ((hits - share * cases) ** 2).sum(0) / n**2
         effective = np.fmin(share * (1 - share) / variance, n)  # fmin: n where the variance is 0
         return _wilson(share, effective)
@@ -371,7 +356,7 @@ def mean_interval(
 def students_t(freedom: ArrayLike, chance: float = 0.05) -> np.ndarray:
     """What Student's t exceeds by chance, on either side: exact for 1 and 2 degrees of freedom, else Fisher's series.
 
-    That is within 0.5 % at 0.05, and from 20 degrees on for chances down to 0.001.
+    That is within 0.8 % at 0.05, and from 20 degrees on for chances down to 0.001.
     """
     nu, z = np.maximum(np.asarray(freedom, dtype=float), 1), NormalDist().inv_cdf(1 - chance / 2)
     series = (

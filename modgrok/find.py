@@ -3,6 +3,7 @@
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,11 +76,20 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
     raise FileNotFoundError(f"no finished run {name} in {places}; train it first, or name another root.")
 
 
-def finished_runs(p: int, root: str | Path) -> list[Run]:
-    """All finished runs of a modulus under a root, whatever their setting."""
-    tell_build(Path(root, "**", f"p{p}-*"))
-    runs = (Run(folder) for folder in run_folders(root))
-    return [run for run in runs if run.finished and run.config.p == p]
+def finished_runs(p: int | None, root: str | Path) -> list[Run]:
+    """All finished runs of a modulus, or of all (None), under a root, whatever their setting.
+
+    Of one that cannot be read a warning tells.
+    """
+    tell_build(Path(root, "**", f"p{p or '*'}-*"))
+    runs = []
+    for folder in run_folders(root):
+        if folder.name.startswith("p" if p is None else f"p{p}-"):
+            try:
+                runs.append(Run(folder))
+            except ValueError as error:
+                warnings.warn(f"left out: {error}", stacklevel=2)
+    return [run for run in runs if run.finished]
 
 
 def same_result(one: Config, other: Config) -> bool:

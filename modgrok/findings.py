@@ -115,6 +115,7 @@ def judge(runs: Evidence) -> dict[str, Claim]:
         "in context": claims.in_context(two),
         "two blocks": claims.two_blocks(*runs.least.values()),
         "transience": claims.transience(two, deep),
+        "transience, test inputs": claims.transience(two, deep, "ood_test"),
         **{
             f"transience, fewer inputs{'' if i < 1 else f' {i}'}": claims.transience(lasting[0], group)
             for i, group in enumerate(lasting[1:])
@@ -146,7 +147,14 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
     tasks = [run.config.n_tasks for run in points[0, 0]]
     shots = np.stack([novel_at_end(run, "ood_train")[0] for run in two])  # (seeds, K)
     best = {plots.blocks(depth): [ood_stop(run).best for run in group] for depth, group in runs.least.items()}
-    kept, lost = ([stop.best - stop.final for stop in map(ood_stop, group)] for group in (two, deep))
+    lost = {
+        inputs: ", ".join(
+            f"{plots.blocks(group[0].config.depth)} {interval([stop.best - stop.final for stop in stops])}"
+            for group in (deep, two)
+            if (stops := [ood_stop(run, name) for run in group])
+        )
+        for name, inputs in claims.INPUTS.items()
+    }
     along = {plots.blocks(group[0].config.depth): group for group in (two, deep)}
     odd_even = np.array([structure.parity_rank(_embedding(run), run.config.p)[0] == 1 for run in together])
     able, control = contrasted(together)
@@ -199,7 +207,7 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
         ),
         Card(
             f"With {n_deep} blocks the ability fades when training goes on; with 2 it stays.",
-            f"Skill lost since the best moment: {n_deep} blocks {interval(lost)}, 2 blocks {interval(kept)}.",
+            f"Skill lost since the best moment: {'; '.join(f'{inputs}, {of}' for inputs, of in lost.items())}.",
             plots.seed_lines(
                 {name: group[0].metrics["step"] for name, group in along.items()},
                 {name: [skill_curve(run, "ood_train") for run in group] for name, group in along.items()},
@@ -207,7 +215,7 @@ def cards(judged: Mapping[str, Claim], runs: Evidence) -> list[Card]:
                 "training step",
                 "skill",
             ),
-            f"skill on unseen tasks along training, 2 blocks and {n_deep}, a line a seed",
+            f"skill on unseen tasks, training inputs, along training, 2 blocks and {n_deep}, a line a seed",
             of(*(name for name in judged if name.startswith("transience"))),
             "05_depth",
             "Depth",

@@ -246,9 +246,9 @@ def early_stop(curve: ArrayLike) -> EarlyStop:
     return EarlyStop(best + (width - 1) // 2, float(smooth[best]), float(smooth[-1]), float(scatter), width)
 
 
-def ood_stop(run: Run) -> EarlyStop:
-    """Where a run's skill on o.o.d. tasks, training inputs, is best."""
-    return early_stop(skill_curve(run, "ood_train"))
+def ood_stop(run: Run, name: str = "ood_train") -> EarlyStop:
+    """Where a run's skill on o.o.d. tasks, by default with training inputs, is best."""
+    return early_stop(skill_curve(run, name))
 
 
 def ood_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:

@@ -153,7 +153,7 @@ def grid(
         try:
             configs += [preset(preset_name, **{"seed": seed} | point) for seed in seeds]
         except ValueError as error:
-            errors.append(f"{_words(point)}: {error}")
+            errors.append(f"{_words(point)}: {error}".removeprefix(": "))
     if errors:
         listed = "".join(f"\n  {error}" for error in errors)
         raise ValueError(f"{len(errors)} point(s) of the sweep are not valid, nothing was started:{listed}")
@@ -288,8 +288,8 @@ def obtain_grid(
 
     Args:
         source: "shipped" finds finished runs under root; "train" makes sure they exist.
-        preset_name: "smoke", "laptop" or "paper".
-        kind: "map", "rule", "coarse" or "lasting", the second half of the sweep's name.
+        preset_name: the first half of the sweep's name, such as "laptop".
+        kind: the second half, such as "map"; see SWEEPS.
         root: where runs are.
         seeds: one run of each at every point.
         jobs: how many runs train at once.

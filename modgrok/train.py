@@ -28,7 +28,8 @@ from modgrok.runs import Run
 from modgrok.session import environment, finished_elsewhere, finished_run, held, is_finished, signals
 
 STOP_EVERY = 20
-"""Steps between agreements of several processes on whether one of them was asked to stop."""
+"""Steps on GPUs between agreements of several processes on whether one of them was asked to stop; on CPUs, where a step
+may take seconds and whoever sent the signal does not wait long, they ask at every step."""
 
 
 def train(
@@ -193,11 +194,11 @@ class Training:
             self.save()
 
     def agree(self, received: list[int]) -> int:
-        """The signal that any process was sent, or 0; asked of the others only now and then."""
+        """The signal that any process was sent, or 0; asked of the others every STOP_EVERY steps on GPUs."""
         mine = received[0] if received else 0
         if self.accelerator.num_processes == 1:
             return mine
-        if self.step % STOP_EVERY:
+        if self.accelerator.device.type == "cuda" and self.step % STOP_EVERY:
             return 0
         signal_number = torch.tensor([mine], device=self.accelerator.device)
         return int(self.accelerator.gather(signal_number).max())

@@ -67,10 +67,11 @@ def seed_by_seed(
 def contrasted(runs: Sequence[Run]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which runs solve o.o.d. tasks (training inputs) at the end, and which are their control: (runs,) each.
 
-    A control learned its training set and does not solve them: of a model that learned nothing, nothing follows.
+    A control learned its training set and does not solve them: of a model that learned nothing, or for which all tasks
+    were pre-training tasks, nothing follows.
     """
     able = np.array([solves(run, "ood_train")[-1] for run in runs], dtype=bool)
-    return able, ~able & [learned(run) for run in runs]
+    return able, ~able & [learned(run) and run.asked["ood_train"].any() for run in runs]
 
 
 def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) -> Claim:
@@ -117,11 +118,20 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
 
 
 def distinct(runs: Runs) -> list[Run]:
-    """Of runs that differ in how long they were trained, and else in nothing, the longest; they are no replicates."""
+    """Of runs that differ in their length, or in nothing that weights tell, the longest: they are no replicates."""
     longest: dict[Config, Run] = {}
+    aside = dict(
+        steps=1,
+        warmup_steps=0,
+        eval_every=1,
+        n_checkpoints=1,
+        checkpoint_every=1,
+        eval_sequences=1,
+        mixed_precision="no",
+    )
     for run in sorted(_flat(runs), key=lambda run: run.config.steps):
-        same = replace(run.config, steps=1, warmup_steps=0, eval_every=1, n_checkpoints=1)
-        longest[same] = run
+        unused = {"muon_lr": 1.0} if run.config.optimizer == "adamw" else {}
+        longest[replace(run.config, **aside, **unused)] = run
     return list(longest.values())
 
 

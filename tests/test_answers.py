@@ -47,9 +47,6 @@ def test_kinds_are_the_weakest_predictor_that_knows(tokens):
     z = evaluate.targets(tokens)
     for i, reference in enumerate(references):  # on a true sequence who is certain is right
         assert (reference.argmax(-1) == z)[kinds <= i][evaluate.certain(reference)[kinds <= i]].all()
-    shares = evaluate.share_by_kind(references[2].argmax(-1) == z, kinds, 4)
-    assert shares.shape == (4, 3, SMOKE.n_examples)
-    assert np.nanmin(shares[:3, 0]) == 1
 
 
 def test_share_of_independent_cases_is_wilsons():

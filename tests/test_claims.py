@@ -125,7 +125,13 @@ FALLS, STAYS, NEVER = np.repeat((0, ALL, 0.3), 7), np.repeat((0, 0.6, ALL), 7), 
 def test_transience_is_a_contrast(shallow, deep, words):
     pair = seeds(3, shallow, depth=2), seeds(3, deep, depth=4)
     assert claims.transience(*pair).verdict == words
+    for group in pair:
+        for run in group:
+            run.right["ood_test"], run.right["ood_train"] = run.right["ood_train"], run.right["ood_test"]
+    assert claims.transience(*pair, "ood_test").verdict == words
+    assert claims.transience(*pair).verdict == "not shown"
     if words == "shown":
+        pair = seeds(3, shallow, depth=2), seeds(3, deep, depth=4)
         assert claims.transience(pair[0], seeds(3, deep, (NOTHING, NOTHING), depth=4)).verdict == "not shown"
 
 
@@ -276,6 +282,11 @@ def test_shift(two, four, words):
 def test_the_table_counts_who_learned_who_solved_and_who_lost_it():
     kept, lost, never = (made_up(curve) for curve in (STAYS, FALLS, NEVER))
     untaught = made_up(NEVER, (NOTHING, NOTHING))
-    *_, one, four = claims.lasting_table({1: [untaught], 4: [kept, lost, lost, never]}).splitlines()
-    assert one == "| 1 | 0.00 | 0.00 | 0 of 1 | 0 of 1 | 0 of 1 |"
-    assert four.endswith("| 4 of 4 | 3 of 4 | 2 of 4 |")
+    *_, one, _, four, test = claims.lasting_table({1: [untaught], 4: [kept, lost, lost, never]}).splitlines()
+    assert one == "| 1 | train | 0.00 | 0.00 | 0 of 1 | 0 of 1 | 0 of 1 |"
+    assert four.startswith("| 4 | train |") and four.endswith("| 4 of 4 | 3 of 4 | 2 of 4 |")
+    assert test == "| 4 | test | 0.00 (all alike) | 0.00 (all alike) | 4 of 4 | 0 of 4 | 0 of 4 |"
+    deep = made_up(FALLS, depth=4)
+    deep.right["ood_test"] = deep.right["ood_train"]
+    _, _, two, four = claims.fallen_table([kept, lost, untaught, deep, never]).splitlines()
+    assert (two, four) == ("| 7 | 2 | 3 | 2 | 1 | 0 | 0 |", "| 7 | 4 | 1 | 1 | 1 | 1 | 1 |")

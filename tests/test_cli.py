@@ -182,6 +182,7 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
         (("export", run.path, *root, *shipped), "is not the name of a run"),
         (("export", run.name, "typo", *root, *shipped), "no finished run typo"),
         (("export", run.name, *root, *shipped, "--steps", 12, 999), "steps=[12, 999] are not checkpoints"),
+        (("export", run.name, *root, *shipped, "--steps"), "to take none say --weights False"),
         (("bench", "--repetitions", 0, "--out", tmp_path / "b.json"), "repetitions=0 is not allowed"),
         (("sweep", "smoke", "--vary", "depth=1", "--vary", "depth=2"), "--vary depth is given twice"),
         (("sweep", "smoke", "--vary", "betas=0.9,0.98"), "betas is a pair of numbers"),

@@ -60,6 +60,16 @@ def test_every_model_of_a_process_is_compiled(tmp_path, monkeypatch):
             train(tiny(mixed_precision="bf16", seed=seed, **SMALLEST), tmp_path)
 
 
+def test_a_tracker_that_is_not_installed_is_no_silent_training_without(tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.is_wandb_available", lambda: False)
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ModuleNotFoundError, match="--log-with wandb needs a package: pip install wandb"),
+    ):
+        engine.make_accelerator(LONG, tmp_path, log_with="wandb")
+
+
 def test_what_the_config_asks_for_is_taken(machine):
     machine(bf16=True)
     assert not engine.arithmetic(preset("laptop", mixed_precision="no")).bf16

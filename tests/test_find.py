@@ -49,9 +49,17 @@ def test_training_finds_a_run_in_a_subfolder_unless_told_not_to(kept, tmp_path):
 def test_finished_runs_are_those_of_one_modulus(kept, tmp_path):
     assert [run.path for run in finished_runs(3, kept.path.parent)] == [kept.path]
     assert finished_runs(5, kept.path.parent) == []
-    begun = Run(shutil.copytree(kept.path, tmp_path / kept.name))
+    assert [run.path for run in finished_runs(None, kept.path.parent)] == [kept.path]
+    copy = tmp_path / "all" / kept.name
+    shutil.copytree(kept.path, copy)
+    (tmp_path / "all/p7-other").mkdir()
+    (tmp_path / "all/p7-other/config.json").write_text("{}")
+    assert [run.path for run in finished_runs(3, tmp_path / "all")] == [copy]
+    with pytest.warns(UserWarning, match="left out: .*p7-other"):
+        assert [run.path for run in finished_runs(None, tmp_path / "all")] == [copy]
+    begun = Run(shutil.copytree(kept.path, tmp_path / "begun" / kept.name))
     (begun.path / "provenance.json").unlink()
-    assert finished_runs(3, tmp_path) == []
+    assert finished_runs(3, tmp_path / "begun") == []
 
 
 def test_a_run_among_two_thousand_is_found_at_once(tmp_path, kept):

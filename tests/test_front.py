@@ -117,12 +117,13 @@ def test_cards_have_the_numbers_of_the_runs():
         "in context",
         "two blocks",
         "transience",
+        "transience, test inputs",
         "transience, fewer inputs",
     ]
     names += ["parity of the logarithm", "waves of the logarithm", "likeness by ratio", "combination"]
     names += ["parity of the logarithm, smaller p", "shift with shots"]
     made = findings.cards(dict.fromkeys(names, claim("shown")), runs)
-    assert [len(each.claims) for each in made] == [2, 1, 1, 2, 4, 2]
+    assert [len(each.claims) for each in made] == [2, 1, 1, 3, 4, 2]
     numbers = [re.findall(r"-?\d\.\d\d", each.number) for each in made]
     assert numbers[0][0] == "1.00" and numbers[0][1] == "0.00"  # with most and with fewest tasks
     assert numbers[5][0] == "0.90" and numbers[5][1] == "0.14"  # combinations: four blocks, two

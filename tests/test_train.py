@@ -28,7 +28,6 @@ from tiny import (
 )
 
 from modgrok import engine
-from modgrok import train as training
 from modgrok.config import SETS, preset
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
@@ -164,9 +163,7 @@ def test_several_processes_stop_together_and_another_number_goes_on(tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     step = load_state(path / "resume.safetensors", config.name)[1]["step"]
-    assert (
-        0 < step < 800 and step % training.STOP_EVERY == 0 and f"stopped by SIGTERM at step {step}" in errors
-    )
+    assert 0 < step < 800 and f"stopped by SIGTERM at step {step}" in errors
     run = train(config, tmp_path)
     assert run.provenance["processes"] == [2, 1]
     assert_same_metrics(run, train(config, tmp_path / "straight"), atol=1e-4)

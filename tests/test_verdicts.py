@@ -54,6 +54,9 @@ def test_a_run_that_learned_nothing_is_no_control():
     found = np.repeat([True, False], 10)
     able, control = verdicts.contrasted([*mixed(2, 1), *mixed(0, 1, known=NOTHING)])
     assert able.tolist() == [True, True, False, False] and control.tolist() == [False, False, True, False]
+    never_asked = made_up((NOTHING,), (ALL,))
+    never_asked.asked["ood_train"] = np.zeros_like(never_asked.asked["ood_train"])
+    assert not np.any(verdicts.contrasted([never_asked]))
     claim = verdicts.structured("odd", [*mixed(10, 0), *mixed(0, 10, known=NOTHING)], found, 0.1)
     assert claim.verdict == "not shown" and "there is no control, a run that learned its tr" in claim.measured
     assert claim.units == "10 runs of 3 seeds (10 others did not learn their training set)"
@@ -64,6 +67,10 @@ def test_a_run_that_learned_nothing_is_no_control():
 def test_a_run_and_its_beginning_are_one():
     short, long, other = made_up(steps=2000), made_up(steps=4000), made_up(steps=2000, depth=4)
     assert verdicts.distinct(np.array([short, long, other])) == [long, other]
+    asked = made_up(steps=1000, eval_sequences=512, mixed_precision="no", checkpoint_every=7)
+    assert verdicts.distinct([asked, long]) == [long]
+    adam = [made_up(optimizer="adamw", muon_lr=rate) for rate in (0.01, 0.02)]
+    assert len(verdicts.distinct(adam)) == 1 and len(verdicts.distinct([made_up(muon_lr=0.02), long])) == 2
 
 
 def test_exact_probabilities():
