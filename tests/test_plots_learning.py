@@ -200,3 +200,23 @@ def test_factor_panels_sort_values_and_tell_never_from_no_run():
     controls = sorted(line.get_ydata()[0] for line in right.lines if line.get_marker() == "None")
     assert controls == pytest.approx([0.14, 0.14, 0.7, 0.7])
     assert list(keys(made)) == ["ratio matching", "look-up, a guess", "base point"]
+
+
+def test_pairs_of_panels_stand_below_each_other_on_a_phone():
+    panels = {name: {"1": [(200, 0.4, 0.7, 0.14)]} for name in "abcde"}
+    made = plots.factor_panels(panels, 1000)
+    phone = made.narrow()
+    assert phone.get_figwidth() == plots.NARROW and len(phone.axes) == len(made.axes) == 10
+    assert {ax.get_subplotspec().get_gridspec().ncols for ax in phone.axes} == {1}
+    assert [ax.get_ylim()[1] for ax in phone.axes] == [ax.get_ylim()[1] for ax in made.axes]
+    six = {title: [[[0]]] for title in "abcdef"}
+    assert plots.phase_diagram(six, [4], [0.5], tuple("abcde")).narrow().get_figwidth() == plots.NARROW
+
+
+def test_chance_is_named_beside_the_last_axes_of_a_row():
+    made = plots.with_spread({"a": of_sets(2, 4), "b": of_sets(2, 4)}, STEPS, "training step", 0.2)
+    assert [[text.get_text() for text in ax.texts] for ax in made.axes] == [[], ["chance"]]
+    made.draw_without_rendering()
+    last = made.axes[1]
+    assert last.texts[0].get_window_extent().x0 > last.get_window_extent().x1
+    assert [len(ax.texts) for ax in made.narrow().axes] == [1, 1]

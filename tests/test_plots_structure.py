@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from axes import RNG, P, image, names, ticks, values, words
+from axes import RNG, P, image, names, ticks, values
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
@@ -13,6 +13,11 @@ LOG = np.array([0, 4, 1, 3, 2])  # powers of 2 modulo 5: none for 0, then 2, 4, 
 X, Y = np.divmod(np.arange(P * P), P)
 
 
+def written(ax):
+    """Numbers by the places that they belong to: (x, y) → text."""
+    return {tuple(map(float, text.xy)): text.get_text() for text in ax.texts}
+
+
 def assert_log_plane(ax, points, numbers):
     """Points in the colours of their numbers' logarithms, which stand at the middles of their points."""
     dots, colors = ax.collections[0], plots.log_colors(P)
@@ -20,7 +25,7 @@ def assert_log_plane(ax, points, numbers):
     assert [to_hex(color) for color in dots.get_facecolor()] == [to_hex(colors[k]) for k in LOG[numbers]]
     for number in range(P):
         place = tuple(map(float, points[numbers == number].mean(0)))
-        assert words(ax)[place] == str(LOG[number])
+        assert written(ax)[place] == str(LOG[number])
     assert names(ax) == ("PC 1", "PC 2")
 
 
@@ -30,12 +35,22 @@ def test_circle_of_circles_enlarges_one_group():
     assert_log_plane(whole, points, X)
     group = X == 3
     wanted = {tuple(map(float, place)): str(LOG[y]) for place, y in zip(points[group], Y[group], strict=True)}
-    assert words(part) == wanted
+    assert written(part) == wanted
     assert part.get_title() == "the group log x = 3, by log y" and "by log x" in whole.get_title()
     (frame,) = (patch for patch in whole.patches if isinstance(patch, Rectangle))
     assert frame.get_x() == pytest.approx(part.get_xlim()[0]) and frame.get_height() == pytest.approx(
         np.ptp(part.get_ylim())
     )
+
+
+def test_numbers_that_would_lie_on_each_other_are_moved_apart():
+    points = values(P * P, 2)
+    points[X == 3] = (5, 5) + 1e-3 * values(P, 2)
+    points[np.flatnonzero(X == 3)[0]] = (0, 0)
+    _, part = plots.circle_of_circles(points, X, Y, LOG, zoom=3).axes
+    spots = np.array([text.get_position() for text in part.texts])
+    apart = np.linalg.norm(spots[:, None] - spots, axis=2)[~np.eye(P, dtype=bool)]
+    assert apart.min() > 0.03 * np.ptp(part.get_xlim()) and (spots[0] == (0, 0)).all()
 
 
 def test_log_planes_colour_each_by_its_own_number():

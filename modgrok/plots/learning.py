@@ -84,7 +84,7 @@ def phase_diagram(
     """
     down = len(panels) // across
     fig = figure(9.6, 0.8 + 3.6 * down)
-    axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    axes = fig.subplots(down, across, shape=0.65, sharex=True, sharey=True, squeeze=False)
     for ax, (title, phases) in zip(axes.flat, panels.items(), strict=True):
         phases = np.asarray(phases)
         for seed, row, column in np.ndindex(phases.shape):
@@ -316,7 +316,7 @@ def factor_panels(panels: Mapping[str, Mapping[str, ArrayLike]], steps: int) -> 
         steps: of every run.
     """
     fig = figure(7.4, 1.45 * len(panels) + 0.9)
-    axes = fig.subplots(len(panels), 2, squeeze=False, sharey="col")
+    axes = fig.subplots(len(panels), 2, shape=0.3, squeeze=False)
     for (name, values), (left, right) in zip(panels.items(), axes, strict=True):
         base, shown = next(iter(values)), list(values)
         if all(re.fullmatch(r"[\d.e+]+", value) for value in shown):

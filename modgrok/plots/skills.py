@@ -12,7 +12,19 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT, KINDS
-from modgrok.plots.style import COLORS, DEPTHS, FAINT, GREY, INK, LABELS, Written, chance_line, figure, styled
+from modgrok.plots.style import (
+    COLORS,
+    DEPTHS,
+    FAINT,
+    GREY,
+    INK,
+    LABELS,
+    PAPER,
+    Written,
+    chance_line,
+    figure,
+    styled,
+)
 
 EXPLAINED = {
     "look-up": ALGORITHM_COLORS["look-up"],
@@ -328,6 +340,10 @@ def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: Arra
     return fig
 
 
+MARKS = ("o", "s", "^", "D")
+"""In the order of DEPTHS."""
+
+
 @styled
 def chance_by_run(
     values: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequence[str], solved: ArrayLike
@@ -345,14 +361,15 @@ def chance_by_run(
     ax = fig.subplots()
     for row, of in enumerate(np.asarray(list(values.values()))):
         for g in range(len(names)):
-            color = DEPTHS[min(g, len(DEPTHS) - 1)]
+            color, mark = DEPTHS[min(g, len(DEPTHS) - 1)], MARKS[min(g, len(MARKS) - 1)]
             for filled in (True, False):
                 here = of[(groups == g) & (solved == filled)]
                 level = np.full(len(here), row + (g - (len(names) - 1) / 2) * 0.2)
-                ax.plot(here, level, "o", color=color, mfc=color if filled else "white", ms=6, alpha=0.75)
-    for name, g in zip(names, range(len(names)), strict=True):
-        ax.plot([], [], "o", color=DEPTHS[min(g, len(DEPTHS) - 1)], label=name)
-    ax.plot([], [], "o", color=GREY, mfc="white", label="does not solve o.o.d. tasks")
+                ax.plot(here, level, mark, color=color, mfc=color if filled else PAPER, ms=6, alpha=0.75)
+    for g, name in enumerate(names):
+        color, mark = DEPTHS[min(g, len(DEPTHS) - 1)], MARKS[min(g, len(MARKS) - 1)]
+        ax.plot([], [], mark, color=color, mfc=color if solved[groups == g].any() else PAPER, label=name)
+    ax.plot([], [], "o", color=GREY, mfc=PAPER, label="does not solve o.o.d. tasks")
     ax.axvline(0.05, color=GREY, ls=":", lw=1.2)
     least = min(0.04, 0.7 * np.nanmin(list(values.values())))
     ticks = [tick for tick in (0.001, 0.01, 0.05, 0.2, 1) if tick > least]

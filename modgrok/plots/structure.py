@@ -1,5 +1,7 @@
 """How representations are ordered: circles and waves in the logarithm, parity, similar pairs (F1d, F1e, F6, F7)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -56,19 +58,9 @@ def circle_of_circles(
     _log_plane(whole, points, np.asarray(first), log)
     group = np.asarray(first) == zoom
     colors, labels = log_colors(len(log)), log[np.asarray(second)[group]]
-    scale = max(1, len(log) / 12)
-    for place, label in zip(points[group], labels, strict=True):
-        part.text(
-            *place,
-            label,
-            ha="center",
-            va="center",
-            color=colors[label],
-            weight="bold",
-            fontsize=17 / scale**0.5,
-        )
     low, high = points[group].min(0), points[group].max(0)
     corner, size = (low + high) / 2 - (high - low).max() * 0.6, (high - low).max() * 1.2
+    _numbers(part, points[group], labels, colors, 17 / max(1, len(log) / 12) ** 0.5, size)
     part.set(xlim=(corner[0], corner[0] + size), ylim=(corner[1], corner[1] + size), aspect="equal")
     part.set(xticks=[], yticks=[], xlabel="enlarged")
     part.set_title(f"the group log {names[0]} = {log[zoom]}, by log {names[1]}")
@@ -270,12 +262,37 @@ def _log_plane(
     )
     middles = np.stack([points[labels == k].mean(0) for k in range(len(log))])
     if np.ptp(middles, axis=0).max() < 0.2 * np.ptp(points, axis=0).max():
-        middles = []  # all in one place: the plane does not carry this number
-    for k, middle in enumerate(middles):
-        ax.text(
-            *middle, k, color=colors[k], weight="bold", ha="center", va="center", fontsize=14 if len(log) < 14 else 9,
-            path_effects=[withStroke(linewidth=3, foreground=PAPER)],
-        )  # fmt: skip
+        middles = middles[:0]  # all in one place: the plane does not carry this number
+    across = 1.24 * np.ptp(points, axis=0).max()  # with the margins below
+    _numbers(ax, middles, range(len(middles)), colors, 14 if len(log) < 14 else 9, across)
     ax.set(aspect="equal", adjustable="datalim", xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
     ax.margins(0.12)
     ax.spines[:].set_visible(False)
+
+
+def _numbers(
+    ax: Axes, places: ArrayLike, labels: Iterable[int], colors: list, size: float, across: float
+) -> None:
+    """Write numbers at their places, or beside them where they would lie on each other, with a line from there.
+
+    Args:
+        ax: square panel.
+        places: (n, 2).
+        labels: n of them, each written in its color.
+        colors: of the numbers from 0.
+        size: in points.
+        across: width of the panel in the data's units.
+    """
+    point = across / (72 * ax.get_window_extent().width / ax.get_figure().dpi)
+    room = size * point * np.array((1.25, 1))  # of two digits
+    spots = np.asarray(places) / room
+    for _ in range(100):  # those that overlap push each other away
+        gaps = spots[:, None] - spots
+        near = np.clip(1 - np.linalg.norm(gaps, axis=-1, keepdims=True), 0, None)
+        spots = spots + (0.5 * near * gaps).sum(1)
+    for place, spot, label in zip(places, spots * room, labels, strict=True):
+        ax.annotate(
+            label, place, spot, color=colors[label], weight="bold", ha="center", va="center", fontsize=size,
+            path_effects=[withStroke(linewidth=3, foreground=PAPER)],
+            arrowprops={"arrowstyle": "-", "color": colors[label], "lw": 1, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip

@@ -17,7 +17,6 @@ from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
@@ -101,6 +100,7 @@ class _Figure(Figure):
     """Keeps to STYLE when it is saved, however late: matplotlib makes some parts, such as ticks, only then."""
 
     stacks = False  # whether there is a form for phones
+    stacked = False  # whether this is it
 
     def draw(self, renderer) -> None:
         with rc_context(STYLE):
@@ -114,14 +114,19 @@ class _Figure(Figure):
             self.get_layout_engine().execute(self)
         self.set_layout_engine(None)
 
-    def subplots(self, nrows: int = 1, ncols: int = 1, **options):
-        """Axes as matplotlib's, in the same array, but below each other in a figure for a phone."""
+    def subplots(self, nrows: int = 1, ncols: int = 1, shape: float | None = None, **options):
+        """Axes as matplotlib's, in the same array, but below each other in a figure for a phone.
+
+        There each has the shape, height by width; without one, more than four panels have no form for phones.
+        """
         width, height = self.get_size_inches()
-        self.stacks = nrows * ncols <= 4 and (ncols > 1 or nrows == 1) and width > 1.15 * NARROW
-        if not (self.stacks and _stacked.get()):
+        few = nrows * ncols <= 4 and (ncols > 1 or nrows == 1)
+        self.stacks = bool(few or shape) and width > 1.15 * NARROW
+        self.stacked = self.stacks and _stacked.get()
+        if not self.stacked:
             return super().subplots(nrows, ncols, **options)
         # a panel keeps its shape, within limits: a legend below the panels takes its part of the height
-        shape = min(max(0.72, height / nrows / (width / ncols)), 0.85)
+        shape = shape or min(max(0.72, height / nrows / (width / ncols)), 0.85)
         self.set_size_inches(NARROW, NARROW * shape * nrows * ncols)
         options.pop("width_ratios", None)
         if ncols > 1:
@@ -134,7 +139,7 @@ class _Figure(Figure):
 
     def legend(self, *args, **options):
         """A legend as matplotlib's; in a figure for a phone with a line for each entry, for which it grows."""
-        if not (_stacked.get() and self.stacks):
+        if not self.stacked:
             return super().legend(*args, **options)
         made = super().legend(*args, **options | {"ncols": 1})
         entries, (width, height) = len(made.get_texts()), self.get_size_inches()
@@ -197,11 +202,13 @@ def square(ax: Axes, p: int, xlabel: str, ylabel: str) -> None:
 
 
 def chance_line(ax: Axes, chance: float) -> None:
-    """A dotted line, named, at the accuracy of a blind guess."""
+    """A dotted line at the accuracy of a blind guess, named at the end of a row, beside the axes, where no curve is."""
     ax.axhline(chance, color=GREY, lw=1, ls=":")
+    if not ax.get_subplotspec().is_last_col():
+        return
     ax.annotate(
-        "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
-        ha="right", fontsize=9, color=GREY, zorder=5, path_effects=[withStroke(linewidth=2, foreground=PAPER)],
+        "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(2, 0), textcoords="offset points",
+        va="center", fontsize=9, color=GREY,
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 The figure is SVG inside the page. Each colour of `plots.style.DARK` is written as a CSS variable whose default is the
 colour itself, so that style sheets alone turn the same picture dark: here for the book, for JupyterLab, Colab and VS
 Code. A second SVG, for phones, stands beside the first where a figure can be stacked. Below these widths a picture
-scrolls instead of shrinking, so that no label gets smaller than LEAST pixels.
+scrolls instead of shrinking, so that no label gets smaller than LEAST pixels; its right edge fades, or where a browser
+cannot do that has a shadow, until the end is reached.
 """
 
 import io
@@ -31,6 +32,22 @@ CSS = (
 @container (max-width: 520px) {
   .modgrok-picture svg.modgrok-narrow { display: inline; }
   .modgrok-picture svg:has(+ .modgrok-narrow) { display: none; }
+}
+@property --mg-fade { syntax: "<length>"; inherits: false; initial-value: 0px; }
+@keyframes modgrok-fade { from, 90% { --mg-fade: 3rem; } to { --mg-fade: 0px; } }
+@supports (animation-timeline: scroll()) {
+  .modgrok-picture {
+    animation: modgrok-fade linear;
+    animation-timeline: scroll(self inline);
+    mask: linear-gradient(to left, transparent, #000 var(--mg-fade)) no-clip; /* its focus ring is outside */
+  }
+}
+@supports not (animation-timeline: scroll()) {
+  .modgrok-picture {
+    background:
+      linear-gradient(to left, var(--mg-ffffff, #ffffff) 50%, transparent) right / 4rem 100% no-repeat local,
+      linear-gradient(to left, #8889, transparent) right / 1.2rem 100% no-repeat;
+  }
 }
 @media not print {
 """
