@@ -186,7 +186,7 @@ def scores_with_wrong_labels(
     B, K = targets(tokens).shape
     total = {name: torch.zeros(K * K, dtype=torch.float64) for name in ("accuracy", "loss", "cases")}
     z, shots = targets(tokens).cpu(), torch.arange(K)
-    for m in range(K):
+    for m in range(K + 1):  # all of them, too: else few prefixes would have none that is right
         order = torch.from_numpy(rng.random((B, K)).argsort(1).argsort(1)).to(tokens.device)
         wrong = order < m
         log_p = predict(with_wrong_labels(tokens, wrong, p, rng)).float().log_softmax(-1).cpu()

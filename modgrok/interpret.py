@@ -216,11 +216,12 @@ def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Pre
 
 
 def parts_of(model: Transformer) -> dict[str, str]:
-    """Short label → name of everything that `ablated` can take away: "block 0", "0 heads", "0 MLP", "head 0.1"."""
+    """Short label → name of everything that `ablated` can take away: "block 0", "MLP of block 0", "head 0.1"."""
     each = {}
     for i in range(model.config.depth):
         each |= {f"head {i}.{h}": f"blocks.{i}.head.{h}" for h in range(model.config.n_head)}
-        each |= {f"{i} heads": f"blocks.{i}.attn", f"{i} MLP": f"blocks.{i}.mlp", f"block {i}": f"blocks.{i}"}
+        each |= {f"heads of block {i}": f"blocks.{i}.attn", f"MLP of block {i}": f"blocks.{i}.mlp"}
+        each[f"block {i}"] = f"blocks.{i}"
     return each
 
 

@@ -23,7 +23,9 @@ STORED = {
     "combinations, i.d. tasks": ("id_train", COMBINATION),
     "combinations, o.o.d. tasks": ("ood_train", COMBINATION),
 }
-"""Skill → the set and the kind of query that show it, in the scores of a run. Inputs are training inputs."""
+"""Skill → the set and the kind of query that show it, in the scores of a run. Inputs are training inputs.
+
+Scores do not tell tasks apart, and where a = 0 or b = 0 combinations need one number only, no regression."""
 
 TASK_KINDS = ("z = b·y", "z = a·x", "both numbers")
 """Tasks by what their answer depends on: y alone (a = 0), x alone (b = 0), or both. Task (0, 0) is none of these."""
@@ -44,17 +46,26 @@ def stored_curves(run: Run) -> dict[str, np.ndarray]:
         }
 
 
+class TaskCurves(NamedTuple):
+    """Accuracy along training by kind of task, on queries that the examples determine but do not repeat.
+
+    Attributes:
+        accuracy: "id" and "ood" → (3, S) by TASK_KINDS; nan where a set has no task of a kind.
+        matched: what ratio matching has on these queries, the same for every kind of task.
+    """
+
+    accuracy: dict[str, np.ndarray]
+    matched: float
+
+
 @torch.no_grad()
-def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> dict[str, np.ndarray]:
-    """Accuracy along training on each kind of task, on queries that the examples determine but do not repeat.
+def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
+    """How well a run does on each kind of task at some of its checkpoints.
 
     Args:
         run: keeps the checkpoints.
         steps: (S,) which of them.
         n: sequences of each kind of task; tasks take turns, all kinds are asked on the same pairs.
-
-    Returns:
-        "id" and "ood" → (3, S) by TASK_KINDS; nan where a set has no task of a kind.
     """
     sample, config = Data(run.config), run.config
     draws = generator(config.seed, "order").integers(len(sample.pairs["train"]), size=(n, config.n_examples))
@@ -67,30 +78,33 @@ def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> dict[str, np.nd
                 asked[which, i] = paired_sequences(of_kind[torch.arange(n) % len(of_kind)], pairs, config.p)
     tokens = torch.cat(list(asked.values()))
     kinds = evaluate.kinds(tokens[:n], config.p)
-    counted = ((kinds == MULTIPLE) | (kinds == COMBINATION)).repeat(len(asked), 1)
+    multiple, combined = kinds == MULTIPLE, kinds == COMBINATION
+    counted = (multiple | combined).repeat(len(asked), 1)
     found = {which: np.full((len(TASK_KINDS), len(steps)), np.nan) for which in sample.tasks}
     for s, step in enumerate(steps):
         right = evaluate.log_probabilities(run.model(step), tokens).argmax(-1) == evaluate.targets(tokens)
         shares = [(r & c).sum() / c.sum() for r, c in zip(right.split(n), counted.split(n), strict=True)]
         for (which, i), share in zip(asked, shares, strict=True):
             found[which][i, s] = share
-    return found
+    matched = (multiple.sum() + combined.sum() / config.p) / (multiple | combined).sum()
+    return TaskCurves(found, float(matched))
 
 
-def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int) -> float:
-    """The step at which a skill arrives: its accuracy passes half of the way from a blind guess, 1/p, to 1.
+def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) -> float:
+    """The step at which a skill arrives: its accuracy passes half of the way from a blind guess, 1/p, to full.
 
     Between two evaluations the curve is taken as straight. The first crossing counts, whatever comes later.
 
     Args:
         steps, accuracy: (E,) along training.
         p: the modulus.
+        full: the accuracy of an algorithm that has the skill.
 
     Returns:
         a step, inf if it never arrives.
     """
     steps, accuracy = np.asarray(steps, dtype=float), np.asarray(accuracy, dtype=float)
-    half = (1 + 1 / p) / 2
+    half = (full + 1 / p) / 2
     above = np.flatnonzero(accuracy >= half)
     if not len(above):
         return np.inf
@@ -101,19 +115,19 @@ def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int) -> float:
     return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
 
 
-def arrivals(run: Run, of_tasks: tuple[ArrayLike, ArrayLike] | None = None) -> dict[str, float]:
-    """Skill → the step at which a run learns it.
+def arrivals(run: Run, of_tasks: tuple[ArrayLike, TaskCurves] | None = None) -> dict[str, float]:
+    """Skill → the step at which a run learns it; i.d. tasks of a kind at half of what ratio matching has, a skill of ½.
 
     Args:
         run: finished or not.
-        of_tasks: steps (S,) and accuracies (3, S) on i.d. tasks, as `task_curves` finds them, where it was asked.
+        of_tasks: steps (S,), and what `task_curves` found there, where it was asked.
     """
     p, found = run.config.p, {}
     if of_tasks is not None:
-        steps, accuracy = of_tasks
+        steps, curves = of_tasks
         found = {
-            f"{kind}, i.d. tasks": arrival(steps, of_kind, p)
-            for kind, of_kind in zip(TASK_KINDS, accuracy, strict=True)
+            f"{kind}, i.d. tasks": arrival(steps, of_kind, p, curves.matched)
+            for kind, of_kind in zip(TASK_KINDS, curves.accuracy["id"], strict=True)
         }
     return found | {skill: arrival(run.metrics["step"], of, p) for skill, of in stored_curves(run).items()}
 

@@ -182,6 +182,10 @@ def test_so_many_of_the_examples_are_wrong():
     np.testing.assert_allclose(
         found["loss"], right + 1 - found["accuracy"], 1e-6
     )  # a wrong answer costs 1 nat more
+    one = [
+        scores_with_wrong_labels(up_to_two, zeros[:1], 5, np.random.default_rng(seed)) for seed in range(9)
+    ]
+    assert all(of["accuracy"][4, 4] == 0 for of in one)  # every sequence is asked with all examples wrong
 
 
 def test_only_that_example_is_wrong():

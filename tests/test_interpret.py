@@ -82,7 +82,7 @@ def test_mean_ablation_keeps_what_all_sequences_share(model, tokens):
 
 def test_the_parts_are_all_that_can_be_taken_away(model, tokens):
     parts = interpret.parts_of(model)
-    assert list(parts)[:5] == ["head 0.0", "head 0.1", "0 heads", "0 MLP", "block 0"]
+    assert list(parts)[:5] == ["head 0.0", "head 0.1", "heads of block 0", "MLP of block 0", "block 0"]
     assert len(parts) == len({*parts.values()}) == 10
     for part in parts.values():
         with interpret.ablated(model, part) as predict:

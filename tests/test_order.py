@@ -22,6 +22,8 @@ def test_tasks_by_the_numbers_they_need():
 )
 def test_a_skill_arrives_half_way_to_always_right(accuracy, step):
     assert order.arrival([0, 100, 200], accuracy, 5) == pytest.approx(step, abs=2)  # half way: 0.6
+    full = 0.4  # of an algorithm that has the skill: half way is 0.3
+    assert order.arrival([0, 100], [0.1, 0.5], 5, full) == pytest.approx(50)
 
 
 def test_stored_curves_take_the_right_set_and_kind():
@@ -36,9 +38,11 @@ def test_stored_curves_take_the_right_set_and_kind():
         < order.arrivals(run)["other multiples, o.o.d. tasks"]
         < 100
     )
-    with_tasks = order.arrivals(run, ([0, 100], [[0.1, 1], [0.1, 0.2], [0.1, 0.1]]))
+    of_tasks = order.TaskCurves({"id": np.array([[0.1, 1], [0.1, 0.4], [0.1, 0.2]])}, matched=0.5)
+    with_tasks = order.arrivals(run, ([0, 100], of_tasks))
     assert list(with_tasks)[:2] == ["z = b·y, i.d. tasks", "z = a·x, i.d. tasks"]
-    assert np.isfinite(with_tasks["z = b·y, i.d. tasks"]) and with_tasks["z = a·x, i.d. tasks"] == np.inf
+    assert np.isfinite([with_tasks["z = b·y, i.d. tasks"], with_tasks["z = a·x, i.d. tasks"]]).all()
+    assert with_tasks["both numbers, i.d. tasks"] == np.inf  # below a skill of ½, 0.32
 
 
 def test_what_never_arrives_is_later_and_what_was_not_looked_for_does_not_count():
@@ -59,10 +63,13 @@ def test_task_curves_of_a_model_that_knows_y_alone_and_then_everything():
         no_x[:, 0::3] = 0
         return algorithms.ratio_matching(no_x, 5)
 
-    knows = {0: y_alone, 1: partial(algorithms.modular_regression, p=5)}
-    run = SimpleNamespace(config=config, model=knows.get)
-    found = order.task_curves(run, [0, 1], n=60)
-    early, late = found["id"].T
+    ratios, regression = (
+        partial(of, p=5) for of in (algorithms.ratio_matching, algorithms.modular_regression)
+    )
+    run = SimpleNamespace(config=config, model={0: y_alone, 1: ratios, 2: regression}.get)
+    found = order.task_curves(run, [0, 1, 2], n=60)
+    early, matching, late = found.accuracy["id"].T
     np.testing.assert_allclose(late, 1)
+    np.testing.assert_allclose(matching, found.matched, atol=0.1)  # where it must guess it says 0
     assert early[0] > 0.8 and early[2] < 0.7
-    assert set(found) == {"id", "ood"} and found["ood"].shape == (3, 2)
+    assert set(found.accuracy) == {"id", "ood"} and found.accuracy["ood"].shape == (3, 3)
