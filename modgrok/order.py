@@ -101,9 +101,11 @@ def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) ->
         full: the accuracy of an algorithm that has the skill.
 
     Returns:
-        a step, inf if it never arrives.
+        a step, inf if it never arrives, nan if it was never asked.
     """
     steps, accuracy = np.asarray(steps, dtype=float), np.asarray(accuracy, dtype=float)
+    if np.isnan(accuracy).all():
+        return np.nan
     half = (full + 1 / p) / 2
     above = np.flatnonzero(accuracy >= half)
     if not len(above):

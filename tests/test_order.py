@@ -22,6 +22,7 @@ def test_tasks_by_the_numbers_they_need():
 )
 def test_a_skill_arrives_half_way_to_always_right(accuracy, step):
     assert order.arrival([0, 100, 200], accuracy, 5) == pytest.approx(step, abs=2)  # half way: 0.6
+    assert np.isnan(order.arrival([0, 100], [np.nan, np.nan], 5))  # never asked
     full = 0.4  # of an algorithm that has the skill: half way is 0.3
     assert order.arrival([0, 100], [0.1, 0.5], 5, full) == pytest.approx(50)
 
