@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok import interpret, similarity, structure
+from modgrok import circles, interpret, similarity, structure
 from modgrok.config import SETS
 from modgrok.data import Data, grid
 from modgrok.evaluate import COMBINATION, MULTIPLE, SHARE
@@ -224,8 +224,7 @@ def wave_probability(run: Run, shots: int = 4) -> float:
     log = structure.discrete_log(p)[grid(p)[:, 0]] - 1
     means = [[structure.class_means(head[log >= 0], log[log >= 0]) for head in heads] for heads in at_y]
     spectra = np.array([[structure.log_spectrum(of) for of in heads] for heads in means])
-    best = min(structure.best_of(spectra[:, head])[0].p_value for head in range(run.config.n_head))
-    return min(1.0, run.config.n_head * best)
+    return circles.chance_of_clearest(spectra.mean(0).max(-1))  # (heads, renamings)
 
 
 def ratio_probability(run: Run, shots: int = 4) -> float:

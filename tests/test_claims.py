@@ -165,7 +165,8 @@ def test_parity_asks_the_embedding_and_waves_the_heads(monkeypatch):
             + (circle if (model.embed.weight.std(0).mean() > 0.9) else 0) * np.eye(3)[1][:, None, None]
         ),
     )
-    assert claims.wave_probability(runs[0]) < 0.05 < claims.wave_probability(with_model(0, ALL, 0.01 * noise))
+    by_chance = [claims.wave_probability(with_model(0, ALL, 0.01 * noise)) for _ in range(9)]
+    assert claims.wave_probability(runs[0]) < 0.05 < np.median(by_chance)
     assert claims.waves(runs[:1]).verdict == "not shown"
 
 
