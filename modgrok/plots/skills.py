@@ -167,7 +167,7 @@ def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequ
     groups, table = np.asarray(groups), np.stack(list(steps.values()))
     end = 1.06 * table[np.isfinite(table)].max(initial=1)
     fig = figure(8.2, 1.4 + 0.66 * len(table))
-    ax = fig.subplots()
+    ax = fig.subplots(shape=0.17 * len(table))
     for g, name in enumerate(names):
         color = DEPTHS[min(g, len(DEPTHS) - 1)]
         rows = np.arange(len(table))[:, None] + (g - (len(names) - 1) / 2) * 0.27
