@@ -99,7 +99,7 @@ def import_authors(
     with held(path, accelerator):
         if is_finished(path, config) and Run(path).provenance.get("file") == digest:
             return Run(path)
-        if is_finished(path, config) or any(path.glob("*.safetensors")):
+        if is_finished(path, config) or (path / "resume.safetensors").exists():
             raise ValueError(f"{path} holds a run that is not of {file}; remove it or choose another root.")
         accelerator.print(_cost(model))
         training = Training(config, path, accelerator)

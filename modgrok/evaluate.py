@@ -29,7 +29,8 @@ def targets(tokens: Tensor) -> Tensor:
 
 KINDS = ("repeat", "multiple", "combination", "open")
 """What it takes to answer a query: a repeat of an earlier pair needs memory, another multiple of one ratio matching,
-any other pair that the examples determine a combination of several; an open one is not determined yet."""
+any other pair that the examples determine a combination of several; an open one is not determined yet. The pair (0, 0),
+whose answer is 0 whatever the task, is a combination of none: one query in p² of those without an example."""
 
 REPEAT, MULTIPLE, COMBINATION, OPEN = range(len(KINDS))
 
