@@ -273,6 +273,22 @@ def places(tokens: Tensor) -> Tensor:
     return torch.where(x * y > 0, 0, torch.where(y > 0, 1, torch.where(x > 0, 2, -1)))
 
 
+def on_combinations(predict: Predictor, tokens: Tensor, tasks: Tensor, p: int) -> float:
+    """Accuracy on combinations of tasks whose a and b are both not 0: of others one number tells the answer.
+
+    Args:
+        tokens: (B, 3·K), sequences of tasks that take turns, as those of `Data.evaluation_set`.
+        tasks: (n, 2), these tasks.
+
+    Returns:
+        all shots together; nan where there is no such query.
+    """
+    of_both = (tasks != 0).all(1)[torch.arange(len(tokens)) % len(tasks)]
+    asked = (kinds(tokens, p) == COMBINATION) & of_both[:, None]
+    right = log_probabilities(predict, tokens).argmax(-1) == targets(tokens)
+    return float(right[asked].double().mean())
+
+
 def by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
     """Accuracy and confidence, the mean probability of the model's own answers, by kind and place of the query.
 

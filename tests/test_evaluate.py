@@ -16,6 +16,7 @@ from modgrok.evaluate import (
     accuracy_with_one_wrong,
     by_place,
     count_kinds,
+    on_combinations,
     places,
     query_grid,
     questions,
@@ -209,3 +210,20 @@ def test_failures_are_located():
     accuracy, confidence = by_place(fails_at_y_zero, asked, 5)
     np.testing.assert_array_equal(accuracy[:3], [[1, 1, 0]] * 3)
     np.testing.assert_allclose(confidence[:3], 1)  # surely right, or surely wrong
+
+
+def test_combinations_of_tasks_of_one_number_do_not_count():
+    data = Data(tiny(p=5, n_tasks=24, task_rule="random", n_examples=6, batch_size=24))
+    tokens, tasks = data.evaluation_set("id_train", 240), data.tasks["id"]
+
+    def y_alone(tokens):  # regression, for whom all x are 0: right where a = 0
+        without = tokens.clone()
+        without[:, 0::3] = 0
+        return predictors(5)["regression"](without)
+
+    one = (tasks == 0).any(1)
+    assert 0 < one.sum() < len(tasks)
+    assert on_combinations(predictors(5)["regression"], tokens, tasks, 5) == 1
+    assert on_combinations(y_alone, tokens, tasks, 5) < 0.5
+    of_one = tokens[one[torch.arange(len(tokens)) % len(tasks)]]
+    assert math.isnan(on_combinations(y_alone, of_one, tasks[one], 5))
