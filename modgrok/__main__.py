@@ -2,7 +2,7 @@
 
 import os
 
-from modgrok.process import die_with_parent
+from modgrok.training.process import die_with_parent
 
 if "TORCHELASTIC_RUN_ID" in os.environ:
     # A launcher that is killed must not leave its processes behind, not even while they import what follows: they would
@@ -19,16 +19,17 @@ import numpy  # noqa: F401  # before torch, which loses a Ctrl-C that comes whil
 import torch
 from tqdm.auto import tqdm
 
-from modgrok import bench, engine
 from modgrok.authors import import_authors
 from modgrok.config import PRESETS, SETS, preset
-from modgrok.files import write_atomically
-from modgrok.find import find_run, run_folders
-from modgrok.runs import Run
-from modgrok.session import environment
-from modgrok.sweep import SWEEPS, Sweep, grid, parse_values, sweep
+from modgrok.scale import bench
+from modgrok.scale.sweep import SWEEPS, Sweep, grid, parse_values, sweep
+from modgrok.storage.files import write_atomically
+from modgrok.storage.find import find_run, run_folders
+from modgrok.storage.runs import Run
+from modgrok.storage.verify import verify
 from modgrok.train import train
-from modgrok.verify import verify
+from modgrok.training import engine
+from modgrok.training.session import environment
 
 try:
     import tyro

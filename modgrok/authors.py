@@ -12,12 +12,12 @@ from torch import Tensor
 
 from modgrok.config import SETS, Config, is_prime
 from modgrok.data import Data
-from modgrok.engine import make_accelerator
 from modgrok.model import Transformer
-from modgrok.progress import duration
-from modgrok.runs import Run
-from modgrok.session import held, is_finished
+from modgrok.storage.runs import Run
 from modgrok.train import Training
+from modgrok.training.engine import make_accelerator
+from modgrok.training.progress import duration
+from modgrok.training.session import held, is_finished
 
 SURPLUS = 18
 """Tokens of the authors' vocabulary that are no numbers below p: their 47 rows are for p = 29."""

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from modgrok.algorithms import expected_accuracy, predictors
 from modgrok.data import sequences
 from modgrok.model import Transformer
+from modgrok.predictors import expected_accuracy, predictors
 
 Predictor = Callable[[Tensor], Tensor]
 """Anything that maps tokens (B, 3·K) to logits or log-probabilities (B, K, p): the model, or an algorithm."""

@@ -18,14 +18,15 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from modgrok import engine, files, progress
 from modgrok.config import SETS, Config
 from modgrok.data import Data
 from modgrok.evaluate import PASS, count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
-from modgrok.optimizers import lr_factor, make_optimizers
-from modgrok.runs import Run
-from modgrok.session import environment, finished_elsewhere, finished_run, held, is_finished, signals
+from modgrok.storage import files
+from modgrok.storage.runs import Run
+from modgrok.training import engine, progress
+from modgrok.training.optimizers import lr_factor, make_optimizers
+from modgrok.training.session import environment, finished_elsewhere, finished_run, held, is_finished, signals
 
 STOP_EVERY = 20
 """Steps on GPUs between agreements of several processes on whether one of them was asked to stop; on CPUs, where a step

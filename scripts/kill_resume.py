@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny import assert_identical, tiny
 
 from modgrok.config import Config
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 CONFIG = tiny(

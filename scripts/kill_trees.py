@@ -26,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny import ROOT, assert_identical
 
 from modgrok.config import preset
-from modgrok.find import run_folders
-from modgrok.runs import Run
+from modgrok.storage.find import run_folders
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 FIELDS = {"steps": 200, "eval_every": 40, "checkpoint_every": 4, "n_checkpoints": 3}
 FLAGS = [word for name, value in FIELDS.items() for word in (f"--{name}", str(value))]
 VARY = [word for name, value in FIELDS.items() for word in ("--vary", f"{name}={value}")]
-BUILD = "from pathlib import Path; from modgrok.book import build; build(Path('.'), Path('book'))"
+BUILD = "from pathlib import Path; from modgrok.book.build import build; build(Path('.'), Path('book'))"
 CHAPTER = f"""
 from modgrok.config import preset
 from modgrok.train import train

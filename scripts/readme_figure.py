@@ -1,7 +1,7 @@
 """Draw the README's figure from the shipped laptop run: python scripts/readme_figure.py"""
 
 from modgrok import plots
-from modgrok.chapter import obtain
+from modgrok.book.chapter import obtain
 
 run = obtain("shipped", "laptop", "runs")
 plots.training_curves(run.metrics, 1 / run.config.p).savefig("book/_static/learning.svg", facecolor="white")

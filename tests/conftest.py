@@ -12,7 +12,7 @@ import torch
 
 from modgrok.config import Config
 from modgrok.model import Transformer
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 ROOT = Path(__file__).resolve().parent.parent

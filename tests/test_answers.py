@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from modgrok import algorithms, evaluate
+from modgrok import evaluate
+from modgrok import predictors as algorithms
 from modgrok.config import preset
 from modgrok.data import Data
 from modgrok.model import Transformer

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from modgrok import attention, interpret
+from modgrok.analysis import attention, interpret
 from modgrok.data import Data
 
 

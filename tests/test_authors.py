@@ -10,7 +10,7 @@ import torch
 
 from modgrok.authors import import_authors, load_authors
 from modgrok.config import Config
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 P, ROWS, WIDTH, HEADS = 29, 47, 32, 4

@@ -17,8 +17,8 @@ from conftest import ROOT, jupyter_book
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
-from modgrok.book import ChapterError, _glued, _mend_pages, build
-from modgrok.find import find_run, finished_runs
+from modgrok.book.build import ChapterError, _glued, _mend_pages, build
+from modgrok.storage.find import find_run, finished_runs
 from modgrok.train import train
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -184,7 +184,7 @@ def gone(pids: list[int], seconds: float = 20) -> bool:
 SLOW = """
 import os, time
 from pathlib import Path
-from modgrok.process import die_with_parent
+from modgrok.training.process import die_with_parent
 parent = os.getpid()
 if not os.fork():
     die_with_parent(parent)  # as a trainer does
@@ -234,8 +234,10 @@ def test_a_killed_chapter_is_named(slow_house):
 def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, slow_house):
     (slow_house / "notebooks/fails.ipynb").unlink()
     # a shell's background jobs, and what they start, ignore SIGINT
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from modgrok.book import build; "
-    code += "from pathlib import Path; build(Path('.'), Path('book'))"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from pathlib import Path; "
+    )
+    code += "from modgrok.book.build import build; build(Path('.'), Path('book'))"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code], cwd=slow_house, env=environment, stdout=-3, stderr=-3
@@ -306,7 +308,7 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     shown = "page.show(plt.figure(), 'fig-a', 'What to see.')"
     wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b', 'More to see.')"
     set_up = (
-        "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.chapter import Chapter\n"
+        "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.book.chapter import Chapter\n"
         "page = Chapter('reads', {}, 'papermill X')\n"
         "list(tqdm(range(3)))\n"  # as a cell that trains and shows
     )
@@ -345,7 +347,7 @@ def test_parameters_and_set_up_are_one_fold(alone):
 def test_a_failed_build_ends_with_one_message(house):
     write(house, "fails", "mood = 1", "raise ValueError('no such preset.')")
     (house / "book/_toc.yml").write_text("format: jb-book\nroot: reads\nchapters: [{file: fails}]\n")
-    (house / "_config.yml").write_text("sphinx: {extra_extensions: [modgrok.book]}\n")
+    (house / "_config.yml").write_text("sphinx: {extra_extensions: [modgrok.book.build]}\n")
     made = jupyter_book(house, house)
     message = "The book was not built. fails.ipynb, cell 3: ValueError: no such preset."
     assert made.returncode == 1 and made.stdout.rstrip().endswith(message)

@@ -10,13 +10,13 @@ import pytest
 from matplotlib.figure import Figure
 from tiny import ROOT, assert_identical, assert_same_metrics, finish, one_thread, sentence, tiny
 
-from modgrok import chapter
 from modgrok import config as config_module
-from modgrok.chapter import Chapter, evenly, flat, obtain, scale, table
+from modgrok.book import chapter
+from modgrok.book.chapter import Chapter, evenly, flat, obtain, scale, table
+from modgrok.book.parameters import declared
 from modgrok.config import preset
-from modgrok.parameters import declared
-from modgrok.runs import Run
-from modgrok.sweep import SWEEPS, NoSweep, Sweep
+from modgrok.scale.sweep import SWEEPS, NoSweep, Sweep
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 __all__ = ["one_thread"]  # a fixture
@@ -269,7 +269,7 @@ def test_notebooks_train_on_two_processes(threads, tmp_path, alone):
     """After the notebook itself has trained, and used torch's thread pool, which does not survive a fork."""
     notebook = """
 import sys, torch
-from modgrok.chapter import obtain
+from modgrok.book.chapter import obtain
 torch.set_num_threads(4)
 a = torch.randn(1000, 1000, requires_grad=True)
 (a @ a).exp().sum().backward()

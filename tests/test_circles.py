@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import one_thread, tiny  # noqa: F401 (a fixture)
 
-from modgrok import circles, interpret, structure
+from modgrok.analysis import circles, interpret, structure
 from modgrok.data import grid
 from modgrok.model import Transformer
 

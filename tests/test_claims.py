@@ -5,12 +5,12 @@ import pytest
 import torch
 from made_up import ALL, COMBINES, NOTHING, RATIOS, K, P, made_up, seeds, solving
 
-from modgrok import claims
-from modgrok.algorithms import ratio_classes
+from modgrok.analysis.structure import discrete_log
+from modgrok.claims import rules as claims
 from modgrok.config import SETS, preset
 from modgrok.data import grid
 from modgrok.model import Transformer
-from modgrok.structure import discrete_log
+from modgrok.predictors import ratio_classes
 
 
 def plane(few, many, n=3):

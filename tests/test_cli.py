@@ -11,7 +11,7 @@ from tiny import ENV, ROOT, command, finish, one_thread, sentence, tiny  # noqa:
 
 from modgrok.__main__ import main
 from modgrok.config import PRESETS, Config, preset
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 

@@ -18,10 +18,10 @@ from tiny import FIELDS, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok.config import PRESETS, SETS, Config, is_prime, nearest_prime, preset
 from modgrok.data import Data, pretraining_tasks
-from modgrok.engine import check_memory, memory
 from modgrok.evaluate import accuracy_by_shot
 from modgrok.model import Transformer
 from modgrok.train import train
+from modgrok.training.engine import check_memory, memory
 
 
 @st.composite

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import made_up
 
-from modgrok.cost import core_hours, core_minutes, left_plateau, power_law, solved_at
+from modgrok.claims.cost import core_hours, core_minutes, left_plateau, power_law, solved_at
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tiny import one_thread, tiny  # noqa: F401 (a fixture)
 
-from modgrok import engine
 from modgrok.config import preset
 from modgrok.data import Data
 from modgrok.model import Transformer, explicit_attention
 from modgrok.train import train
+from modgrok.training import engine
 
 LONG = preset("laptop")
 SMALLEST = {"depth": 1, "steps": 1, "warmup_steps": 1, "eval_every": 1, "n_checkpoints": 1}
@@ -95,7 +95,7 @@ def test_one_thread_unless_the_user_says_otherwise(monkeypatch):
 
 FAULTS = """
 import resource, torch
-from modgrok import engine
+from modgrok.training import engine
 engine.keep_memory()
 faults = []
 for _ in range(10):

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from tiny import one_thread, tiny  # noqa: F401 (a fixture)
 
-from modgrok.algorithms import predictors
 from modgrok.data import Data
 from modgrok.evaluate import (
     REFERENCES,
@@ -28,6 +27,7 @@ from modgrok.evaluate import (
     with_wrong_labels,
 )
 from modgrok.model import Transformer
+from modgrok.predictors import predictors
 
 P = 5
 TOKENS = torch.randint(P, (13, 12), generator=torch.Generator().manual_seed(0))  # 13 sequences of 4 examples

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny import ENV, one_thread, tiny  # noqa: F401 (a fixture)
 
-from modgrok import files
-from modgrok.files import load_state, load_tensors, save_tensors, write_atomically
+from modgrok.storage import files
+from modgrok.storage.files import load_state, load_tensors, save_tensors, write_atomically
 
 CONFIG = tiny()
 
@@ -72,7 +72,8 @@ def test_a_write_beyond_the_limit_leaves_the_old_file(tmp_path):
     file = tmp_path / "file"
     write_atomically(file, b"old")
     code = (
-        "import resource, sys, pathlib, modgrok.files as f; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "import resource, sys, pathlib, modgrok.storage.files as f\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "f.write_atomically(pathlib.Path(sys.argv[1]), b'x' * 2000)"
     )
     argv = [sys.executable, "-c", code, file]

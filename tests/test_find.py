@@ -7,9 +7,9 @@ import pytest
 from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok.config import Config
-from modgrok.find import find_run, finished_runs, run_folders
-from modgrok.runs import Run
-from modgrok.sweep import sweep
+from modgrok.scale.sweep import sweep
+from modgrok.storage.find import find_run, finished_runs, run_folders
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 CONFIG = tiny()

@@ -14,11 +14,12 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from test_browser import site, visit  # noqa: F401
 from tiny import one_thread, tiny  # noqa: F401
 
-from modgrok import evaluate, findings, plots, social
+from modgrok import evaluate, plots
+from modgrok.book import findings, social
+from modgrok.claims.verdicts import Claim
 from modgrok.data import pretraining_tasks
 from modgrok.live.duel import duel
 from modgrok.train import train
-from modgrok.verdicts import Claim
 
 
 @pytest.fixture(scope="module")

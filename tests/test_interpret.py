@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close as same
 
-from modgrok import evaluate, interpret
+from modgrok import evaluate
+from modgrok.analysis import interpret
 from modgrok.data import Data, grid
 from modgrok.evaluate import accuracy_by_shot
 

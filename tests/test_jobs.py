@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny import short
 
-from modgrok.jobs import NO_LIMIT, Point, _error, _local_submit, slurm_executor
-from modgrok.runs import Run
-from modgrok.sweep import sweep
+from modgrok.scale.jobs import NO_LIMIT, Point, _error, _local_submit, slurm_executor
+from modgrok.scale.sweep import sweep
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 pytest.importorskip("submitit")

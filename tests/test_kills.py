@@ -20,7 +20,7 @@ def test_whatever_is_killed_leaves_no_process_and_goes_on():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel")
 @pytest.mark.parametrize("adopted", [True, False])
 def test_a_process_whose_launcher_has_already_ended_does_not_wait_for_it(adopted):
-    code = "import os; from modgrok.process import die_with_parent\n"
+    code = "import os; from modgrok.training.process import die_with_parent\n"
     code += "os.getppid = lambda: 1\n" * adopted
     alive = subprocess.run([sys.executable, "-c", code + "die_with_parent()"], env=ENV)
     launcher_is_first = b"python" in Path("/proc/1/cmdline").read_bytes()

@@ -17,10 +17,17 @@ import modgrok
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "book/library.md").read_text(), re.DOTALL)
 API = "\n".join(page.read_text() for page in sorted((ROOT / "book/api").glob("*.md")))
+
+
+def is_bare(package: str) -> bool:
+    """Whether a package's own file holds a docstring alone."""
+    return len(ast.parse(Path(importlib.import_module(package).__file__).read_text()).body) == 1
+
+
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(modgrok.__path__, "modgrok.")
-    if "__main__" not in module.name
+    if "__main__" not in module.name and not (module.ispkg and is_bare(module.name))
 )
 
 

@@ -12,12 +12,14 @@ from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from tiny import one_thread, sentence, tiny  # noqa: F401
 
-from modgrok import book, interpret, live, plots
-from modgrok.algorithms import predictors
+from modgrok import live, plots
+from modgrok.analysis import interpret
+from modgrok.book import build as book
 from modgrok.config import preset
 from modgrok.data import grid, pretraining_tasks
 from modgrok.live.duel import duel
-from modgrok.runs import Run
+from modgrok.predictors import predictors
+from modgrok.storage.runs import Run
 from modgrok.train import train
 from modgrok.widgets import scrubber
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from modgrok.config import preset
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 ROOT = Path(__file__).resolve().parent.parent

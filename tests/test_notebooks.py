@@ -15,7 +15,7 @@ from conftest import ROOT, shared_folder
 from IPython.core.inputtransformer2 import TransformerManager
 from tiny import sentence
 
-from modgrok.parameters import checked, declared
+from modgrok.book.parameters import checked, declared
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modgrok import optimizers
+from modgrok.training import optimizers
 
 SHAPES = [(8, 8), (16, 4), (4, 16), (16, 4), (8, 8)]
 

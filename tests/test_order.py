@@ -8,7 +8,8 @@ import pytest
 from made_up import ALL, NOTHING, P, made_up
 from tiny import tiny
 
-from modgrok import algorithms, order
+from modgrok import predictors as algorithms
+from modgrok.analysis import order
 
 
 def test_tasks_by_the_numbers_they_need():

@@ -8,9 +8,9 @@ import torch
 from conftest import ROOT
 from tiny import sentence
 
+from modgrok.book.parameters import checked, declared, query_setting
 from modgrok.config import preset
 from modgrok.data import Data
-from modgrok.parameters import checked, declared, query_setting
 
 SMOKE = preset("smoke")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -47,7 +47,8 @@ def test_a_figure_looks_the_same_wherever_it_is_made_and_saved():
 
 
 def test_the_tables_of_colours_follow_the_lists_that_they_colour():
-    from modgrok import evaluate, skill
+    from modgrok import evaluate
+    from modgrok.analysis import skill
 
     assert len(plots.PHASE_COLORS) == len(skill.PHASES)
     assert PREDICTORS == evaluate.REFERENCES

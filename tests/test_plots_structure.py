@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from modgrok import plots
-from modgrok.structure import Score
+from modgrok.analysis.structure import Score
 
 LOG = np.array([0, 4, 1, 3, 2])  # powers of 2 modulo 5: none for 0, then 2, 4, 3, 1
 X, Y = np.divmod(np.arange(P * P), P)

@@ -9,8 +9,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, Polygon
 
 from modgrok import plots
-from modgrok.algorithms import consistent
 from modgrok.config import SETS
+from modgrok.predictors import consistent
 
 
 def test_task_tables_cover_held_out_inputs():

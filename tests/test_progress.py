@@ -5,7 +5,7 @@ import math
 import pytest
 
 from modgrok.config import preset
-from modgrok.progress import cost, duration, standing
+from modgrok.training.progress import cost, duration, standing
 
 
 @pytest.mark.parametrize(

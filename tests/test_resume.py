@@ -25,10 +25,10 @@ from tiny import (
     wait_for,
 )  # fmt: skip
 
-from modgrok.files import load_state, save_tensors
-from modgrok.runs import Run
-from modgrok.session import held
+from modgrok.storage.files import load_state, save_tensors
+from modgrok.storage.runs import Run
 from modgrok.train import Training, train
+from modgrok.training.session import held
 
 __all__ = ["one_thread"]  # a fixture
 
@@ -212,7 +212,7 @@ def test_processes_that_wait_for_another_trainer_are_never_silent_for_long(tmp_p
         return ready
 
     group = SimpleNamespace(is_main_process=True, device="cpu", gather=gather)
-    monkeypatch.setattr("modgrok.session.ASK_EVERY", 0.05)
+    monkeypatch.setattr("modgrok.training.session.ASK_EVERY", 0.05)
     other = FileLock(tmp_path / "lock", thread_local=False)  # a timer lets go of it
     other.acquire()
     threading.Timer(1, other.release).start()
@@ -310,7 +310,7 @@ def test_a_failing_disk_stops_with_what_was_saved(name, tmp_path, monkeypatch, r
             raise OSError(28, "No space left on device")
         os.rename(source, target)
 
-    monkeypatch.setattr("modgrok.files.os.replace", replace)
+    monkeypatch.setattr("modgrok.storage.files.os.replace", replace)
     with pytest.raises(OSError, match=r"could not write .*No space left on device.* to continue$"):
         train(CONFIG, tmp_path)
     path = tmp_path / CONFIG.name

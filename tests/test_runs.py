@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny import ENV, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
-from modgrok import files
 from modgrok.config import SETS
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
-from modgrok.files import load_tensors
-from modgrok.runs import Run, escaped
+from modgrok.storage import files
+from modgrok.storage.files import load_tensors
+from modgrok.storage.runs import Run, escaped
 from modgrok.train import train
 
 CONFIG = tiny()

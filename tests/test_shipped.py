@@ -8,10 +8,10 @@ import torch
 from conftest import ROOT
 
 from modgrok.config import SETS, preset
-from modgrok.find import find_run, run_folders
-from modgrok.runs import Run
+from modgrok.storage.find import find_run, run_folders
+from modgrok.storage.runs import Run
+from modgrok.storage.verify import verify
 from modgrok.train import train
-from modgrok.verify import verify
 
 RUNS = [Run(folder) for folder in run_folders(ROOT / "runs")]
 LIGHT = (

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from modgrok import algorithms, interpret, similarity, structure
+from modgrok import predictors as algorithms
+from modgrok.analysis import interpret, similarity, structure
 from modgrok.data import Data, grid
 
 PRIMES = [3, 5, 7, 11, 29]

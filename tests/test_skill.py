@@ -5,11 +5,11 @@ import pytest
 import torch
 from made_up import ALL, ASKED, COMBINES, RATIOS, K, P, made_up, solving
 
-from modgrok import skill
-from modgrok.algorithms import predictors
+from modgrok.analysis import skill
 from modgrok.config import SETS, preset
 from modgrok.data import Data
 from modgrok.evaluate import KINDS, kinds, targets
+from modgrok.predictors import predictors
 
 
 @pytest.mark.parametrize("alpha", [0.4, 0.8])

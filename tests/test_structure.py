@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modgrok import structure
+from modgrok.analysis import structure
 from modgrok.data import grid
 
 PRIMES = [3, 5, 7, 11, 29]

@@ -13,8 +13,8 @@ import pytest
 from tiny import SHORT, short
 
 from modgrok.__main__ import main
-from modgrok.runs import Run
-from modgrok.sweep import SWEEPS, Sweep, grid, obtain_factors, obtain_grid, parse_values, sweep
+from modgrok.scale.sweep import SWEEPS, Sweep, grid, obtain_factors, obtain_grid, parse_values, sweep
+from modgrok.storage.runs import Run
 from modgrok.train import train
 
 pytest.importorskip("submitit")

@@ -27,15 +27,15 @@ from tiny import (
     wait_for,
 )
 
-from modgrok import engine
 from modgrok.config import SETS, preset
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
-from modgrok.files import load_state
 from modgrok.model import Transformer
-from modgrok.optimizers import lr_factor, make_optimizers
-from modgrok.runs import Run
+from modgrok.storage.files import load_state
+from modgrok.storage.runs import Run
 from modgrok.train import Training, checkpoint_steps, train
+from modgrok.training import engine
+from modgrok.training.optimizers import lr_factor, make_optimizers
 
 __all__ = ["one_thread"]  # a fixture
 

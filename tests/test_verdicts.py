@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from made_up import ALL, NOTHING, made_up, seeds
 
-from modgrok import claims, verdicts
+from modgrok.claims import rules as claims
+from modgrok.claims import verdicts
 
 
 @pytest.mark.parametrize(

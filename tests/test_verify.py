@@ -7,9 +7,9 @@ import shutil
 import pytest
 from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
-from modgrok.files import load_tensors, save_tensors
-from modgrok.runs import Run
-from modgrok.verify import verify
+from modgrok.storage.files import load_tensors, save_tensors
+from modgrok.storage.runs import Run
+from modgrok.storage.verify import verify
 
 CONFIG = tiny(lr=3e-2)
 

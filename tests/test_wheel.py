@@ -110,7 +110,9 @@ def test_the_library_works_with_what_it_requires(environment, tmp_path):
     python = environment() / "python"
     code = """
 import sys
-from modgrok import algorithms, authors, data, evaluate, interpret, runs, similarity, skill, structure, verify
+from modgrok import authors, data, evaluate, predictors as algorithms
+from modgrok.analysis import interpret, similarity, skill, structure
+from modgrok.storage import runs, verify
 from modgrok.config import preset
 from modgrok.train import train
 run = train(preset("smoke", steps=4, eval_every=2), "mine")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from modgrok import plots, widgets
-from modgrok.parameters import as_list
+from modgrok.book.parameters import as_list
 from modgrok.plots.style import Written
 from modgrok.widgets.svg import CSS, LEAST, picture, without_narrow
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from modgrok.config import SETS, Config, preset
-from modgrok.files import load_tensors
-from modgrok.runs import Run
+from modgrok.storage.files import load_tensors
+from modgrok.storage.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 

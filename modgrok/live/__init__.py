@@ -27,13 +27,13 @@ import numpy as np
 import safetensors.torch
 from IPython.display import HTML
 
-from modgrok.algorithms import predictors
+from modgrok.analysis.interpret import draw_contexts
 from modgrok.data import Data, grid, pretraining_tasks, split_inputs
-from modgrok.files import write_atomically
-from modgrok.interpret import draw_contexts
 from modgrok.live.duel import Duel
 from modgrok.model import n_weights
-from modgrok.runs import Run
+from modgrok.predictors import predictors
+from modgrok.storage.files import write_atomically
+from modgrok.storage.runs import Run
 
 SHARED = ("kernel", "transformer", "predictors", "state", "views")
 """The modules of every control's code, which are written one after the other, before its own."""

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from modgrok.algorithms import ratio_matches
+from modgrok.analysis.interpret import draw_contexts
 from modgrok.data import Data
 from modgrok.evaluate import query_grid, right_grid
-from modgrok.interpret import draw_contexts
-from modgrok.runs import Run
+from modgrok.predictors import ratio_matches
+from modgrok.storage.runs import Run
 
 
 class Duel(NamedTuple):

@@ -1,4 +1,4 @@
-// The exact predictors of modgrok.algorithms, for one query at a time.
+// The exact predictors of modgrok.predictors, for one query at a time.
 // A predictor maps (p, examples, tasks) to a function of (x, y) that gives a distribution over z (p numbers);
 // examples are [x, y, z] in front of the query, tasks the pre-training tasks [a, b].
 
@@ -55,7 +55,7 @@ function regression(p, examples) {
   return bayes(p, examples, allTasks(p));
 }
 
-/** Name, as in modgrok.algorithms.predictors → predictor. */
+/** Name, as in modgrok.predictors.predictors → predictor. */
 const PREDICTORS = {
   "look-up": lookUp,
   "ratio matching": ratioMatching,

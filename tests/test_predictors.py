@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tiny import one_thread  # noqa: F401 (a fixture)
 from torch.testing import assert_close as same
 
-from modgrok.algorithms import (
+from modgrok.data import grid
+from modgrok.predictors import (
     bayes,
     consistent,
     expected_accuracy,
@@ -22,7 +23,6 @@ from modgrok.algorithms import (
     ratio_matches,
     ratio_matching,
 )
-from modgrok.data import grid
 
 PRIMES = [3, 5, 7, 11, 29]
 PREDICTORS = [look_up, ratio_matching, modular_regression, bayes]

@@ -14,9 +14,9 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from modgrok.config import Config
-from modgrok.files import read_bytes, write_atomically
-from modgrok.find import collision, find_run, same_result
-from modgrok.runs import Run
+from modgrok.storage.files import read_bytes, write_atomically
+from modgrok.storage.find import collision, find_run, same_result
+from modgrok.storage.runs import Run
 
 ASK_EVERY = 10
 """Seconds between two words among processes that wait for another trainer; a group that is silent is given up."""

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from modgrok.config import SETS
 from modgrok.evaluate import MULTIPLE, SHARE, mean_interval, share_interval
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 
 SOLVED = 0.5
 """The least skill at the last shot of a model that solves a set."""

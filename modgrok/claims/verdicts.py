@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from modgrok.analysis.skill import learned, solves
+from modgrok.claims.cost import core_minutes
 from modgrok.config import Config
-from modgrok.cost import core_minutes
 from modgrok.evaluate import mean_interval, share_interval
-from modgrok.runs import Run
-from modgrok.skill import learned, solves
+from modgrok.storage.runs import Run
 
 Runs = Sequence[Run] | NDArray[np.object_]
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from modgrok.analysis.skill import solves
 from modgrok.evaluate import students_t
-from modgrok.runs import Run
-from modgrok.skill import solves
+from modgrok.storage.runs import Run
 
 
 def core_minutes(runs: Iterable[Run]) -> float:

@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from modgrok import engine, optimizers
 from modgrok.config import Config, preset
 from modgrok.data import Data, sequences
 from modgrok.evaluate import query_grid, targets
 from modgrok.model import Transformer, flops_per_step
 from modgrok.train import Training
+from modgrok.training import engine, optimizers
 
 SHAPES = {
     "d 2, width 64": Config(n_embd=64, n_head=2, n_tasks=128, batch_size=128, mixed_precision="no"),
@@ -161,7 +161,10 @@ def steps_per_second(
         command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MODGROK_BENCH": json.dumps(job)}
         result = subprocess.run(
-            [sys.executable, *command, "-m", "modgrok.bench"], env=environment, capture_output=True, text=True
+            [sys.executable, *command, "-m", "modgrok.scale.bench"],
+            env=environment,
+            capture_output=True,
+            text=True,
         )
     if result.returncode:
         raise RuntimeError(f"the training processes failed: {result.stderr[-2000:]}")

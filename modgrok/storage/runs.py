@@ -27,8 +27,8 @@ import numpy as np
 from torch import Tensor
 
 from modgrok.config import SETS, Config
-from modgrok.files import LARGEST_TABLE, load_tensors, read_bytes, save_tensors, write_atomically
 from modgrok.model import Transformer
+from modgrok.storage.files import LARGEST_TABLE, load_tensors, read_bytes, save_tensors, write_atomically
 
 COLUMNS = (
     "step",

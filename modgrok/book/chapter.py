@@ -23,17 +23,17 @@ from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from modgrok.book.parameters import checked, declared
+from modgrok.claims.cost import core_minutes
 from modgrok.config import PRESETS, Config, preset
-from modgrok.cost import core_minutes
-from modgrok.engine import check_divides
-from modgrok.find import find_run
 from modgrok.model import n_weights
-from modgrok.parameters import checked, declared
 from modgrok.plots.style import blocks
-from modgrok.process import die_with_parent
-from modgrok.runs import Run, escaped
-from modgrok.sweep import NoSweep, obtain_factors, obtain_grid
+from modgrok.scale.sweep import NoSweep, obtain_factors, obtain_grid
+from modgrok.storage.find import find_run
+from modgrok.storage.runs import Run, escaped
 from modgrok.train import train
+from modgrok.training.engine import check_divides
+from modgrok.training.process import die_with_parent
 from modgrok.widgets import still
 
 Runs = Run | Iterable | Mapping

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from modgrok import evaluate
 from modgrok.data import Data, generator, paired_sequences
 from modgrok.evaluate import COMBINATION, MULTIPLE, REPEAT
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 
 STORED = {
     "repeats, o.o.d. tasks": ("ood_train", REPEAT),

@@ -18,8 +18,8 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from modgrok.config import Config
-from modgrok.session import signals
 from modgrok.train import train
+from modgrok.training.session import signals
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from modgrok.config import preset
 from modgrok.data import Data, generator
 
-NOTEBOOKS = (Path("notebooks"), Path("."), Path(__file__).parents[1] / "notebooks")
+NOTEBOOKS = (Path("notebooks"), Path("."), Path(__file__).parents[2] / "notebooks")
 """Where a chapter's source is looked for."""
 
 LEAST = {

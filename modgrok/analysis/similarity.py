@@ -7,10 +7,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.algorithms import ratio_classes
+from modgrok.analysis.interpret import block_features, stage_features
 from modgrok.data import grid
-from modgrok.interpret import block_features, stage_features
 from modgrok.model import Transformer
+from modgrok.predictors import ratio_classes
 
 
 def cosine_similarity(features: ArrayLike, center: bool = False) -> np.ndarray:

@@ -33,9 +33,9 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from sphinx.util import logging
 
-from modgrok import formulas
-from modgrok.process import die_with_parent
-from modgrok.progress import duration
+from modgrok.book import formulas
+from modgrok.training.process import die_with_parent
+from modgrok.training.progress import duration
 
 log = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ def _is_wide(output: nbformat.NotebookNode) -> bool:
 
 
 def _lift_caption(cell: nbformat.NotebookNode) -> None:
-    """Turn the caption that `modgrok.chapter` printed below a figure into a numbered figure's caption.
+    """Turn the caption that `modgrok.book.chapter` printed below a figure into a numbered figure's caption.
 
     Folded code moves into the caption's own fold, how the figure was made, so that one line stands below a figure.
     """
@@ -403,7 +403,7 @@ def _write_weights(app, exception) -> None:
                     wanted.setdefault(run, set()).update(steps)
     if wanted:
         from modgrok.live import write_weights  # loads torch, which other builds can do without
-        from modgrok.runs import Run
+        from modgrok.storage.runs import Run
 
         for run, steps in wanted.items():
             write_weights(Run(Path(app.srcdir).parent / run), steps, Path(app.outdir))
@@ -415,7 +415,9 @@ def _mend_pages(app, exception) -> None:
     The theme draws its icons by a script of 1.5 MB, and has the same icons as fonts. The pictures of large controls go
     into scripts beside the pages, which `controls.js` loads when a reader moves a control.
     """
-    from modgrok.files import write_atomically  # loads torch, which chapters' processes do not wait for
+    from modgrok.storage.files import (
+        write_atomically,  # loads torch, which chapters' processes do not wait for
+    )
 
     out = Path(app.outdir)
 

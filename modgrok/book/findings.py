@@ -8,14 +8,16 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from modgrok import claims, plots, structure
-from modgrok.chapter import Chapter
+from modgrok import plots
+from modgrok.analysis import structure
+from modgrok.analysis.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve
+from modgrok.book.chapter import Chapter
+from modgrok.claims import rules as claims
+from modgrok.claims.verdicts import Claim, contrasted, distinct, interval, share
 from modgrok.config import PRESETS, preset
 from modgrok.evaluate import COMBINATION, SHARE
-from modgrok.find import finished_runs
-from modgrok.runs import Run
-from modgrok.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve
-from modgrok.verdicts import Claim, contrasted, distinct, interval, share
+from modgrok.storage.find import finished_runs
+from modgrok.storage.runs import Run
 from modgrok.widgets.svg import CSS, escape, picture, without_narrow
 
 

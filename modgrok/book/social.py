@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import nbformat
 from docutils import nodes
 
-from modgrok.files import write_atomically
+from modgrok.storage.files import write_atomically
 
 PICTURE = "_static/social.png"
 """Where the picture lies below the pages' root; 1,200 × 630 pixels."""

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from modgrok.algorithms import ratio_classes
+from modgrok.analysis.interpret import activations
 from modgrok.evaluate import PLACES, mean_interval, places
-from modgrok.interpret import activations
 from modgrok.model import Transformer, rotate
+from modgrok.predictors import ratio_classes
 
 
 def patterns(model: Transformer, tokens: Tensor) -> Tensor:

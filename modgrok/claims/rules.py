@@ -5,12 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok import circles, interpret, similarity, structure
-from modgrok.config import SETS
-from modgrok.data import Data, grid
-from modgrok.evaluate import COMBINATION, MULTIPLE, SHARE
-from modgrok.runs import Run
-from modgrok.skill import (
+from modgrok.analysis import circles, interpret, similarity, structure
+from modgrok.analysis.skill import (
     EASIER,
     LEAST_LOSS,
     PHASES,
@@ -22,7 +18,11 @@ from modgrok.skill import (
     phases,
     solves,
 )
-from modgrok.verdicts import Claim, interval, seed_by_seed, structured
+from modgrok.claims.verdicts import Claim, interval, seed_by_seed, structured
+from modgrok.config import SETS
+from modgrok.data import Data, grid
+from modgrok.evaluate import COMBINATION, MULTIPLE, SHARE
+from modgrok.storage.runs import Run
 
 INPUTS = {"ood_train": "training inputs", "ood_test": "test inputs"}
 """Set of o.o.d. tasks → its inputs, in words."""

@@ -7,7 +7,7 @@ import numpy as np
 from modgrok.config import SETS
 from modgrok.data import Data
 from modgrok.evaluate import KINDS, REFERENCES, count_kinds, questions, score
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 
 LOSS_TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
 """Nats between a recorded loss and that of the stored weights: other processors and half precision round otherwise."""

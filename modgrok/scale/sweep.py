@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config, preset
-from modgrok.find import find_run, same_result
-from modgrok.jobs import work_off
-from modgrok.runs import Run
-from modgrok.session import finished_elsewhere, is_finished
+from modgrok.scale.jobs import work_off
+from modgrok.storage.find import find_run, same_result
+from modgrok.storage.runs import Run
+from modgrok.training.session import finished_elsewhere, is_finished
 
 
 class Sweep(NamedTuple):

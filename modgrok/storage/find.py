@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modgrok.config import Config
-from modgrok.runs import Run, tell_build
+from modgrok.storage.runs import Run, tell_build
 
 _listings: dict[Path, tuple[int, list[str], list[str]]] = {}
 """Folder that is no run → when it changed, the runs in it, its other folders."""

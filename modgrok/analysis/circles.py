@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok import interpret, structure
+from modgrok.analysis import interpret, structure
 from modgrok.data import Data, grid
-from modgrok.runs import Run
+from modgrok.storage.runs import Run
 
 MEASURES = {
     "circle": "the means of the numbers stand in the order of their logarithm round their plane",

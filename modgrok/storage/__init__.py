@@ -1,0 +1,4 @@
+"""A run on disk: reading, finding, writing whole files, verifying.
+
+May import config, data, model, predictors and evaluate.
+"""
