@@ -58,12 +58,12 @@ class Scores(NamedTuple):
 
     Attributes:
         loss: (K,) cross-entropy of z in nats.
-        right: (kinds, K) right answers.
+        correct: (kinds, K) right answers.
         divergence: (R, K) KL(reference ‖ model) in nats.
     """
 
     loss: Tensor
-    right: Tensor
+    correct: Tensor
     divergence: Tensor
 
 
@@ -106,7 +106,7 @@ def score(predict: Predictor, asked: Questions, batch_size: int = PASS) -> Score
     for tokens, kinds, reference in tqdm(parts, desc="scoring", unit="batch", leave=False, delay=5):
         log_p, z = predict(tokens).float().log_softmax(-1), targets(tokens)
         total.loss.sub_(log_p.gather(-1, z[..., None])[..., 0].double().sum(0))
-        total.right.add_(count_kinds(kinds, log_p.argmax(-1) == z))
+        total.correct.add_(count_kinds(kinds, log_p.argmax(-1) == z))
         total.divergence.add_(divergence(reference, log_p).double().sum(1))
     return total
 

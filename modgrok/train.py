@@ -91,7 +91,7 @@ class Training:
             name: questions(tokens[rank::processes], config.p, self.data.tasks["id"])
             for name, tokens in self.data.evaluation_sets().items()
         }
-        self.asked = {
+        self.queries = {
             name: accelerator.reduce(count_kinds(own.kinds), "sum").cpu()
             for name, own in self.questions.items()
         }
@@ -102,7 +102,7 @@ class Training:
         self.bad_step = torch.full((), math.inf, device=accelerator.device)
         self.rows: list[dict[str, float]] = []  # the metrics of each evaluation
         # by set: right answers (kinds, K) and mean divergences (references, K) of each evaluation
-        self.right: dict[str, list[Tensor]] = {name: [] for name in SETS}
+        self.correct: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.divergence: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.clock: list[float] = []  # when the first steps of this session ended
         self.told_at = 100  # the step at which a plateau was last spoken of
@@ -232,21 +232,21 @@ class Training:
         for name, own in self.questions.items():
             sums = score(self.predict, own)
             loss, right, divergence = (self.accelerator.reduce(each, "sum").cpu() for each in sums)
-            asked = self.asked[name]
+            asked = self.queries[name]
             n = asked[:, -1].sum()
             row |= {
                 f"{name}_loss": float(loss.mean() / n),
                 f"{name}_acc": float(right[:, -1].sum() / n),
                 f"{name}_novel": float(right[1:, -1].sum() / asked[1:, -1].sum()),
             }
-            self.right[name].append(right.int())
+            self.correct[name].append(right.int())
             self.divergence[name].append((divergence / n).float())
         self.weights.train()
         self.rows.append(row)
         self.accelerator.log(row, step=self.step)
         if self.accelerator.is_main_process:
-            scores = {f"{name}.asked": asked.int() for name, asked in self.asked.items()}
-            scores |= {f"{name}.right": torch.stack(each) for name, each in self.right.items()}
+            scores = {f"{name}.asked": asked.int() for name, asked in self.queries.items()}
+            scores |= {f"{name}.right": torch.stack(each) for name, each in self.correct.items()}
             scores |= {f"{name}.divergence": torch.stack(each) for name, each in self.divergence.items()}
             files.save_tensors(self.path / "scores.safetensors", scores, self.config.name)
             files.write_csv(self.path / "metrics.csv", self.rows)
@@ -345,7 +345,7 @@ class Training:
             if step <= self.step:  # lest the run be finished without it
                 files.load_tensors(run.checkpoint_file(step), run.name, run.repair)
         expected = np.arange(n) * self.config.eval_every
-        if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.right.values())) < n:
+        if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.correct.values())) < n:
             raise ValueError(
                 f"{self.path} was edited: its metrics do not reach step {self.step}, where its resume point "
                 "stands; restore them, or remove resume.safetensors to start over."
@@ -353,7 +353,7 @@ class Training:
         for i in range(n):
             self.rows.append({name: values[i].item() for name, values in run.metrics.items()})
             for name in SETS:
-                self.right[name].append(torch.from_numpy(run.right[name][i]))
+                self.correct[name].append(torch.from_numpy(run.correct[name][i]))
                 self.divergence[name].append(torch.from_numpy(run.divergence[name][i]))
 
     def finish(self) -> Run:

@@ -35,8 +35,8 @@ def made_up(ood=(NOTHING, ALL), known=(NOTHING, ALL), last=None, **fields):
         right["ood_train"][-1] = np.broadcast_to(np.transpose(last), (K, 4)).T * ASKED
     return SimpleNamespace(
         config=preset("laptop", **fields),
-        right=right,
-        asked=dict.fromkeys(SETS, ASKED),
+        correct=right,
+        queries=dict.fromkeys(SETS, ASKED),
         metrics={f"{name}_novel": np.array(ood) for name in SETS},
         provenance={"seconds": 60, "threads": 2, "processes": [4, 3]},
     )
@@ -49,5 +49,5 @@ def seeds(n=3, *args, **kwargs):
 def solving(*names, **fields):
     """A run of which the skill on these sets is 1, else 0."""
     run = made_up((NOTHING,), (NOTHING,), **fields)
-    run.right |= {name: answers([ALL]) for name in names}
+    run.correct |= {name: answers([ALL]) for name in names}
     return run

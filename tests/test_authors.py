@@ -193,7 +193,7 @@ def test_the_command_makes_a_run_that_predicts_the_same(tmp_path):
     tokens = torch.randint(P, (3, 3 * 32), generator=torch.Generator().manual_seed(2))
     assert torch.equal(run.model()(tokens), model(tokens))
     assert run.metrics["step"].tolist() == [run.config.steps]
-    assert run.shots["ood_test"].shape == (1, 32)
+    assert run.accuracy_by_shot["ood_test"].shape == (1, 32)
     assert run.provenance["source"] == "authors' checkpoint"
     assert run.provenance["file"] == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
     assert "ours" in run.provenance["note"]

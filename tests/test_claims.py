@@ -90,7 +90,7 @@ def test_in_context_asks_about_queries_that_are_no_repeat():
 @pytest.mark.parametrize(("errors", "words"), [(1.5, "contrary"), (2.5, "shown")])
 def test_in_context_counts_a_rise_from_1_96_errors_on(errors, words):
     (run, *_) = seeds(1)
-    asked = run.asked["ood_train"][claims.MULTIPLE :, [0, -1]].sum(0)
+    asked = run.queries["ood_train"][claims.MULTIPLE :, [0, -1]].sum(0)
     error = np.hypot(*np.sqrt(0.8 * 0.2 / asked))
     curve = np.linspace(0.8, 0.8 + errors * error, K)
     assert claims.in_context(seeds(last=np.broadcast_to(curve, (4, K)))).verdict == words
@@ -127,7 +127,10 @@ def test_transience_is_a_contrast(shallow, deep, words):
     assert claims.transience(*pair).verdict == words
     for group in pair:
         for run in group:
-            run.right["ood_test"], run.right["ood_train"] = run.right["ood_train"], run.right["ood_test"]
+            run.correct["ood_test"], run.correct["ood_train"] = (
+                run.correct["ood_train"],
+                run.correct["ood_test"],
+            )
     assert claims.transience(*pair, "ood_test").verdict == words
     assert claims.transience(*pair).verdict == "not shown"
     if words == "shown":
@@ -288,6 +291,6 @@ def test_the_table_counts_who_learned_who_solved_and_who_lost_it():
     assert four.startswith("| 4 | train |") and four.endswith("| 4 of 4 | 3 of 4 | 2 of 4 |")
     assert test == "| 4 | test | 0.00 (all alike) | 0.00 (all alike) | 4 of 4 | 0 of 4 | 0 of 4 |"
     deep = made_up(FALLS, depth=4)
-    deep.right["ood_test"] = deep.right["ood_train"]
+    deep.correct["ood_test"] = deep.correct["ood_train"]
     _, _, two, four = claims.fallen_table([kept, lost, untaught, deep, never]).splitlines()
     assert (two, four) == ("| 7 | 2 | 3 | 2 | 1 | 0 | 0 |", "| 7 | 4 | 1 | 1 | 1 | 1 | 1 |")

@@ -68,12 +68,16 @@ def test_a_valid_config_trains_and_evaluates(config):
         assert run.finished and run.config == config and run.steps[-1] == 2
         assert list(run.metrics["step"]) == sorted({0, *range(0, 3, config.eval_every), 2})
         for name in SETS:
-            assert run.shots[name].shape == (len(run.metrics["step"]), config.n_examples)
+            assert run.accuracy_by_shot[name].shape == (len(run.metrics["step"]), config.n_examples)
             empty = name.startswith("ood") and config.n_tasks == config.p**2
-            assert np.isnan(run.shots[name]).all() if empty else (run.shots[name] <= 1).all()
+            assert (
+                np.isnan(run.accuracy_by_shot[name]).all()
+                if empty
+                else (run.accuracy_by_shot[name] <= 1).all()
+            )
         tokens = Data(config).evaluation_set("id_train")
         curve = accuracy_by_shot(run.model(), tokens)  # scored in float32, whatever it was trained in
-        np.testing.assert_allclose(curve, run.shots["id_train"][-1], atol=1e-6)
+        np.testing.assert_allclose(curve, run.accuracy_by_shot["id_train"][-1], atol=1e-6)
 
 
 wrong = st.sampled_from(

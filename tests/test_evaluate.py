@@ -80,7 +80,7 @@ def test_loss_is_the_cross_entropy_in_nats():
 
 def test_right_answers_are_counted_by_kind():
     asked = questions(TOKENS, P, TASKS)
-    right = score(knows(2), asked).right
+    right = score(knows(2), asked).correct
     assert torch.equal(right[:, 2:], count_kinds(asked.kinds)[:, 2:].double())
     assert (right[:, :2] == 0).all() and count_kinds(asked.kinds).sum(0).tolist() == [13] * 4
 

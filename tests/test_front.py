@@ -33,7 +33,7 @@ def asked(tmp_path_factory):
 
 
 def test_the_question_is_the_one_where_the_better_model_is_ahead_most(asked):
-    first, second = asked.right.values()
+    first, second = asked.correct.values()
     better, other = (first, second) if first.mean() >= second.mean() else (second, first)
     x, y = np.mgrid[:5, :5]
     truth = (asked.task[0] * x + asked.task[1] * y) % 5

@@ -28,8 +28,8 @@ def test_a_run_has_metrics_shots_and_weights(kept):
     assert kept.metrics["step"].tolist() == [0, 5, 10, 12] and kept.metrics["step"].dtype == int
     assert np.isnan(kept.metrics["train_loss"]).tolist() == [True, False, False, False]
     for name in SETS:
-        assert kept.shots[name].shape == (4, CONFIG.n_examples)
-        np.testing.assert_array_equal(kept.shots[name][:, -1], kept.metrics[f"{name}_acc"])
+        assert kept.accuracy_by_shot[name].shape == (4, CONFIG.n_examples)
+        np.testing.assert_array_equal(kept.accuracy_by_shot[name][:, -1], kept.metrics[f"{name}_acc"])
     assert kept.steps == [5, 10, 12]  # log-spaced, at evaluations, the last one
 
 
@@ -52,7 +52,7 @@ def test_the_model_of_a_checkpoint_is_the_one_that_was_scored(kept, step):
     assert not model.training
     row = kept.metrics["step"].tolist().index(step or 12)
     for name, tokens in Data(CONFIG).evaluation_sets().items():
-        np.testing.assert_allclose(accuracy_by_shot(model, tokens), kept.shots[name][row])
+        np.testing.assert_allclose(accuracy_by_shot(model, tokens), kept.accuracy_by_shot[name][row])
 
 
 def test_a_step_without_weights_is_refused(kept, run):
@@ -278,7 +278,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(how, manifest, run, other):
 def test_missing_tensors_are_named(run):
     (run.path / "scores.safetensors").unlink()
     with pytest.raises(ValueError, match=r"scores\.safetensors is missing; restore it"):
-        _ = run.shots
+        _ = run.accuracy_by_shot
 
 
 def test_export_is_half_the_size_and_nearly_the_same(kept, tmp_path):
@@ -286,7 +286,7 @@ def test_export_is_half_the_size_and_nearly_the_same(kept, tmp_path):
     assert copy.finished and copy.steps == [5, 12] and copy.path == tmp_path / kept.name
     for name in ("config.json", "metrics.csv", "provenance.json"):
         assert (copy.path / name).read_bytes() == (kept.path / name).read_bytes()
-    assert all((copy.shots[name] == kept.shots[name]).all() for name in SETS)
+    assert all((copy.accuracy_by_shot[name] == kept.accuracy_by_shot[name]).all() for name in SETS)
     stored = load_tensors(copy.checkpoint_file(12), kept.name)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     ours, theirs = copy.model().state_dict(), kept.model().state_dict()
@@ -307,7 +307,7 @@ def test_a_run_is_shipped_without_weights(kept, tmp_path):
     copy = kept.export(tmp_path, steps=())
     copy.check()
     assert copy.finished and copy.steps == [] and not list(copy.path.rglob("step-*"))
-    assert all((copy.shots[name] == kept.shots[name]).all() for name in SETS)
+    assert all((copy.accuracy_by_shot[name] == kept.accuracy_by_shot[name]).all() for name in SETS)
     with pytest.raises(ValueError, match="was shipped without weights; train it under another root") as error:
         copy.model()
     sentence(error)
@@ -346,7 +346,7 @@ def test_no_pickle_is_loaded(run, monkeypatch):
     again = train(CONFIG, run.path.parent)
     for step in again.steps:
         again.model(step)
-    assert again.metrics and again.shots and again.provenance
+    assert again.metrics and again.accuracy_by_shot and again.provenance
     again.export(run.path.parent / "shipped")
 
 

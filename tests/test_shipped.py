@@ -38,7 +38,7 @@ def test_is_whole(run):
     assert run.finished and metrics["step"][-1] == config.steps
     assert {"seconds", "processes", "arithmetic", "device", "torch", "commit"} <= run.provenance.keys()
     for name in SETS:
-        right, asked = run.right[name], run.asked[name]
+        right, asked = run.correct[name], run.queries[name]
         assert asked.sum(0).tolist() == [config.eval_sequences] * config.n_examples
         np.testing.assert_allclose(right[:, :, -1].sum(1) / asked[:, -1].sum(), metrics[f"{name}_acc"])
         np.testing.assert_allclose(right[:, 1:, -1].sum(1) / asked[1:, -1].sum(), metrics[f"{name}_novel"])

@@ -60,7 +60,7 @@ def test_a_set_is_solved_half_way_to_ratio_matching():
     run = made_up((0.0, 0.49, 0.51, 1.2))
     np.testing.assert_allclose(skill.skill_curve(run, "ood_train"), (0.0, 0.49, 0.51, 1.2))
     assert skill.solves(run, "ood_train").tolist() == [False, False, True, True]
-    run.asked = run.asked | {"ood_test": 0 * ASKED}  # no such tasks
+    run.queries = run.queries | {"ood_test": 0 * ASKED}  # no such tasks
     assert not skill.solves(run, "ood_test").any()
     assert skill.phases(run) == skill.PHASES.index("o.o.d. memorisation")
 

@@ -84,7 +84,7 @@ def test_is_the_plain_loop(schedule, tmp_path):
     means = [np.mean(losses[a:b]) for a, b in ((0, 5), (5, 10), (10, 12))]
     np.testing.assert_allclose(run.metrics["train_loss"][1:], means, atol=1e-5)
     for name in SETS:
-        np.testing.assert_allclose(run.shots[name], torch.stack(curves[name]), atol=0.02)
+        np.testing.assert_allclose(run.accuracy_by_shot[name], torch.stack(curves[name]), atol=0.02)
 
 
 def test_is_deterministic(tmp_path, alone):

@@ -56,7 +56,7 @@ def test_a_run_that_learned_nothing_is_no_control():
     able, control = verdicts.contrasted([*mixed(2, 1), *mixed(0, 1, known=NOTHING)])
     assert able.tolist() == [True, True, False, False] and control.tolist() == [False, False, True, False]
     never_asked = made_up((NOTHING,), (ALL,))
-    never_asked.asked["ood_train"] = np.zeros_like(never_asked.asked["ood_train"])
+    never_asked.queries["ood_train"] = np.zeros_like(never_asked.queries["ood_train"])
     assert not np.any(verdicts.contrasted([never_asked]))
     claim = verdicts.structured("odd", [*mixed(10, 0), *mixed(0, 10, known=NOTHING)], found, 0.1)
     assert claim.verdict == "not shown" and "there is no control, a run that learned its tr" in claim.measured

@@ -116,7 +116,9 @@ def assert_same_metrics(run: Run, reference: Run, atol: float = 1e-5) -> None:
         if not name.endswith("_acc"):
             np.testing.assert_allclose(values, reference.metrics[name], atol=atol, rtol=0, err_msg=name)
     for name in SETS:
-        np.testing.assert_allclose(run.shots[name], reference.shots[name], atol=0.02, err_msg=name)
+        np.testing.assert_allclose(
+            run.accuracy_by_shot[name], reference.accuracy_by_shot[name], atol=0.02, err_msg=name
+        )
 
 
 def sentence(error) -> str:

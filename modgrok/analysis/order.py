@@ -41,7 +41,7 @@ def stored_curves(run: Run) -> dict[str, np.ndarray]:
     """Skill of STORED → accuracy at each evaluation, all shots together: (E,), nan where nothing was asked."""
     with np.errstate(invalid="ignore"):
         return {
-            skill: run.right[name][:, kind].sum(-1) / run.asked[name][kind].sum()
+            skill: run.correct[name][:, kind].sum(-1) / run.queries[name][kind].sum()
             for skill, (name, kind) in STORED.items()
         }
 

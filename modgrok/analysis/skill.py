@@ -55,7 +55,7 @@ def skill(right: ArrayLike, asked: ArrayLike, p: int) -> np.ndarray:
 
 def skill_curve(run: Run, name: str) -> np.ndarray:
     """Skill on a set at the last shot, at each evaluation: (E,)."""
-    return skill(run.right[name], run.asked[name], run.config.p)[:, -1]
+    return skill(run.correct[name], run.queries[name], run.config.p)[:, -1]
 
 
 def map_novel(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
@@ -78,20 +78,20 @@ def novel_by_shot(runs: Iterable[Run]) -> dict[str, np.ndarray]:
 
 def novel_at_end(run: Run, name: str) -> np.ndarray:
     """Accuracy at the last evaluation on queries that are no repeat, and its standard error: (2, K)."""
-    right, asked = (table[..., MULTIPLE:, :].sum(-2) for table in (run.right[name][-1], run.asked[name]))
+    right, asked = (table[..., MULTIPLE:, :].sum(-2) for table in (run.correct[name][-1], run.queries[name]))
     share = right / np.maximum(asked, 1)
     return np.stack([share, np.sqrt(share * (1 - share) / np.maximum(asked, 1))])
 
 
 def matched_at_end(run: Run, name: str) -> float:
     """What ratio matching could have of the last shot's queries that are no repeat, where look-up has 1/p."""
-    multiples, others = run.asked[name][MULTIPLE, -1], run.asked[name][MULTIPLE + 1 :, -1].sum()
+    multiples, others = run.queries[name][MULTIPLE, -1], run.queries[name][MULTIPLE + 1 :, -1].sum()
     return float((multiples + others / run.config.p) / max(multiples + others, 1))
 
 
 def kind_counts(run: Run, name: str, along: str) -> tuple[np.ndarray, np.ndarray]:
     """Right answers and queries by kind, (4, n) each, along "shots" (at the end) or "step" (all shots together)."""
-    right, asked = run.right[name], run.asked[name]
+    right, asked = run.correct[name], run.queries[name]
     if along == "shots":
         return right[-1], asked
     return right.sum(-1).T, np.broadcast_to(asked.sum(-1)[:, None], right.sum(-1).T.shape)

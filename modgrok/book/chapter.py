@@ -197,7 +197,7 @@ class Chapter:
             f"{''.join(notes)}*"
         )
 
-    def show(self, thing: Figure | HTML, name: str, caption: str, of: Runs | None = None) -> None:
+    def show(self, thing: Figure | HTML, name: str, caption: str, runs: Runs | None = None) -> None:
         """Display a figure (SVG, with a download link) or a control, its caption, and how it was made.
 
         In the book this is a numbered figure, so at most one `show` belongs in a cell.
@@ -207,14 +207,15 @@ class Chapter:
             name: label for references from the text, {numref}`name`.
             caption: what is seen, a short paragraph of Markdown. It also describes the picture to readers who do not
                 see it.
-            of: the runs that the figure shows, by default the page's; () for none.
+            runs: those that the figure shows, by default the page's; () for none.
         """
-        runs = flat(self.runs if of is None else of)
+        shown_runs = flat(self.runs if runs is None else runs)
         if isinstance(thing, Figure):
             thing = still(thing, caption, name)
         display(thing)
-        told = caption if of is None or not runs else f"{caption} Scale: {scale(runs)}."
-        display(Markdown(f"{told}\n\n{self._made(runs)}"), metadata={"modgrok_figure": name})
+        if runs is not None and shown_runs:
+            caption = f"{caption} Scale: {scale(shown_runs)}."
+        display(Markdown(f"{caption}\n\n{self._made(shown_runs)}"), metadata={"modgrok_figure": name})
 
     def _made(self, runs: list[Run]) -> str:
         """Markdown, folded: the runs of a figure, what they cost, and the command."""

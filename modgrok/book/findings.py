@@ -267,7 +267,7 @@ def _embedding(run: Run) -> NDArray:
 def _combinations(runs: Sequence[Run]) -> list[float]:
     """Accuracy at the end on o.o.d. queries (training inputs) that need a combination, all shots together."""
     return [
-        run.right["ood_train"][-1, COMBINATION].sum() / max(run.asked["ood_train"][COMBINATION].sum(), 1)
+        run.correct["ood_train"][-1, COMBINATION].sum() / max(run.queries["ood_train"][COMBINATION].sum(), 1)
         for run in runs
     ]
 

@@ -353,8 +353,8 @@ def _pooled(runs: Sequence[Run], kind: int, shots: slice = slice(None)) -> np.nd
 
     Queries of one sequence are not independent: the error counts those at one number of shots only.
     """
-    right = np.array([run.right["ood_train"][-1, kind, shots].sum() for run in runs])
-    asked = np.array([run.asked["ood_train"][kind, shots] for run in runs])  # (runs, shots)
+    right = np.array([run.correct["ood_train"][-1, kind, shots].sum() for run in runs])
+    asked = np.array([run.queries["ood_train"][kind, shots] for run in runs])  # (runs, shots)
     share = right / np.maximum(asked.sum(1), 1)
     return np.stack([share, np.sqrt(share * (1 - share) / np.maximum(asked.max(1), 1))])
 

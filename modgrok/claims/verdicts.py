@@ -71,7 +71,7 @@ def contrasted(runs: Sequence[Run]) -> tuple[NDArray[np.bool_], NDArray[np.bool_
     were pre-training tasks, nothing follows.
     """
     able = np.array([solves(run, "ood_train")[-1] for run in runs], dtype=bool)
-    return able, ~able & [learned(run) and run.asked["ood_train"].any() for run in runs]
+    return able, ~able & [learned(run) and run.queries["ood_train"].any() for run in runs]
 
 
 def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) -> Claim:

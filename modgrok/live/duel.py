@@ -21,7 +21,7 @@ class Duel(NamedTuple):
         examples: (x, y, z) each, K - 1 of them.
         query: (x, y) that is looked at.
         answers: label → (K, p, p) answers to every query, indexed [shots, x, y].
-        right: label → (n,) right answers at the last shot in each of the contexts that the question was chosen from.
+        correct: label → (n,) right answers at the last shot in each of the contexts that the question was chosen from.
     """
 
     runs: dict[str, Run]
@@ -29,7 +29,7 @@ class Duel(NamedTuple):
     examples: list[list[int]]
     query: list[int]
     answers: dict[str, NDArray]
-    right: dict[str, NDArray]
+    correct: dict[str, NDArray]
 
 
 def duel(runs: dict[str, Run], n: int = 60) -> Duel:
@@ -54,10 +54,10 @@ def duel(runs: dict[str, Run], n: int = 60) -> Duel:
         )
         for label, model in models.items()
     }
-    right = {label: hit.sum((1, 2)) for label, hit in hits.items()}
-    best = max(right, key=lambda label: right[label].mean())
-    worst = min(right, key=lambda label: right[label].mean())
-    at = int((right[best] - right[worst]).argmax())
+    correct = {label: hit.sum((1, 2)) for label, hit in hits.items()}
+    best = max(correct, key=lambda label: correct[label].mean())
+    worst = min(correct, key=lambda label: correct[label].mean())
+    at = int((correct[best] - correct[worst]).argmax())
 
     differ = hits[best][at] & ~hits[worst][at]
     both = differ & (x > 0) & (y > 0)
@@ -68,4 +68,6 @@ def duel(runs: dict[str, Run], n: int = 60) -> Duel:
     answers = {
         label: query_grid(model, tasks[at][None], pairs[at], [*every])[0] for label, model in models.items()
     }
-    return Duel(runs, tasks[at].tolist(), examples.tolist(), np.argwhere(wanted)[0].tolist(), answers, right)
+    return Duel(
+        runs, tasks[at].tolist(), examples.tolist(), np.argwhere(wanted)[0].tolist(), answers, correct
+    )

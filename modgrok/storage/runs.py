@@ -212,7 +212,7 @@ class Run:
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
-        """What `scores.safetensors` holds; see `right`, `asked` and `divergence`.
+        """What `scores.safetensors` holds; see `correct`, `queries` and `divergence`.
 
         Raises:
             ValueError: the file is missing or damaged.
@@ -223,12 +223,12 @@ class Run:
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     @property
-    def right(self) -> dict[str, np.ndarray]:
+    def correct(self) -> dict[str, np.ndarray]:
         """Set → right answers, (evaluations, kinds, n_examples) integers: by `evaluate.KINDS` and shots."""
         return {name: self.scores[f"{name}.right"] for name in SETS}
 
     @property
-    def asked(self) -> dict[str, np.ndarray]:
+    def queries(self) -> dict[str, np.ndarray]:
         """Set → number of queries, (kinds, n_examples) integers; the same sequences at every evaluation."""
         return {name: self.scores[f"{name}.asked"] for name in SETS}
 
@@ -238,10 +238,10 @@ class Run:
         return {name: self.scores[f"{name}.divergence"] for name in SETS}
 
     @property
-    def shots(self) -> dict[str, np.ndarray]:
+    def accuracy_by_shot(self) -> dict[str, np.ndarray]:
         """Set → accuracy by shot, (evaluations, n_examples), rows as in `metrics`."""
         with np.errstate(invalid="ignore"):  # a set without tasks
-            return {name: self.right[name].sum(1) / self.asked[name].sum(0) for name in SETS}
+            return {name: self.correct[name].sum(1) / self.queries[name].sum(0) for name in SETS}
 
     @property
     def steps(self) -> list[int]:

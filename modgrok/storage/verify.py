@@ -48,7 +48,7 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
         if name in data.sets
     }
     for name, own in asked.items():
-        if not np.array_equal(count_kinds(own.kinds).numpy(), run.asked[name]):
+        if not np.array_equal(count_kinds(own.kinds).numpy(), run.queries[name]):
             raise ValueError(f"{run.path} was not scored on the sequences of its config ({name}).")
     worst = 0.0
     for step in steps:
@@ -58,7 +58,7 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
             n = len(own.tokens)
             sums = score(model, own)
             loss, recorded = float(sums.loss.mean() / n), run.metrics[f"{name}_loss"][row]
-            moved = np.abs(sums.right.numpy() - run.right[name][row]).sum() / run.asked[name].sum()
+            moved = np.abs(sums.correct.numpy() - run.correct[name][row]).sum() / run.queries[name].sum()
             if not (abs(loss - recorded) <= LOSS_TOLERANCE[dtype] and moved <= ANSWER_TOLERANCE[dtype]):
                 raise ValueError(
                     f"{run.path / _file(step)} has a loss of {loss:.4f} on {name}, recorded is {recorded:.4f}, "
@@ -99,18 +99,18 @@ def check_tables(run: Run) -> None:
     """
     rows, K = len(run.metrics["step"]), run.config.n_examples
     shapes = {
-        "right": (rows, len(KINDS), K),
+        "correct": (rows, len(KINDS), K),
         "divergence": (rows, len(REFERENCES), K),
-        "asked": (len(KINDS), K),
+        "queries": (len(KINDS), K),
     }
     for name in SETS:
-        for what, shape in shapes.items():
-            if getattr(run, what)[name].shape != shape:
+        for table, shape in shapes.items():
+            if getattr(run, table)[name].shape != shape:
                 raise ValueError(
                     f"{run.path / 'scores.safetensors'} has not the shape of its run; {run.repair}."
                 )
         with np.errstate(invalid="ignore"):  # a set without tasks, or without novel queries
-            last, asked = run.right[name][..., -1], run.asked[name][:, -1]
+            last, asked = run.correct[name][..., -1], run.queries[name][:, -1]
             expected = {"acc": last.sum(-1) / asked.sum(), "novel": last[:, 1:].sum(-1) / asked[1:].sum()}
         for what, values in expected.items():
             if not np.allclose(run.metrics[f"{name}_{what}"], values, atol=1e-6, equal_nan=True):
