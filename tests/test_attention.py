@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from modgrok.analysis import attention, interpret
+from modgrok.analysis import activations, attention
 from modgrok.data import Data
 
 
@@ -79,7 +79,9 @@ def test_rotary_pairs_add_up_to_the_logits(model, tokens):
     found = attention.rotary_logits(
         model, tokens[:1], 1, reach=4
     )  # one sequence: means over the queries 4 and 5
-    pattern = interpret.activations(model, tokens[:1], ["blocks.1.attn.pattern"])["blocks.1.attn.pattern"][0]
+    pattern = activations.activations(model, tokens[:1], ["blocks.1.attn.pattern"])["blocks.1.attn.pattern"][
+        0
+    ]
     log = np.log(
         np.array([[pattern[:, 3 * k + 1, 3 * (k - d) + 2].numpy() for d in (1, 2, 3, 4)] for k in (4, 5)])
     )
@@ -106,7 +108,7 @@ def test_patterns_are_the_activations_of_every_block(model, tokens):
     found = attention.patterns(model, tokens[:2])
     names = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)]
     for block, name in zip(found, names, strict=True):
-        assert torch.equal(block, interpret.activations(model, tokens[:2], [name])[name])
+        assert torch.equal(block, activations.activations(model, tokens[:2], [name])[name])
 
 
 def test_the_most_alternating_head_is_found_and_its_mate_that_reads_the_other_examples(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import one_thread, tiny  # noqa: F401 (a fixture)
 
-from modgrok.analysis import circles, interpret, structure
+from modgrok.analysis import activations, circles, structure
 from modgrok.data import grid
 from modgrok.model import Transformer
 
@@ -53,7 +53,7 @@ def test_what_one_head_writes_is_found_where_it_writes_it(block, position, numbe
         outputs[block, 1, position, :, :2] += 2 * RING[value]
         return outputs
 
-    monkeypatch.setattr(interpret, "head_features", written)
+    monkeypatch.setattr(activations, "head_features", written)
     found = circles.probabilities(fake_run(), contexts=3)
     place = f"{('block 0', 'later blocks')[block]} at {'xyz'[position]}"
     assert found["circle", place] < 0.01 and found["wave", place] < 0.01
@@ -88,7 +88,7 @@ def test_the_clearest_head_is_the_one_with_most_order(monkeypatch):
         outputs[0, 1, 1] = circle + 0.01 * outputs[0, 1, 1]
         return outputs
 
-    monkeypatch.setattr(circles.interpret, "head_features", written)
+    monkeypatch.setattr(circles.activations, "head_features", written)
     run = SimpleNamespace(config=config, model=lambda: model)
     head, plane, of = circles.clearest(run, contexts=2)
     assert head == 1 and plane.shape == (121, 2)
@@ -98,7 +98,7 @@ def test_the_clearest_head_is_the_one_with_most_order(monkeypatch):
 def test_chance_chooses_the_clearest_head_too(monkeypatch):
     """With more heads of noise chance finds a clearer one, and the model's is one of them."""
     rng, noise = np.random.default_rng(0), []
-    monkeypatch.setattr(circles.interpret, "head_features", lambda *_: next(drawn))
+    monkeypatch.setattr(circles.activations, "head_features", lambda *_: next(drawn))
     for heads in (1, 8):
         run = SimpleNamespace(config=tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8, n_embd=32, n_head=heads))
         run.model = lambda: None

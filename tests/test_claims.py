@@ -161,7 +161,7 @@ def test_parity_asks_the_embedding_and_waves_the_heads(monkeypatch):
     x, angles = grid(P)[:, 0], 2 * np.pi * log / (P - 1)
     circle = np.stack([np.cos(angles), np.sin(angles)], -1)[x]  # (p², 2)
     monkeypatch.setattr(
-        claims.interpret,
+        claims.activations,
         "head_features",
         lambda model, *_: (
             0.1 * rng.normal(size=(2, 2, 3, P * P, 2))
@@ -185,7 +185,7 @@ def test_ratios_asks_the_blocks(monkeypatch):
         after[1, 1] += planted
         return after
 
-    monkeypatch.setattr(claims.interpret, "block_features", blocks)
+    monkeypatch.setattr(claims.activations, "block_features", blocks)
     knows, does_not = rng.normal(size=(P, 64)), 0.01 * rng.normal(size=(P, 64))
     assert claims.ratio_probability(with_model(0, ALL, knows)) < 0.05
     assert claims.ratio_probability(with_model(0, ALL, does_not)) > 0.05
@@ -199,7 +199,7 @@ def test_ratios_asks_the_blocks(monkeypatch):
 
 def test_a_negative_likeness_is_none_however_far_above_chance(monkeypatch):
     nothing = np.zeros((2, 3, P * P, 4))
-    monkeypatch.setattr(claims.interpret, "block_features", lambda *_: nothing)
+    monkeypatch.setattr(claims.activations, "block_features", lambda *_: nothing)
     chance, run = -0.2 - 0.001 * np.arange(199), with_model(0, ALL, np.zeros((P, 64)))
     for value, probability in ((-0.14, 1.0), (0.14, 2 / 200)):  # of two blocks
         scores = np.broadcast_to([value, *chance], (claims.CONTEXTS, 2, 200))

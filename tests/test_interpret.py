@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close as same
 
 from modgrok import evaluate
-from modgrok.analysis import interpret
+from modgrok.analysis import activations, interventions
 from modgrok.data import Data, grid
 from modgrok.evaluate import accuracy_by_shot
 
@@ -21,7 +21,7 @@ def hooks(model):
 
 
 def test_activations_match_logits(model, tokens):
-    kept = interpret.activations(model, tokens, list(interpret.hook_points(model)))
+    kept = activations.activations(model, tokens, list(activations.hook_points(model)))
     logits = model.logits_everywhere(tokens)
     same(torch.nn.functional.linear(model.ln_f(kept["blocks.1.resid_post"]), model.embed.weight), logits)
     added = sum(kept[f"blocks.{i}.{part}.out"] for i in range(2) for part in ("attn", "mlp"))
@@ -32,25 +32,25 @@ def test_activations_match_logits(model, tokens):
 
 def test_activations_at_some_positions_of_many_sequences(model, tokens):
     many = tokens.repeat(40, 1)  # more than one chunk
-    whole = interpret.activations(model, tokens, ["blocks.0.attn.pattern", "blocks.1.attn.mix"])
-    part = interpret.activations(model, many, list(whole), [3, 4])
+    whole = activations.activations(model, tokens, ["blocks.0.attn.pattern", "blocks.1.attn.mix"])
+    part = activations.activations(model, many, list(whole), [3, 4])
     same(part["blocks.0.attn.pattern"][-16:], whole["blocks.0.attn.pattern"][:, :, [3, 4]])
     same(part["blocks.1.attn.mix"][-16:], whole["blocks.1.attn.mix"][:, [3, 4]])
 
 
 def test_heads_sum_to_the_attention_output(model, tokens):
-    kept = interpret.activations(model, tokens, ["blocks.1.attn.out", "blocks.1.attn.mix"])
-    same(interpret.through_output(model, kept["blocks.1.attn.mix"], 1).sum(-2), kept["blocks.1.attn.out"])
+    kept = activations.activations(model, tokens, ["blocks.1.attn.out", "blocks.1.attn.mix"])
+    same(activations.through_output(model, kept["blocks.1.attn.mix"], 1).sum(-2), kept["blocks.1.attn.out"])
 
 
 def test_hooks_are_removed(model, tokens):
     before = model(tokens)
-    with interpret.ablated(model, "blocks.0", "blocks.1.head.0"):
+    with interventions.ablated(model, "blocks.0", "blocks.1.head.0"):
         assert hooks(model) == 3
-    with pytest.raises(RuntimeError), interpret.ablated(model, "blocks.0"):
+    with pytest.raises(RuntimeError), interventions.ablated(model, "blocks.0"):
         raise RuntimeError
     with pytest.raises(ValueError, match="no activation of this model; choose one of embed, "):
-        interpret.activations(model, tokens, ["embed", "blocks.2.mlp.out"])
+        activations.activations(model, tokens, ["embed", "blocks.2.mlp.out"])
     assert hooks(model) == 0
     same(model(tokens), before)
 
@@ -60,33 +60,33 @@ def test_hooks_are_removed(model, tokens):
     [("blocks.0", "blocks.1"), tuple(f"blocks.{i}.{p}" for i in (0, 1) for p in ("head.0", "head.1", "mlp"))],
 )
 def test_without_heads_and_mlps_the_residual_stream_is_the_embedding(model, tokens, parts):
-    with interpret.ablated(model, *parts) as predict:
-        kept = interpret.activations(model, tokens, ["embed", "blocks.1.resid_post"])
-        same(predict(tokens), interpret.layer_readout(model, tokens)[0])
+    with interventions.ablated(model, *parts) as predict:
+        kept = activations.activations(model, tokens, ["embed", "blocks.1.resid_post"])
+        same(predict(tokens), interventions.layer_readout(model, tokens)[0])
     assert torch.equal(kept["embed"], kept["blocks.1.resid_post"])
 
 
 def test_ablating_every_head_is_ablating_attention(model, tokens):
-    with interpret.ablated(model, "blocks.0.head.0", "blocks.0.head.1") as predict:
+    with interventions.ablated(model, "blocks.0.head.0", "blocks.0.head.1") as predict:
         heads = predict(tokens)
-    with interpret.ablated(model, "blocks.0.attn") as predict:
+    with interventions.ablated(model, "blocks.0.attn") as predict:
         same(predict(tokens), heads)
     assert not torch.allclose(heads, model(tokens))
 
 
 def test_mean_ablation_keeps_what_all_sequences_share(model, tokens):
     alike = tokens[:1].repeat(3, 1)
-    with interpret.ablated(model, "blocks.0.head.1", "blocks.1.mlp", mean=True) as predict:
+    with interventions.ablated(model, "blocks.0.head.1", "blocks.1.mlp", mean=True) as predict:
         same(predict(alike), model(alike))
         assert accuracy_by_shot(predict, tokens).shape == (6,)
 
 
 def test_the_parts_are_all_that_can_be_taken_away(model, tokens):
-    parts = interpret.parts_of(model)
+    parts = interventions.parts_of(model)
     assert list(parts)[:5] == ["head 0.0", "head 0.1", "heads of block 0", "MLP of block 0", "block 0"]
     assert len(parts) == len({*parts.values()}) == 10
     for part in parts.values():
-        with interpret.ablated(model, part) as predict:
+        with interventions.ablated(model, part) as predict:
             assert not torch.equal(predict(tokens), model(tokens)), part
 
 
@@ -95,13 +95,13 @@ def test_unknown_part(model):
         pytest.raises(
             ValueError, match=r"'blocks.0.head.2' is no part of this model; choose from blocks.0, "
         ),
-        interpret.ablated(model, "blocks.0.head.2"),
+        interventions.ablated(model, "blocks.0.head.2"),
     ):
         pass
 
 
 def test_readout_ends_in_the_models_answer(model, tokens):
-    logits = interpret.layer_readout(model, tokens)
+    logits = interventions.layer_readout(model, tokens)
     assert logits.shape == (3, 16, 6, 5)
     same(logits[-1], model(tokens))
 
@@ -113,50 +113,50 @@ def test_pairs_after_a_context(model):
         [x, y, (2 * x + 3 * y) % 5, 0 * x, 0 * x], 1
     )  # the model reads a z if an example follows
     names = ["blocks.0.attn.mix", "blocks.1.attn.mix", "blocks.0.resid_post", "blocks.1.resid_post"]
-    plain = interpret.activations(
+    plain = activations.activations(
         model, torch.from_numpy(np.concatenate([before, pairs], 1)), names, slice(6, 9)
     )
-    mixes, outputs = interpret.pair_features(model, context, (2, 3))
+    mixes, outputs = activations.pair_features(model, context, (2, 3))
     for name, found in zip(names, [*mixes, *outputs], strict=True):
         same(found, plain[name])
-    heads = interpret.head_features(model, context, (2, 3))
+    heads = activations.head_features(model, context, (2, 3))
     assert heads.shape == (2, 2, 3, 25, 16)
-    direct = interpret.through_output(model, plain["blocks.1.attn.mix"], 1)[:, 1, 0]
+    direct = activations.through_output(model, plain["blocks.1.attn.mix"], 1)[:, 1, 0]
     np.testing.assert_allclose(heads[1, 0, 1], direct, atol=1e-5)
-    stages = interpret.stage_features(model, context, (2, 3))
+    stages = activations.stage_features(model, context, (2, 3))
     np.testing.assert_allclose(stages["after block 1"][2], plain[names[3]][:, 2], atol=1e-5)
-    blocks = interpret.block_features(model, np.empty((0, 2)), (2, 3))
+    blocks = activations.block_features(model, np.empty((0, 2)), (2, 3))
     assert blocks.shape == (2, 3, 25, 16)
     np.testing.assert_allclose(blocks[0, 0, :5], np.repeat(blocks[0, 0, :1], 5, axis=0), atol=1e-6)  # x alone
     with pytest.raises(ValueError, match="shots=5 must lie between 0 and 4"):
-        interpret.head_features(model, [(0, 1)] * 5, (2, 3))
+        activations.head_features(model, [(0, 1)] * 5, (2, 3))
 
 
 def test_contexts_are_prefixes_and_their_tasks_need_both_numbers(config):
     sample = Data(config)
-    pairs, tasks = interpret.draw_contexts(sample, 12)
+    pairs, tasks = activations.draw_contexts(sample, 12)
     assert pairs.shape == (12, 6, 2) and tasks.shape == (12, 2) and (tasks != 0).all()
     held_out = {tuple(task) for task in sample.tasks["ood"].tolist()}
     taking_turns = {tuple(task) for task in tasks.tolist()}
     usable = {task for task in held_out if all(task)}
     assert taking_turns <= usable and len(taking_turns) == min(12, len(usable))
-    for some, all_ in zip(interpret.draw_contexts(sample, 5), (pairs, tasks), strict=True):
+    for some, all_ in zip(activations.draw_contexts(sample, 5), (pairs, tasks), strict=True):
         assert (some == all_[:5]).all()
-    assert (interpret.draw_contexts(sample, 3, (0, 1))[1] == (0, 1)).all()
+    assert (activations.draw_contexts(sample, 3, (0, 1))[1] == (0, 1)).all()
 
 
 def test_without_nothing_it_is_the_whole_and_questions_stay_apart(model, config):
     asked = {name: Data(config).evaluation_set(name, 40) for name in ("id_train", "ood_train")}
-    whole = interpret.accuracy_without(model, asked)
+    whole = interventions.accuracy_without(model, asked)
     kinds = evaluate.kinds(asked["ood_train"], 5)[:, 3:]
     right = (model(asked["ood_train"]).argmax(-1) == asked["ood_train"][:, 2::3])[:, 3:]
     assert whole["ood_train"] == pytest.approx(float(right[kinds != 0].double().mean()), abs=1e-6)
-    parts = interpret.parts_of(model)
-    assert interpret.accuracy_without(model, asked, parts["block 0"]) != whole
+    parts = interventions.parts_of(model)
+    assert interventions.accuracy_without(model, asked, parts["block 0"]) != whole
 
 
 def test_readout_by_kind_ends_in_the_models_accuracy(model, tokens):
-    found = interpret.read_off_by_kind(model, tokens)
+    found = interventions.readout_by_kind(model, tokens)
     right, kinds = model(tokens).argmax(-1) == tokens[:, 2::3], evaluate.kinds(tokens, 5)
     assert found.shape == (3, 3)
     assert found[1, -1] == pytest.approx(float(right[kinds == 1].double().mean()))

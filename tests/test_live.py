@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from tiny import one_thread, sentence, tiny  # noqa: F401
 
 from modgrok import live, plots
-from modgrok.analysis import interpret
+from modgrok.analysis import activations, interventions
 from modgrok.book import build as book
 from modgrok.config import preset
 from modgrok.data import grid, pretraining_tasks
@@ -218,21 +218,21 @@ def test_switched_off_parts_are_those_of_ablated(bare, runs, off):
     context = np.ravel(drawn(p, shots, 1)).tolist()
     found = torch.tensor(forward(bare, run, context, shots, off)["logits"]).view(p * p, p)
     model = shipped(run)
-    with torch.no_grad(), interpret.ablated(model, *off) as predict:
+    with torch.no_grad(), interventions.ablated(model, *off) as predict:
         expected = predict(questions(context, p))[:, -1]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     whole = torch.tensor(forward(bare, run, context, shots)["logits"]).view(p * p, p)
     assert (whole - found).abs().max() > 0.01
 
 
-def test_attention_and_early_answers_are_those_of_interpret(bare, runs):
+def test_attention_and_early_answers_are_those_of_the_model(bare, runs):
     run, shots, query = runs["deep"], 3, (4, 1)
     p, depth = run.config.p, run.config.depth
     context = np.ravel(drawn(p, shots, 2)).tolist()
     tokens, model = torch.tensor([context + list(query)]), shipped(run)
     names = [f"blocks.{b}.attn.pattern" for b in range(depth)]
-    patterns = interpret.activations(model, tokens, names, [-1])
-    early = interpret.layer_readout(model, tokens)[1:, 0, -1]
+    patterns = activations.activations(model, tokens, names, [-1])
+    early = interventions.layer_readout(model, tokens)[1:, 0, -1]
     for b, (weights, readout) in enumerate(forward(bare, run, context, shots, query=query)["seen"]):
         torch.testing.assert_close(torch.tensor(weights), patterns[names[b]].flatten(), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(torch.tensor(readout), early[b], atol=1e-4, rtol=1e-4)
@@ -285,7 +285,7 @@ def cells(page, which: int) -> list[str]:
 def expected_cells(model, context, task, off=()) -> list[str]:
     """What `cells` gives if the control answers as torch does."""
     p = model.config.p
-    with torch.no_grad(), interpret.ablated(model, *off) as predict:
+    with torch.no_grad(), interventions.ablated(model, *off) as predict:
         answers = predict(questions(np.ravel(context).tolist(), p))[:, -1].argmax(-1)
     pairs = zip(answers.tolist(), (grid(p) @ task) % p, strict=True)
     return [f"{z}, {'right' if z == true else 'wrong'}" for z, true in pairs]
@@ -370,7 +370,7 @@ def test_the_query_shows_its_probabilities_and_where_heads_look(asked, runs):
     odds = model.logits_everywhere(tokens)[0, -1].softmax(-1)
     told = ", ".join(f"{z}: {100 * odd:.0f} %" for z, odd in enumerate(odds.tolist()))
     assert page.locator(".ask-part canvas").last.get_attribute("aria-label").startswith(told)
-    pattern = interpret.activations(model, tokens, ["blocks.1.attn.pattern"], [-1])["blocks.1.attn.pattern"]
+    pattern = activations.activations(model, tokens, ["blocks.1.attn.pattern"], [-1])["blocks.1.attn.pattern"]
     best = int(pattern[0, 1, 0].argmax())
     place = f"{'xyz'[best % 3]} of example {best // 3 + 1}" if best < 12 else f"the query's {'xy'[best % 3]}"
     looks = page.locator("canvas[aria-label^='block 1, head 1 looks at']").get_attribute("aria-label")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modgrok import predictors as algorithms
-from modgrok.analysis import interpret, similarity, structure
+from modgrok.analysis import activations, similarity, structure
 from modgrok.data import Data, grid
 
 PRIMES = [3, 5, 7, 11, 29]
@@ -154,11 +154,11 @@ def test_contexts_sharpen_a_faint_grouping():
 
 
 def test_contrasts_over_contexts_are_those_of_each(model, config):
-    pairs, tasks = interpret.draw_contexts(Data(config), 3)
+    pairs, tasks = activations.draw_contexts(Data(config), 3)
     groupings = similarity.all_groupings(tasks, 5, shuffles=7)
     found = similarity.contrast_over_contexts(model, pairs[:, :2], tasks, groupings)
     assert {name: each.shape for name, each in found.items()} == dict.fromkeys(groupings, (3, 3, 6, 7))
-    after = interpret.stage_features(model, pairs[1, :2], tasks[1])["block 1, head 0"][2]
+    after = activations.stage_features(model, pairs[1, :2], tasks[1])["block 1, head 0"][2]
     alike = similarity.cosine_similarity(after, center=True)
     for name, of in groupings.items():
         direct = similarity.contrast(alike, of[1 if len(of) > 1 else 0])
@@ -166,7 +166,7 @@ def test_contrasts_over_contexts_are_those_of_each(model, config):
 
 
 def test_contrasts_after_blocks_are_those_of_the_stages_at_y(model, config):
-    pairs, tasks = interpret.draw_contexts(Data(config), 3)
+    pairs, tasks = activations.draw_contexts(Data(config), 3)
     groupings = similarity.all_groupings(tasks, 5, shuffles=7)
     stages = similarity.contrast_over_contexts(model, pairs[:, :2], tasks, groupings)
     heads = model.config.n_head
@@ -175,7 +175,7 @@ def test_contrasts_after_blocks_are_those_of_the_stages_at_y(model, config):
 
 
 def test_a_mean_over_contexts_is_the_mean_of_each(config, model):
-    contexts, tasks = interpret.draw_contexts(Data(config), 2)
+    contexts, tasks = activations.draw_contexts(Data(config), 2)
     both = similarity.mean_similarity(model, contexts[:, :2], tasks)
     each = [similarity.mean_similarity(model, contexts[i : i + 1, :2], tasks[i : i + 1]) for i in (0, 1)]
     for name, of in both.items():

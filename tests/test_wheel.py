@@ -111,7 +111,7 @@ def test_the_library_works_with_what_it_requires(environment, tmp_path):
     code = """
 import sys
 from modgrok import authors, data, evaluate, predictors as algorithms
-from modgrok.analysis import interpret, similarity, skill, structure
+from modgrok.analysis import activations, interventions, similarity, skill, structure
 from modgrok.storage import runs, verify
 from modgrok.config import preset
 from modgrok.train import train

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from modgrok.analysis.interpret import activations
+from modgrok.analysis.activations import activations
 from modgrok.evaluate import PLACES, mean_interval, places
 from modgrok.model import Transformer, rotate
 from modgrok.predictors import ratio_classes

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.analysis import interpret, structure
+from modgrok.analysis import activations, structure
 from modgrok.data import Data, grid
 from modgrok.storage.runs import Run
 
@@ -44,9 +44,9 @@ def probabilities(run: Run, contexts: int = 20, shots: int = 4) -> dict[tuple[st
     found = {(measure, "embedding"): chance_of_clearest([of]) for measure, of in of_embedding.items()}
     found["parity", "embedding"] = rank / splits  # exact
 
-    before, tasks = interpret.draw_contexts(Data(run.config), contexts)
+    before, tasks = activations.draw_contexts(Data(run.config), contexts)
     logs = [{number: log[of] for number, of in _numbers(pairs, task).items()} for task in tasks]
-    outputs = [interpret.head_features(model, *of) for of in zip(before[:, :shots], tasks, strict=True)]
+    outputs = [activations.head_features(model, *of) for of in zip(before[:, :shots], tasks, strict=True)]
     for position, (at, readable) in enumerate(READ.items()):
         for where, blocks in (("block 0", range(1)), ("later blocks", range(1, run.config.depth))):
             strengths: dict[str, list[np.ndarray]] = {measure: [] for measure in MEASURES}
@@ -118,8 +118,8 @@ def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray
     shots = min(shots, run.config.n_examples - 2)
     model, p = run.model(), run.config.p
     log, x = structure.discrete_log(p), grid(p)[:, 0]
-    drawn = zip(*interpret.draw_contexts(Data(run.config), contexts), strict=True)
-    at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
+    drawn = zip(*activations.draw_contexts(Data(run.config), contexts), strict=True)
+    at_y = [activations.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
     found = [structure.structure([of[head] for of in at_y], x, log) for head in range(run.config.n_head)]
     order = np.stack([of.strides.mean(0).max(-1) for of in found])  # (heads, renamings)
     chosen = (order * [[of.carried] for of in found]).argmax(0)

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.analysis.interpret import block_features, stage_features
+from modgrok.analysis.activations import block_features, stage_features
 from modgrok.data import grid
 from modgrok.model import Transformer
 from modgrok.predictors import ratio_classes

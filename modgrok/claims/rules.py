@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.analysis import circles, interpret, similarity, structure
+from modgrok.analysis import activations, circles, similarity, structure
 from modgrok.analysis.skill import (
     EASIER,
     LEAST_LOSS,
@@ -219,8 +219,8 @@ def wave_probability(run: Run, shots: int = 4) -> float:
     """
     shots = min(shots, run.config.n_examples - 2)
     model, p = run.model(), run.config.p
-    drawn = zip(*interpret.draw_contexts(Data(run.config), CONTEXTS), strict=True)
-    at_y = [interpret.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
+    drawn = zip(*activations.draw_contexts(Data(run.config), CONTEXTS), strict=True)
+    at_y = [activations.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
     log = structure.discrete_log(p)[grid(p)[:, 0]] - 1
     means = [[structure.class_means(head[log >= 0], log[log >= 0]) for head in heads] for heads in at_y]
     spectra = np.array([[structure.log_spectrum(of) for of in heads] for heads in means])
@@ -237,8 +237,8 @@ def ratio_probability(run: Run, shots: int = 4) -> float:
     """
     shots = min(shots, run.config.n_examples - 2)
     model = run.model()
-    drawn = zip(*interpret.draw_contexts(Data(run.config), CONTEXTS), strict=True)
-    at_y = [interpret.block_features(model, context[:shots], task)[:, 1] for context, task in drawn]
+    drawn = zip(*activations.draw_contexts(Data(run.config), CONTEXTS), strict=True)
+    at_y = [activations.block_features(model, context[:shots], task)[:, 1] for context, task in drawn]
     alike = [[similarity.cosine_similarity(of, center=True) for of in blocks] for blocks in at_y]
     each = similarity.contrast(alike, similarity.ratio_groupings(run.config.p))  # (contexts, depth, shuffles)
     scores = [structure.compare(of_block) for of_block in each.swapaxes(0, 1)]

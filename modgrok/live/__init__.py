@@ -2,7 +2,7 @@
 
 `ask` gives a piece of HTML that holds the model's last checkpoint and the code that runs it:
 
-- `transformer.js`: the forward pass, `Transformer.query_logits` with the parts of `interpret.ablated` switched off;
+- `transformer.js`: the forward pass, `Transformer.query_logits` with the parts of `interventions.ablated` switched off;
 - `kernel.js`: its matrix product;
 - `predictors.js`: the exact predictors of `algorithms`;
 - `state.js`, `views.js`, `flow.js`, `control.js` and `live.css`: what the reader sees and moves.
@@ -27,7 +27,7 @@ import numpy as np
 import safetensors.torch
 from IPython.display import HTML
 
-from modgrok.analysis.interpret import draw_contexts
+from modgrok.analysis.activations import draw_contexts
 from modgrok.data import Data, grid, pretraining_tasks, split_inputs
 from modgrok.live.duel import Duel
 from modgrok.model import n_weights
@@ -49,7 +49,7 @@ class State(NamedTuple):
     """What a control shows. A field that is not given is filled in by `ask`, and left as it is by `link`.
 
     Attributes:
-        models: one or two: a label, or {"model": label, "step": a checkpoint, "off": parts as `interpret.ablated`
+        models: one or two: a label, or {"model": label, "step": a checkpoint, "off": parts as `interventions.ablated`
             names heads and MLPs}. Filled in: the first run's last checkpoint, with all parts.
         task: (a, b). Filled in: the one that agrees with most of the examples, or a held-out one.
         examples: (x, y, z) each, lies included. Filled in: training inputs answered by the task.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from modgrok.analysis.interpret import draw_contexts
+from modgrok.analysis.activations import draw_contexts
 from modgrok.data import Data
 from modgrok.evaluate import query_grid, right_grid
 from modgrok.predictors import ratio_matches
@@ -40,7 +40,7 @@ def duel(runs: dict[str, Run], n: int = 60) -> Duel:
 
     Args:
         runs: label → run, two or more of one p, trained on the same tasks.
-        n: contexts, drawn by `interpret.draw_contexts` from the first run.
+        n: contexts, drawn by `activations.draw_contexts` from the first run.
     """
     first = next(iter(runs.values()))
     p, shots = first.config.p, min(run.config.n_examples for run in runs.values()) - 1

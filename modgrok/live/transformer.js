@@ -181,7 +181,7 @@ class Transformer {
   /**
    * Read a context x₁ y₁ z₁ x₂ …; what is returned goes to `answers`, and to the next reading, which keeps what is the
    * same: a token's keys and values depend on the tokens up to it.
-   * off: the parts that add nothing, a Set of `blocks.0.head.1`, `blocks.0.mlp` …, as in modgrok.analysis.interpret.ablated.
+   * off: the parts that add nothing, a Set of `blocks.0.head.1`, `blocks.0.mlp` …, as in modgrok.analysis.interventions.ablated.
    */
   read(tokens, off = new Set(), last = null) {
     const { C } = this;

@@ -1,0 +1,201 @@
+"""Activations of a trained model: read by name, and replaced while the model runs.
+
+They are those of the plain path, `Transformer.logits_everywhere`, and are named as in TransformerLens. With B
+sequences, T positions, H heads of width D, and C = H·D: `embed` (B, T, C); and for each block i
+
+- `blocks.i.attn.qkv` (B, T, 3·C): queries, then keys, then values, each head after head, before positions turn them;
+- `blocks.i.attn.pattern` (B, H, T, T): the attention that each position (first T) pays;
+- `blocks.i.attn.mix` (B, T, H, D): the values that each head gathers;
+- `blocks.i.attn.out`, `blocks.i.mlp.out` (B, T, C): what heads together, and the MLP, add to the residual stream;
+- `blocks.i.resid_post` (B, T, C): the residual stream after the block.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from modgrok.data import Data, generator, grid, sequences
+from modgrok.model import Transformer, rotate
+
+Edit = Callable[[Tensor], Tensor | None]
+"""Takes an activation and returns what replaces it, or None to leave it."""
+
+CHUNK = 256
+"""Sequences in one pass, which bounds memory: a pattern of the paper's model takes 144 kB a sequence and block."""
+
+
+def hook_points(model: Transformer) -> dict[str, nn.Module]:
+    """Name of every activation → the module whose output it is."""
+    points: dict[str, nn.Module] = {"embed": model.embed}
+    for i, block in enumerate(model.blocks):
+        names = ("qkv", "pattern", "mix", "out")
+        points |= {f"blocks.{i}.attn.{name}": getattr(block.attn, name) for name in names}
+        points |= {f"blocks.{i}.mlp.out": block.mlp, f"blocks.{i}.resid_post": block}
+    return points
+
+
+@contextmanager
+def edited(model: Transformer, edits: Mapping[str, Edit]) -> Iterator[None]:
+    """While open, every pass of the plain path sends the named activations through their edits.
+
+    Args:
+        model: the transformer.
+        edits: name of an activation → its edit.
+
+    Raises:
+        ValueError: the model has no activation of a name.
+    """
+    points, handles = hook_points(model), []
+    for name in edits:
+        if name not in points:
+            raise ValueError(f"{name!r} is no activation of this model; choose one of {', '.join(points)}.")
+    try:
+        for name, edit in edits.items():
+            hook = points[name].register_forward_hook(lambda module, inputs, output, edit=edit: edit(output))
+            handles.append(hook)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def activations(
+    model: Transformer, tokens: Tensor, names: list[str], positions: slice | list[int] = slice(None)
+) -> dict[str, Tensor]:
+    """Named activations of tokens.
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K) or (B, 3·K - 1); the last z is not read.
+        names: which activations, see the module's docstring.
+        positions: which positions T to keep; of a pattern, the attending ones.
+
+    Returns:
+        name → activation, in the shape that the module's docstring gives.
+
+    Raises:
+        ValueError: the model has no activation of a name.
+    """
+    chunks: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def keep(name: str) -> Edit:
+        axis = 2 if name.endswith("pattern") else 1
+        index = (slice(None),) * axis + (positions,)
+        return lambda output: chunks[name].append(output[index].clone())
+
+    with edited(model, {name: keep(name) for name in names}):
+        for chunk in tokens.split(CHUNK):
+            model.logits_everywhere(chunk)
+    return {name: torch.cat(outputs) for name, outputs in chunks.items()}
+
+
+@torch.no_grad()
+def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
+    """What each head of a block adds to the residual stream, (…, H, C), given the values it gathers, (…, H, D)."""
+    weight = model.blocks[layer].attn.out.weight  # (C, H·D)
+    return torch.einsum("...hd,chd->...hc", mix, weight.unflatten(1, mix.shape[-2:]))
+
+
+@torch.no_grad()
+def pair_features(
+    model: Transformer, context: ArrayLike, task: ArrayLike
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Activations at x, y and z of every pair (x, y), each pair being the next example after one context.
+
+    The context passes through the model once and leaves its keys and values, as in `Transformer.query_logits`.
+
+    Args:
+        model: the transformer.
+        context: (k, 2) context pairs, k ≥ 0.
+        task: (2,) the task (a, b) that gives every z.
+
+    Returns:
+        `attn.mix` (p², 3, H, D) of each block and `resid_post` (p², 3, C) of each block, pairs in the order of
+        `data.grid`.
+
+    Raises:
+        ValueError: the context is longer than n_examples - 2: a model never reads the z of its last example.
+    """
+    p, device, k = model.config.p, model.embed.weight.device, len(context)
+    if k > (longest := model.config.n_examples - 2):
+        raise ValueError(
+            f"shots={k} must lie between 0 and {longest}: a model never reads the z of its last example."
+        )
+    task = torch.as_tensor(np.asarray(task))[None]
+    before = torch.from_numpy(np.asarray(context, dtype=int).reshape(1, -1, 2))
+    c = model.embed(sequences(task, before, p).to(device))  # (1, T, C), T = 3·k
+    x = model.embed(sequences(task, torch.from_numpy(grid(p))[:, None], p).to(device))  # (p², 3, C)
+    rope, hidden = model.rope[:, 3 * k : 3 * k + 3], ~model.causal[:3, :3].to(device)
+    mixes, outputs = [], []
+    for block in model.blocks:
+        attn = block.attn
+        q, key, v = (attn.heads(part) for part in attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
+        _, key_c, v_c = (attn.heads(part) for part in attn.qkv(block.ln_1(c)).chunk(3, dim=-1))
+        q, key, key_c = rotate(q, rope), rotate(key, rope), rotate(key_c, model.rope[:, : 3 * k])
+        scores = torch.cat(
+            [q @ key_c.mT, (q @ key.mT).masked_fill(hidden, -torch.inf)], -1
+        )  # (p², H, 3, T + 3)
+        pattern = (scores / q.shape[-1] ** 0.5).softmax(-1)
+        mix = (pattern[..., : 3 * k] @ v_c + pattern[..., 3 * k :] @ v).transpose(1, 2)  # (p², 3, H, D)
+        c, x = block(c, model.rope[:, : 3 * k]), block.update(x, mix.flatten(-2))
+        mixes.append(mix)
+        outputs.append(x)
+    return mixes, outputs
+
+
+def head_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
+    """What every head adds to the stream at x, y and z of every pair after one context (F6).
+
+    Returns:
+        (depth, H, 3, p², C): block, head, position, pair in the order of `data.grid`.
+    """
+    return _head_outputs(model, pair_features(model, context, task)[0])
+
+
+def block_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
+    """The stream after every block at x, y and z of every pair after one context, (depth, 3, p², C) (F7)."""
+    return torch.stack(pair_features(model, context, task)[1]).transpose(1, 2).cpu().numpy()
+
+
+def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
+    """What every head adds and the stream after every block, in the model's order: name → (3, p², C) (F7)."""
+    mixes, outputs = pair_features(model, context, task)
+    stages = {}
+    for i, (heads, stream) in enumerate(zip(_head_outputs(model, mixes), outputs, strict=True)):
+        stages |= {f"block {i}, head {h}": head_output for h, head_output in enumerate(heads)}
+        stages[f"after block {i}"] = stream.transpose(0, 1).cpu().numpy()
+    return stages
+
+
+def _head_outputs(model: Transformer, mixes: list[Tensor]) -> np.ndarray:
+    """What each head adds to the stream, (depth, H, 3, p², C), given the values it gathers."""
+    outputs = [through_output(model, mix, i).permute(2, 1, 0, 3).cpu().numpy() for i, mix in enumerate(mixes)]
+    return np.stack(outputs)
+
+
+def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Contexts to measure in: training inputs, each context with a held-out task, tasks taking turns.
+
+    Only tasks with a ≠ 0 and b ≠ 0 are used: with another, the answer depends on one number alone. Where none is
+    held out, pre-training tasks are used.
+
+    Args:
+        sample: a run's tasks and inputs.
+        n: number of contexts; a smaller number gives the first of a larger.
+        task: (2,) one task (a, b) for all contexts instead.
+
+    Returns:
+        (n, n_examples, 2) pairs, in the order in which examples come, and (n, 2) tasks.
+    """
+    config, pairs = sample.config, sample.pairs["train"].cpu().numpy()
+    draws = generator(config.seed, "contexts").integers(len(pairs), size=(n, config.n_examples))
+    both_matter = [
+        tasks[(tasks != 0).all(1)] for tasks in (sample.tasks[s].cpu().numpy() for s in ("ood", "id"))
+    ]
+    usable = np.asarray(task)[None] if task is not None else next(filter(len, both_matter), both_matter[1])
+    return pairs[draws], usable[np.arange(n) % len(usable)]

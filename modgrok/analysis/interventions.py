@@ -1,0 +1,122 @@
+"""Reaching into a trained model: parts switched off, and answers read off before the end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modgrok.analysis.activations import CHUNK, Edit, activations, edited
+from modgrok.evaluate import REPEAT, Predictor, targets
+from modgrok.evaluate import kinds as query_kinds
+from modgrok.model import Transformer
+
+
+def parts_of(model: Transformer) -> dict[str, str]:
+    """Every part that `ablated` can switch off: label → name, such as "head 0.1" → `blocks.0.head.1`."""
+    names = {}
+    for i in range(model.config.depth):
+        names |= {f"head {i}.{h}": f"blocks.{i}.head.{h}" for h in range(model.config.n_head)}
+        names |= {f"heads of block {i}": f"blocks.{i}.attn", f"MLP of block {i}": f"blocks.{i}.mlp"}
+        names[f"block {i}"] = f"blocks.{i}"
+    return names
+
+
+@contextmanager
+def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Predictor]:
+    """While open, parts of the model add nothing to the stream (A7).
+
+    Args:
+        model: the transformer.
+        parts: names as in `parts_of`: a head, all heads of a block, an MLP, or a whole block.
+        mean: a part adds its mean over the batch at each position, instead of nothing.
+
+    Yields:
+        the predictor that remains.
+
+    Raises:
+        ValueError: the model has no part of a name.
+    """
+    names = sorted(parts_of(model).values())
+    for part in parts:
+        if part not in names:
+            raise ValueError(f"{part!r} is no part of this model; choose from {', '.join(names)}.")
+    edits: dict[str, Edit] = {}
+    for i in range(model.config.depth):
+        heads = [h for h in range(model.config.n_head) if f"blocks.{i}.head.{h}" in parts]
+        if heads:
+            edits[f"blocks.{i}.attn.mix"] = _silencer(mean, heads)
+        for part in ("attn", "mlp"):
+            if f"blocks.{i}" in parts or f"blocks.{i}.{part}" in parts:
+                edits[f"blocks.{i}.{part}.out"] = _silencer(mean)
+    with edited(model, edits):
+        yield model.plain_logits
+
+
+def _silencer(mean: bool, heads: list[int] | None = None) -> Edit:
+    """An edit that replaces an output (B, T, …), or only some heads of a mix (B, T, H, D), by zeros or the mean."""
+
+    def silence(output: Tensor) -> Tensor:
+        constant = output.mean(0, keepdim=True).expand_as(output) if mean else torch.zeros_like(output)
+        if heads is None:
+            return constant
+        output = output.clone()
+        output[:, :, heads] = constant[:, :, heads]
+        return output
+
+    return silence
+
+
+@torch.no_grad()
+def layer_readout(model: Transformer, tokens: Tensor) -> Tensor:
+    """Logits read off early: the embedding and the stream after each block, through final LayerNorm and head (A6).
+
+    Returns:
+        (depth + 1, B, K, p) of tokens (B, 3·K); the last are the model's own.
+    """
+    names = ["embed", *(f"blocks.{i}.resid_post" for i in range(model.config.depth))]
+    streams = activations(model, tokens, names, slice(1, None, 3))
+    return F.linear(model.ln_f(torch.stack([streams[name] for name in names])), model.embed.weight)
+
+
+def readout_by_kind(model: Transformer, tokens: Tensor) -> np.ndarray:
+    """Accuracy of answers read off early, by kind of query, all shots together (A6).
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K).
+
+    Returns:
+        (3, depth + 1): repeats, other multiples and combinations; embedding, then each block. NaN without queries.
+    """
+    hits = torch.cat(
+        [layer_readout(model, chunk).argmax(-1) == targets(chunk) for chunk in tokens.split(CHUNK)], 1
+    )
+    kinds = query_kinds(tokens, model.config.p)
+    return np.array([[float(stage[kinds == kind].double().mean()) for stage in hits] for kind in range(3)])
+
+
+@torch.no_grad()
+def accuracy_without(
+    model: Transformer, questions: dict[str, Tensor], part: str | None = None
+) -> dict[str, float]:
+    """Accuracy of a model in which one part adds its mean over all these sequences instead of its output (A7).
+
+    Args:
+        model: the transformer.
+        questions: set → tokens (B, 3·K).
+        part: a name as in `parts_of`; None for the whole model.
+
+    Returns:
+        set → accuracy on queries that repeat no example, after K // 2 shots or more.
+    """
+    tokens, K = torch.cat(list(questions.values())), next(iter(questions.values())).shape[1] // 3
+    with ablated(model, *([part] if part else []), mean=True) as predict:
+        hits = predict(tokens).argmax(-1) == targets(tokens)
+    is_counted = query_kinds(tokens, model.config.p) != REPEAT
+    is_counted[:, : K // 2] = False
+    sizes = [len(sequences) for sequences in questions.values()]
+    chunks = zip(questions, hits.split(sizes), is_counted.split(sizes), strict=True)
+    return {name: float((hit & counted).sum() / counted.sum()) for name, hit, counted in chunks}
