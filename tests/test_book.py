@@ -201,7 +201,9 @@ WAIT = (
 @pytest.fixture
 def slow_house(house):
     """One chapter sleeps for minutes, with a child of its own that sleeps too."""
-    (house / "modgrok/process.py").write_text((ROOT / "modgrok/process.py").read_text())
+    (house / "modgrok/training").mkdir()
+    for name in ("training/__init__.py", "training/process.py"):
+        (house / "modgrok" / name).write_text((ROOT / "modgrok" / name).read_text())
     write(house, "reads", "seed = 0", SLOW)
     return house
 
@@ -306,7 +308,7 @@ def test_chapters_run_in_the_root_with_the_python_of_the_build(alone, monkeypatc
 
 def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     shown = "page.show(plt.figure(), 'fig-a', 'What to see.')"
-    wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b', 'More to see.')"
+    wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b')"
     set_up = (
         "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.book.chapter import Chapter\n"
         "page = Chapter('reads', {}, 'papermill X')\n"
@@ -318,6 +320,9 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     source = nbformat.read(alone / "notebooks/reads.ipynb", as_version=4)
     for cell in source.cells[3:]:
         cell.metadata["tags"] = ["hide-input"]
+    source.cells.insert(
+        4, new_markdown_cell('See *more* of {term}`a "head"`.', metadata={"tags": ["caption"]})
+    )
     nbformat.write(source, alone / "notebooks/reads.ipynb")
     run(alone)
     plain, folded, other = executed(alone, "reads").cells[-3:]
@@ -328,6 +333,8 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     assert folded.metadata.tags == ["remove-input"] and other.metadata.tags == ["hide-input"]
     described = folded.metadata.mystnb.figure
     assert described.classes == "modgrok-figure full-width"
+    assert described.caption.startswith('See *more* of {term}`a "head"`.\n\n<details')
+    assert 'aria-label="See more of a &quot;head&quot;."' in folded.outputs[0].data["text/html"]
     assert described.caption.endswith(f"\n```\n\n```python\n{wide}\n```\n\n</details>")
     assert described.caption.count("</details>") == 1
 

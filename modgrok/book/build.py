@@ -11,6 +11,8 @@ Cells tagged `live` are for a running kernel: they stay out of the copy, and out
 
 import ast
 import hashlib
+import html
+import itertools
 import json
 import os
 import re
@@ -218,7 +220,7 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
             cell.metadata["tags"] = [*_tags(cell), "remove-cell"]
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output)]
-        _lift_caption(cell)
+    made.cells = _number_figures(made.cells)
     made.metadata.pop("papermill", None)  # paths and times of this machine
     names = sorted(str(f.relative_to(root) if f.is_relative_to(root) else f) for f in folders)
     made.metadata["modgrok"] = record | {name: _hash_folder(root / name) for name in names}
@@ -247,30 +249,56 @@ def _is_progress_bar(output: nbformat.NotebookNode) -> bool:
 
 def _is_wide(output: nbformat.NotebookNode) -> bool:
     """Whether an output is a live control, or has a picture that would shrink in a laptop's column of text."""
-    html = output.get("data", {}).get("text/html", "")
-    widths = re.findall(r'<svg class="modgrok-wide"[^>]* style="width: (\d+)px', html)
-    return 'class="modgrok-live"' in html or any(int(width) > COLUMN for width in widths)
+    page = output.get("data", {}).get("text/html", "")
+    widths = re.findall(r'<svg class="modgrok-wide"[^>]* style="width: (\d+)px', page)
+    return 'class="modgrok-live"' in page or any(int(width) > COLUMN for width in widths)
 
 
-def _lift_caption(cell: nbformat.NotebookNode) -> None:
-    """Turn the caption that `modgrok.book.chapter` printed below a figure into a numbered figure's caption.
+def _number_figures(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Give every cell that shows a figure a numbered figure's caption, and drop the cells that hold these captions.
 
-    Folded code moves into the caption's own fold, how the figure was made, so that one line stands below a figure.
+    The caption is the Markdown cell below, tagged `caption`, followed by what `modgrok.book.chapter` printed about the
+    runs. It also describes the picture to readers who do not see it. Folded code moves into the caption's own fold, so
+    that one line stands below a figure.
     """
-    for output in cell.get("outputs", []):
-        name = output.get("metadata", {}).get("modgrok_figure")
-        if name is not None:
-            caption = output["data"]["text/markdown"]
-            if "hide-input" in _tags(cell):
-                fence = "`" * (3 + ("```" in cell.source))
-                folded = f"\n\n{fence}python\n{cell.source}\n{fence}\n\n</details>"
-                caption = caption.removesuffix("\n\n</details>") + folded
-                cell.metadata["tags"] = [*(tag for tag in _tags(cell) if tag != "hide-input"), "remove-input"]
-            wide = any(map(_is_wide, cell.outputs))
-            options = {"caption": caption, "classes": "modgrok-figure" + " full-width" * wide}
-            cell.metadata["mystnb"] = {"figure": options | {"name": name}}
-            cell.outputs.remove(output)
-            return
+    captions = {id(cell): below for cell, below in itertools.pairwise(cells) if "caption" in _tags(below)}
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("modgrok_figure")
+            if name is not None:
+                caption = output["data"]["text/markdown"]
+                if id(cell) in captions:
+                    text = captions[id(cell)].source.strip()
+                    caption = f"{text}{' ' if caption.startswith('Scale') else chr(10) * 2}{caption}"
+                    _describe(cell, text)
+                if "hide-input" in _tags(cell):
+                    caption = caption.removesuffix("\n\n</details>") + _folded(cell.source)
+                    cell.metadata["tags"] = [
+                        *(tag for tag in _tags(cell) if tag != "hide-input"),
+                        "remove-input",
+                    ]
+                wide = any(map(_is_wide, cell.outputs))
+                options = {"caption": caption, "classes": "modgrok-figure" + " full-width" * wide}
+                cell.metadata["mystnb"] = {"figure": options | {"name": name}}
+                cell.outputs.remove(output)
+                break
+    return [cell for cell in cells if "caption" not in _tags(cell)]
+
+
+def _describe(cell: nbformat.NotebookNode, caption: str) -> None:
+    """Make the caption the description of a cell's pictures that have none."""
+    text = re.sub(r"\{[a-z]+\}`([^`<]*)(<[^`]*)?`", r"\1", caption).replace("*", "").replace("`", "")
+    for output in cell.outputs:
+        page = output.get("data", {})
+        if "text/html" in page:
+            label = f'aria-label="{html.escape(" ".join(text.split()))}"'
+            page["text/html"] = page["text/html"].replace('aria-label=""', label)
+
+
+def _folded(source: str) -> str:
+    """A cell's code as the end of a figure's fold."""
+    fence = "`" * (3 + ("```" in source))
+    return f"\n\n{fence}python\n{source}\n{fence}\n\n</details>"
 
 
 def declared_parameters(notebook: Path) -> dict:

@@ -22,6 +22,7 @@ from accelerate.utils import is_cuda_available
 from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from tabulate import tabulate
 
 from modgrok.book.parameters import checked, declared
 from modgrok.claims.cost import core_minutes
@@ -197,16 +198,17 @@ class Chapter:
             f"{''.join(notes)}*"
         )
 
-    def show(self, thing: Figure | HTML, name: str, caption: str, runs: Runs | None = None) -> None:
-        """Display a figure (SVG, with a download link) or a control, its caption, and how it was made.
+    def show(self, thing: Figure | HTML, name: str, caption: str = "", runs: Runs | None = None) -> None:
+        """Display a figure (SVG, with a download link) or a control, and how it was made.
 
-        In the book this is a numbered figure, so at most one `show` belongs in a cell.
+        In the book this is a numbered figure, so at most one `show` belongs in a cell. Its caption is the Markdown
+        cell below, tagged `caption`; the build joins the two. The caption also describes the picture to readers who
+        do not see it.
 
         Args:
             thing: a matplotlib Figure, or what `modgrok.widgets` or `modgrok.live.ask` made.
             name: label for references from the text, {numref}`name`.
-            caption: what is seen, a short paragraph of Markdown. It also describes the picture to readers who do not
-                see it.
+            caption: Markdown, for a page that is not built from a notebook with such a cell.
             runs: those that the figure shows, by default the page's; () for none.
         """
         shown_runs = flat(self.runs if runs is None else runs)
@@ -214,8 +216,9 @@ class Chapter:
             thing = still(thing, caption, name)
         display(thing)
         if runs is not None and shown_runs:
-            caption = f"{caption} Scale: {scale(shown_runs)}."
-        display(Markdown(f"{caption}\n\n{self._made(shown_runs)}"), metadata={"modgrok_figure": name})
+            caption = f"{caption} Scale: {scale(shown_runs)}.".strip()
+        text = f"{caption}\n\n{self._made(shown_runs)}".strip()
+        display(Markdown(text), metadata={"modgrok_figure": name})
 
     def _made(self, runs: list[Run]) -> str:
         """Markdown, folded: the runs of a figure, what they cost, and the command."""
@@ -353,8 +356,9 @@ def percent(values: ArrayLike) -> str:
 
 
 def table(head: Sequence, rows: Iterable[Sequence]) -> str:
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [head, ["---"] * len(head), *rows])
+    """A Markdown table of any cells, each printed as it is; a bar within a cell is escaped."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(cells, head, tablefmt="pipe", disable_numparse=True)
 
 
 def _cost(runs: list[Run]) -> str:
