@@ -67,7 +67,7 @@ def test_parts_are_sorted_by_what_is_left():
 def test_places_readouts_task_kinds_and_alternation_show_every_panel():
     two, three, stages, pair = values(3, 3), values(3, 2), values(2, 3, 4), values(3, 4)
     made = plots.right_by_place({"multiples": {"2 blocks": two, "4 blocks": two[:2]}}, ["a", "b", "c"], 0.2)
-    dots = [line for line in made.axes[0].lines if line.get_marker() == "o"]
+    dots = [line for line in made.axes[0].lines if line.get_marker() != "None"]
     np.testing.assert_array_equal([dot.get_ydata() for dot in dots], [*two, *two[:2]])
     made = plots.readout_by_kind({"i.d.": stages, "o.o.d.": stages}, 0.2)
     np.testing.assert_allclose(made.axes[1].lines[3].get_ydata(), stages[:, 2].mean(0))

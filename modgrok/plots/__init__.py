@@ -21,13 +21,11 @@ from modgrok.plots.cards import question_card, seed_dots, seed_lines
 from modgrok.plots.inside import attention_maps, head_gallery, head_habits
 from modgrok.plots.learning import (
     PHASE_COLORS,
-    SEEDS,
     accuracy_by_shot,
     accuracy_maps,
     factor_panels,
     ladder,
     phase_diagram,
-    seed_curves,
     steps_and_work,
     training_curves,
     with_spread,

@@ -218,3 +218,9 @@ def banded(ax: Axes, places: NDArray, curve: ArrayLike, **style) -> None:
     ax.plot(places, curve[0], **style)
     if len(curve) == 3:
         ax.fill_between(places, curve[1], curve[2], color=style["color"], alpha=0.2, lw=0)
+
+
+def legend_below(fig: Figure, ncols: int, handles: list | None = None, **options) -> None:
+    """A legend without a frame below all panels; by default its entries are those of the first panel."""
+    handles = handles or fig.axes[0].get_legend_handles_labels()[0]
+    fig.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False, **options)
