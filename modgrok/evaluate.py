@@ -1,7 +1,6 @@
-"""What a predictor gets right, and which algorithm its answers look like: numbers with intervals."""
+"""What a predictor gets right, and which algorithm its answers look like."""
 
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -301,86 +300,3 @@ def by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
     return np.array(
         [[[of[at].mean() if at.sum() >= 10 else np.nan for at in row] for row in cells] for of in measured]
     )
-
-
-def clustered_share(hits: Tensor, cases: Tensor | None = None) -> np.ndarray:
-    """A share with its 95 % interval, when cases come in clusters: (3, …), the share, low, high; nan without cases.
-
-    Wilson's score interval at the effective number of cases, which is the number that would give an
-    independent sample the variance between clusters (linearised), at most all of them.
-
-    Args:
-        hits: (clusters, …) hits per cluster, whole or in expectation; clusters are sequences.
-        cases: (clusters, …) cases per cluster, by default 1 each.
-    """
-    hits = hits.double().cpu().numpy()
-    cases = np.ones_like(hits) if cases is None else cases.double().cpu().numpy()
-    n = cases.sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = hits.sum(0) / n
-        variance = ((hits - share * cases) ** 2).sum(0) / n**2
-        effective = np.fmin(share * (1 - share) / variance, n)  # fmin: n where the variance is 0
-        return _wilson(share, effective)
-
-
-def share_interval(right: ArrayLike, asked: ArrayLike, cases: ArrayLike | None = None) -> np.ndarray:
-    """Share of right answers and its 95 % interval (Wilson's), (3, …): share, low, high; nan where none.
-
-    Args:
-        right, asked: (…) counts.
-        cases: (…) how many of the queries are independent, by default all.
-    """
-    right, asked = np.broadcast_arrays(np.asarray(right, dtype=float), asked)
-    share = right / np.where(asked, asked, np.nan)
-    return _wilson(share, np.where(asked, asked if cases is None else cases, np.nan))
-
-
-def _wilson(share: np.ndarray, cases: np.ndarray) -> np.ndarray:
-    """A share of so many independent cases, and the ends of its score interval."""
-    z2 = 1.96**2 / cases
-    middle = (share + z2 / 2) / (1 + z2)
-    half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
-    return np.stack([share, middle - half, middle + half])
-
-
-SHARE = (0.0, 1.0)
-"""Where a share lies, such as an accuracy."""
-
-
-def mean_interval(
-    values: ArrayLike | Tensor, within: tuple[float, float] = (-np.inf, np.inf), chance: float = 0.05
-) -> np.ndarray:
-    """A mean over independent values with its 95 % interval: (n, …) → (3, …), the mean, low, high.
-
-    By Student's t, so that it holds for three seeds as for a thousand sequences. NaN values are left out; of
-    fewer than two there is no interval, and low and high are NaN. For a share of cases that come in clusters of
-    different size take `clustered_share`: it has a width where all cases agree.
-
-    Args:
-        values: (n, …).
-        within: where a mean must lie, such as SHARE; the interval ends there, and is no less likely to hold it.
-        chance: how often the interval may miss the true mean; less than 0.05 where there are several.
-    """
-    values = np.asarray(values, dtype=float)
-    n = (~np.isnan(values)).sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.nansum(values, 0) / n
-        error = np.sqrt(np.nansum((values - mean) ** 2, 0) / (n - 1) / n)
-    half = students_t(n - 1, chance) * error
-    return np.stack([mean, np.maximum(mean - half, within[0]), np.minimum(mean + half, within[1])])
-
-
-def students_t(freedom: ArrayLike, chance: float = 0.05) -> np.ndarray:
-    """What Student's t exceeds by chance, on either side: exact for 1 and 2 degrees of freedom, else Fisher's series.
-
-    That is within 0.8 % at 0.05, and from 20 degrees on for chances down to 0.001.
-    """
-    nu, z = np.maximum(np.asarray(freedom, dtype=float), 1), NormalDist().inv_cdf(1 - chance / 2)
-    series = (
-        z
-        + (z**3 + z) / (4 * nu)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * nu**3)
-    )
-    one, two = 1 / np.tan(np.pi * chance / 2), (1 - chance) * np.sqrt(2 / (chance * (2 - chance)))
-    return np.select([nu == 1, nu == 2], [one, two], series)

@@ -61,21 +61,6 @@ def test_what_one_head_writes_is_found_where_it_writes_it(block, position, numbe
     assert min(others) > 0.005 and np.mean(others) > 0.3
 
 
-def test_the_clearest_of_many_is_no_finding_by_itself():
-    """Of structures by chance, dependent or not, the probability is uniform; a clear one stays clear among many."""
-    rng = np.random.default_rng(0)
-    for shared in (0.0, 0.9):
-        found = [
-            circles.chance_of_clearest(shared * rng.normal(size=1000) + rng.normal(size=(12, 1000)))
-            for _ in range(400)
-        ]
-        assert np.mean(found) == pytest.approx(0.5, abs=0.05)
-        assert np.mean(np.array(found) <= 0.1) == pytest.approx(0.1, abs=0.05)
-    strengths = rng.normal(size=(12, 1000))
-    strengths[3, 0] = 20
-    assert circles.chance_of_clearest(strengths) <= 0.02
-
-
 def test_the_clearest_head_is_the_one_with_most_order(monkeypatch):
     config = tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8)
     model = Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from modgrok import plots
-from modgrok.analysis.structure import Score
+from modgrok.analysis.stats import NullComparison
 
 LOG = np.array([0, 4, 1, 3, 2])  # powers of 2 modulo 5: none for 0, then 2, 4, 3, 1
 X, Y = np.divmod(np.arange(P * P), P)
@@ -122,7 +122,7 @@ def test_similarity_matrices_border_their_groups():
 def test_group_scores_fill_the_dots_that_count():
     stages = ["embedding", "after block 0", "after block 1"]
     scores = {
-        name: [Score(v, 0.0, -0.1, 0.2, 0.5, (v - 0.1, v + 0.2)) for v in of]
+        name: [NullComparison(v, 0.0, -0.1, 0.2, 0.5, (v - 0.1, v + 0.2)) for v in of]
         for name, of in (
             ("by ratio", (0.05, 0.6, -0.3)),
             ("by x", (0.4, 0.1, 0.0)),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modgrok import predictors as algorithms
-from modgrok.analysis import activations, similarity, structure
+from modgrok.analysis import activations, similarity, stats
 from modgrok.data import Data, grid
 
 PRIMES = [3, 5, 7, 11, 29]
@@ -32,17 +32,17 @@ def test_group_contrast():
     rng = np.random.default_rng(0)
     groupings = similarity.ratio_groupings(7)
     blocks = np.where(groupings[0][:, None] == groupings[0], 0.7, 0.2)
-    found = structure.compare(similarity.contrast(blocks, groupings))
+    found = stats.compare_with_null(similarity.contrast(blocks, groupings))
     assert found.value == pytest.approx(0.5) and found.high < 0.2 and found.p_value <= 0.05
-    assert found.significant
+    assert found.is_significant
     x, y = grid(7).T
     additive = rng.normal(size=(7, 8))[x] + rng.normal(size=(7, 8))[y]
     alike = similarity.cosine_similarity(additive)
-    found = structure.compare(similarity.contrast(alike, groupings))
+    found = stats.compare_with_null(similarity.contrast(alike, groupings))
     assert found.low <= found.value <= found.high
     for numbers in (x, y):
         by_number = similarity.contrast(alike, similarity.number_groupings(numbers))
-        assert structure.compare(by_number).significant
+        assert stats.compare_with_null(by_number).is_significant
     stacked = similarity.contrast(np.stack([[blocks, alike]]), groupings)
     np.testing.assert_allclose(stacked[0, 1], similarity.contrast(alike, groupings))
 
@@ -81,7 +81,7 @@ def judged(code, groupings, simulations=SIMULATIONS):
         features = code(rng, *grid(P).T)
         features = features + 0.3 * rng.normal(size=features.shape)
         alike = similarity.cosine_similarity(features, center=True)
-        found.append(structure.compare(similarity.contrast(alike, groupings(seed))))
+        found.append(stats.compare_with_null(similarity.contrast(alike, groupings(seed))))
     return found
 
 
@@ -116,7 +116,7 @@ def with_ratio(rng, x, y):
 @pytest.mark.parametrize("groupings", [by_answer, by_ratio])
 def test_what_is_known_of_each_number_alone_is_no_grouping(code, groupings):
     found = judged(code, groupings)
-    assert np.mean([score.significant for score in found]) <= 0.1
+    assert np.mean([score.is_significant for score in found]) <= 0.1
     if (
         code is additive
     ):  # then even the null alone, without the sign, is right: neither too bold nor too cautious
@@ -126,12 +126,12 @@ def test_what_is_known_of_each_number_alone_is_no_grouping(code, groupings):
 
 @pytest.mark.parametrize(("code", "groupings"), [(with_answer, by_answer), (with_ratio, by_ratio)])
 def test_a_planted_grouping_is_found(code, groupings):
-    assert np.mean([score.significant for score in judged(code, groupings)]) >= 0.95
+    assert np.mean([score.is_significant for score in judged(code, groupings)]) >= 0.95
 
 
 @pytest.mark.parametrize(("code", "groupings"), [(with_answer, by_ratio), (with_ratio, by_answer)])
 def test_a_planted_grouping_is_not_taken_for_the_other(code, groupings):
-    assert np.mean([score.significant for score in judged(code, groupings)]) <= 0.1
+    assert np.mean([score.is_significant for score in judged(code, groupings)]) <= 0.1
 
 
 def test_contexts_sharpen_a_faint_grouping():
@@ -146,7 +146,7 @@ def test_contexts_sharpen_a_faint_grouping():
             features = features + rng.normal(size=features.shape)
             groupings = similarity.answer_groupings((a, b), P, 100, seed)
             each.append(similarity.contrast(similarity.cosine_similarity(features, center=True), groupings))
-        return [structure.compare(scores).p_value for scores in (each, each[0])]
+        return [stats.compare_with_null(scores).p_value for scores in (each, each[0])]
 
     assert np.mean([p_values(seed, 0.0)[0] <= 0.05 for seed in range(30)]) <= 0.15
     together, alone = np.median([p_values(seed, 0.2) for seed in range(10)], axis=0)

@@ -42,13 +42,6 @@ def test_pca_of_nothing():
     assert (structure.pca(np.ones((4, 3))).share == 0).all()
 
 
-def test_relabellings():
-    assert len(np.unique(structure.relabellings(4), axis=0)) == 24
-    for n in (4, 28):
-        some = structure.relabellings(n, 50)
-        assert (some[0] == np.arange(n)).all() and (np.sort(some, axis=1) == np.arange(n)).all()
-
-
 def planted(p, base, rng, stride=1, noise=0.0):
     """Features of all pairs: x on a wide circle by its logarithm, y on a narrow one, 0 at the centre, turned."""
     log = structure.discrete_log(p, base)
@@ -100,25 +93,6 @@ def test_spectrum_is_a_distribution_and_knows_parity(p, seed):
     np.testing.assert_allclose(shares.sum(1), 1)
     parity = np.outer(np.arange(1, p) % 2, rng.normal(size=4))
     np.testing.assert_allclose(structure.log_spectrum(parity, 30)[0, -1], 1)
-
-
-def test_a_score_counts_only_if_positive_and_above_chance():
-    score = structure.Score(value=-0.14, baseline=-0.2, low=-0.2, high=-0.16, p_value=0.005)
-    assert not score.significant
-    assert score._replace(value=0.1).significant
-    assert not score._replace(value=0.1, high=0.2).significant
-
-
-def test_scores_over_contexts():
-    each = np.random.default_rng(0).normal(size=(24, 50))
-    found = structure.compare(each)
-    assert found.value == pytest.approx(each[:, 0].mean()) and found.baseline == pytest.approx(
-        each[:, 1:].mean()
-    )
-    half = 2.069 * each[:, 0].std(ddof=1) / 24**0.5  # Student's t with 23 degrees of freedom
-    np.testing.assert_allclose(found.interval, [found.value - half, found.value + half], rtol=1e-3)
-    assert np.isnan(structure.compare(each[0]).interval).all()
-    assert structure.compare(each[0])[:5] == structure.compare(each[:1])[:5]
 
 
 def test_structure_over_contexts_finds_what_one_context_hides():

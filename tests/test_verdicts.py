@@ -1,11 +1,12 @@
 """Verdicts: how many seeds or runs it takes, against chance, and the tables that tell it."""
 
-from itertools import combinations, permutations, product
+from itertools import combinations
 
 import numpy as np
 import pytest
 from made_up import ALL, NOTHING, made_up, seeds
 
+from modgrok.analysis.stats import sign_flip_test, stratified_exchange_test
 from modgrok.claims import rules as claims
 from modgrok.claims import verdicts
 
@@ -74,36 +75,13 @@ def test_a_run_and_its_beginning_are_one():
     assert len(verdicts.distinct(adam)) == 1 and len(verdicts.distinct([made_up(muon_lr=0.02), long])) == 2
 
 
-def test_exact_probabilities():
-    assert verdicts._upper_tail(2, 2, 0.1) == pytest.approx(0.01)
-    assert verdicts._upper_tail(0, 5, 0.1) == pytest.approx(1)
-    found, able = np.array([1, 1, 0, 0], dtype=bool), np.array([1, 0, 1, 0], dtype=bool)
-    one_seed, two_seeds = (verdicts._hits_by_chance(found, able, seeds) for seeds in ([0] * 4, [0, 1, 0, 1]))
-    np.testing.assert_allclose(one_seed, [1 / 6, 4 / 6, 1 / 6])
-    np.testing.assert_allclose(two_seeds, [0, 1, 0])  # seed 0: one of one able pair; seed 1 has no able run
-
-
-def test_runs_are_exchanged_within_their_seed_alone():
-    """As many as all exchanges by hand give."""
-    rng = np.random.default_rng(0)
-    found, able, seeds = rng.random(12) < 0.5, rng.random(12) < 0.5, np.arange(12) % 3
-    counts = np.zeros(13)
-    for orders in product(permutations(range(4)), repeat=3):
-        moved = found.copy()
-        for seed, order in enumerate(orders):
-            moved[seeds == seed] = found[seeds == seed][list(order)]
-        counts[(moved & able).sum()] += 1
-    odds = verdicts._hits_by_chance(found, able, seeds)
-    np.testing.assert_allclose(odds, (counts / counts.sum())[: len(odds)])
-
-
 def test_a_structure_that_is_the_seeds_own_is_not_shown():
     """All runs of one seed have it, most of which solve; none of two others have it, most of which do not."""
     able = np.repeat([True, False, True, False, True, False], (6, 1, 1, 6, 1, 6))
     runs = [
         made_up((ALL if solves else NOTHING,), (ALL,), seed=i // 7) for i, solves in enumerate(able.tolist())
     ]
-    assert verdicts._hits_by_chance(np.arange(21) < 7, able, np.zeros(21))[6:].sum() < 0.05
+    assert stratified_exchange_test(np.arange(21) < 7, able, np.zeros(21)).p_more < 0.05
     claim = verdicts.structured("odd", runs, np.arange(21) < 7, 0.1)
     assert claim.verdict == "not shown" and "P = 1)" in claim.measured
     # seeds that have one kind alone do not count
@@ -160,18 +138,7 @@ def test_two_of_all_ways_to_divide_alike_values_are_apart(n):
     assert verdicts.apart([np.nan, np.nan], [3, np.nan]) == 0 == verdicts.apart([1, 2], [2, 3])
 
 
-def test_sign_flip_is_exact_of_few_pairs_and_alike_of_many():
-    assert verdicts.sign_flip([1, 2, 3]) == 2 / 8  # all of one sign: that choice, and its opposite
-    assert verdicts.sign_flip([1, 2, -3]) == 1 and np.isnan(verdicts.sign_flip([np.nan]))
-    assert verdicts.sign_flip([1, np.nan, 2, 3]) == verdicts.sign_flip([-1, -2, -3])
-    rng = np.random.default_rng(0)
-    by_chance = [verdicts.sign_flip(rng.normal(size=8)) for _ in range(500)]
-    assert np.mean(np.array(by_chance) <= 0.05) == pytest.approx(0.05, abs=0.025)
-    pairs = rng.normal(0.7, 1, 12)
-    assert verdicts.sign_flip(pairs, most=2000) == pytest.approx(verdicts.sign_flip(pairs), abs=0.02)
-
-
 def test_a_paired_row_leaves_incomplete_pairs_out():
     found = verdicts.paired([1, np.nan, 2, 4], [0, 5, 0, 1])
-    assert found == [3, "2.33", "0.33", verdicts.interval([1, 2, 3]), f"{verdicts.sign_flip([1, 2, 3]):.2g}"]
+    assert found == [3, "2.33", "0.33", verdicts.interval([1, 2, 3]), f"{sign_flip_test([1, 2, 3]):.2g}"]
     assert verdicts.paired([np.nan], [1]) == [0, "–", "–", "–", "–"]

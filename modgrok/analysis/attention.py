@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from modgrok.analysis.activations import activations
-from modgrok.evaluate import PLACES, mean_interval, places
+from modgrok.analysis.stats import mean_interval
+from modgrok.evaluate import PLACES, places
 from modgrok.model import Transformer, rotate
 from modgrok.predictors import ratio_classes
 
@@ -82,7 +83,7 @@ def preferences(paid: Sequence[np.ndarray]) -> list[np.ndarray]:
         heads none misses its mean in 95 models of 100 at least.
     """
     heads = sum(of.shape[1] for of in paid)
-    return [mean_interval(of[..., 0] - of[..., 1], chance=0.05 / heads) for of in paid]
+    return [mean_interval(of[..., 0] - of[..., 1], level=1 - 0.05 / heads) for of in paid]
 
 
 def _by_ratio(tokens: Tensor, p: int, counts: Tensor) -> tuple[Tensor, Tensor]:

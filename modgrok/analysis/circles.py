@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.analysis import activations, structure
+from modgrok.analysis import activations, stats, structure
 from modgrok.data import Data, grid
 from modgrok.storage.runs import Run
 
@@ -24,7 +24,7 @@ PLACES = ("embedding", *(f"{blocks} at {at}" for blocks in ("block 0", "later bl
 def probabilities(run: Run, contexts: int = 20, shots: int = 4) -> dict[tuple[str, str], float]:
     """How probable each structure, so strong at least, would be if the numbers had other names.
 
-    Where heads and numbers are many, the clearest counts, and chance chooses the clearest, too (`chance_of_clearest`).
+    Where heads and numbers are many, the clearest counts, and chance chooses the clearest, too (`stats.min_p_value`).
     A structure that means nothing has a mean of 0.5 or a little more, since few numbers have few orders.
 
     Args:
@@ -41,7 +41,7 @@ def probabilities(run: Run, contexts: int = 20, shots: int = 4) -> dict[tuple[st
     numbers = model.embed.weight.detach().numpy()
     rank, splits = structure.parity_rank(numbers, p)
     of_embedding = _strengths(numbers[None, np.argsort(log)[1:]])
-    found = {(measure, "embedding"): chance_of_clearest([of]) for measure, of in of_embedding.items()}
+    found = {(measure, "embedding"): stats.min_p_value([of]) for measure, of in of_embedding.items()}
     found["parity", "embedding"] = rank / splits  # exact
 
     before, tasks = activations.draw_contexts(Data(run.config), contexts)
@@ -57,26 +57,8 @@ def probabilities(run: Run, contexts: int = 20, shots: int = 4) -> dict[tuple[st
                     for measure, of in _strengths(np.stack(means)).items():
                         strengths[measure].append(of)
             for measure, of in strengths.items():
-                found[measure, f"{where} at {at}"] = chance_of_clearest(of) if of else float("nan")
+                found[measure, f"{where} at {at}"] = stats.min_p_value(of) if of else float("nan")
     return found
-
-
-def chance_of_clearest(strengths: ArrayLike) -> float:
-    """How probable, if numbers had other names, the clearest of several structures would be (min-P).
-
-    Each is compared with itself under all renamings. The clearest under the true names is then compared with the
-    clearest under each of the others, so that neither how many structures there are nor how they depend on each other
-    matters (Westfall and Young).
-
-    Args:
-        strengths: (structures, renamings), the true names first; a renaming is the same for all of them.
-    """
-    strengths = np.asarray(strengths)
-    order = np.sort(strengths, axis=1)
-    at_least = [len(row) - np.searchsorted(row, of - 1e-9) for row, of in zip(order, strengths, strict=True)]
-    # of each renaming: how many do at least as well in its clearest structure
-    rarest = np.min(at_least, axis=0)
-    return float((rarest <= rarest[0]).mean())
 
 
 def _numbers(pairs: np.ndarray, task: ArrayLike) -> dict[str, np.ndarray]:
@@ -101,7 +83,7 @@ def _strengths(means: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray, structure.Score]:
+def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray, stats.NullComparison]:
     """The head of block 0 that writes x at y in the clearest order of its logarithm, and x before all (F1d).
 
     That is the one with the largest product of log order and the share of its variance that x explains. Chance, which
@@ -124,4 +106,4 @@ def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray
     order = np.stack([of.strides.mean(0).max(-1) for of in found])  # (heads, renamings)
     chosen = (order * [[of.carried] for of in found]).argmax(0)
     plane, _ = structure.log_plane(at_y[0][chosen[0]], x)
-    return int(chosen[0]), plane, structure.compare(np.take_along_axis(order, chosen[None], 0))
+    return int(chosen[0]), plane, stats.compare_with_null(np.take_along_axis(order, chosen[None], 0))

@@ -5,7 +5,6 @@ where they are kept, tell more, such as tasks that need one number alone: `task_
 """
 
 from collections.abc import Mapping, Sequence
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from modgrok import evaluate
+from modgrok.analysis.stats import sign_test
 from modgrok.data import Data, generator, paired_sequences
 from modgrok.evaluate import COMBINATION, MULTIPLE, REPEAT
 from modgrok.storage.runs import Run
@@ -152,9 +152,7 @@ def precedence(first: ArrayLike, second: ArrayLike) -> Precedence:
     """How often the first of two skills is the earlier, by steps (runs,), inf: never, nan: not looked for."""
     first, second = np.asarray(first), np.asarray(second)
     before, after = int((first < second).sum()), int((first > second).sum())
-    n, most = before + after, max(before, after)
-    tail = sum(comb(n, k) for k in range(most, n + 1)) / 2**n
-    return Precedence(before, n, min(1.0, 2 * tail))
+    return Precedence(before, before + after, sign_test(before, after))
 
 
 def in_order(found: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:

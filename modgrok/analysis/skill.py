@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from modgrok.analysis.stats import SHARE, mean_interval, share_interval
 from modgrok.config import SETS
-from modgrok.evaluate import MULTIPLE, SHARE, mean_interval, share_interval
+from modgrok.evaluate import MULTIPLE
 from modgrok.storage.runs import Run
 
 SOLVED = 0.5

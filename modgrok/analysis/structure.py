@@ -1,14 +1,13 @@
 """How features follow numbers modulo p: logarithms, circles, waves, parity, and the nulls that judge them (claim 5)."""
 
-import functools
 import math
-from itertools import combinations, permutations
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.evaluate import mean_interval
+from modgrok.analysis.stats import NullComparison, compare_with_null, relabellings
 
 # --- numbers modulo p -----------------------------------------------------------------------------------
 
@@ -89,63 +88,6 @@ def aligned(points: ArrayLike, reference: ArrayLike) -> np.ndarray:
     return np.asarray(points) @ u @ vt
 
 
-# --- scores and their nulls -----------------------------------------------------------------------------
-
-
-class Score(NamedTuple):
-    """A score of structure beside its chance level.
-
-    Attributes:
-        value: measured.
-        baseline: its mean over random relabellings.
-        low, high: the middle 95 % of these.
-        p_value: share of the relabellings, the true labels among them, that score at least as much.
-        interval: low and high of the 95 % interval of a mean over contexts; nan where there is one context.
-    """
-
-    value: float
-    baseline: float
-    low: float
-    high: float
-    p_value: float
-    interval: tuple[float, float] = (math.nan, math.nan)
-
-    @property
-    def significant(self) -> bool:
-        """Whether the structure is there: above the chance band, and positive, whatever side of 0 the band lies on."""
-        return self.value > max(self.high, 0.0)
-
-
-def compare(scores: ArrayLike) -> Score:
-    """The score of the true labels beside those of random ones; means over contexts, if there are several.
-
-    Args:
-        scores: (relabellings,) or (contexts, relabellings), the true labels first. A relabelling must be the same in
-            every context, so that what contexts share stays shared under chance.
-    """
-    each = np.atleast_2d(scores)
-    null = each.mean(0)
-    value, low, high = null[0], *np.quantile(null[1:], (0.025, 0.975))
-    p_value = (null >= value - 1e-9).mean()  # relabellings that amount to the same count in spite of rounding
-    interval = tuple(mean_interval(each[:, 0])[1:].tolist())
-    return Score(float(value), float(null[1:].mean()), float(low), float(high), float(p_value), interval)
-
-
-@functools.lru_cache(maxsize=16)
-def relabellings(n: int, most: int = 1000, seed: int = 0) -> np.ndarray:
-    """Orders of n things, (shuffles, n), the given one first: all n! if they are at most `most`, else random.
-
-    The same read-only array is given to all that ask, for it is asked for thousands of times.
-    """
-    if math.factorial(min(n, 13)) <= most:
-        orders = np.array(list(permutations(range(n))))
-    else:
-        rng = np.random.default_rng(seed)
-        orders = np.stack([np.arange(n), *(rng.permutation(n) for _ in range(most - 1))])
-    orders.setflags(write=False)
-    return orders
-
-
 # --- circles, waves and parity --------------------------------------------------------------------------
 
 
@@ -159,7 +101,7 @@ def circularity(points: ArrayLike) -> float:
     return max(0.0, 1 - radii.std() / radii.mean()) if radii.mean() > 0 else 0.0
 
 
-def log_order(points: ArrayLike, most: int = 1000) -> tuple[Score, int]:
+def log_order(points: ArrayLike, most: int = 1000) -> tuple[NullComparison, int]:
     """Whether points stand around their centre in the order of their logarithm (F1d).
 
     The angle of the point with logarithm k is compared with 2π·s·k/n, up to a rotation and reflection; the score is
@@ -187,14 +129,14 @@ def order_waves(points: ArrayLike, most: int = 1000) -> np.ndarray:
     return np.maximum(waves[..., 1 : half + 1], waves[..., -1 : -half - 1 : -1])
 
 
-def best_of(waves: np.ndarray) -> tuple[Score, int]:
+def best_of(waves: np.ndarray) -> tuple[NullComparison, int]:
     """The score of the best wave, chosen anew for every relabelling, and which it is for the true labels.
 
     Args:
         waves: (contexts, shuffles, waves); the wave with the largest mean over contexts is the best.
     """
     best = waves.mean(0).argmax(-1)  # (shuffles,)
-    return compare(np.take_along_axis(waves, best[None, :, None], -1)[..., 0]), int(best[0]) + 1
+    return compare_with_null(np.take_along_axis(waves, best[None, :, None], -1)[..., 0]), int(best[0]) + 1
 
 
 def log_spectrum(means: ArrayLike, most: int = 1000) -> np.ndarray:
@@ -282,14 +224,14 @@ class Structure(NamedTuple):
 
     carried: float
     share: float
-    circle: Score
-    order: Score
+    circle: NullComparison
+    order: NullComparison
     stride: int
     strides: np.ndarray
     spectrum: np.ndarray
-    wave: Score
+    wave: NullComparison
     turns: int
-    parity: Score
+    parity: NullComparison
 
 
 def structure(features: ArrayLike, numbers: ArrayLike, log: ArrayLike, shuffles: int = 200) -> Structure:
@@ -320,14 +262,14 @@ def structure(features: ArrayLike, numbers: ArrayLike, log: ArrayLike, shuffles:
     return Structure(
         float(np.mean(carried)),
         float(np.mean(shares)),
-        compare(circles),
+        compare_with_null(circles),
         order,
         stride,
         strides,
         spectrum,
         wave,
         turns,
-        compare(spectrum[..., -1]),
+        compare_with_null(spectrum[..., -1]),
     )
 
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from modgrok import plots
 from modgrok.analysis import structure
 from modgrok.analysis.skill import SOLVED, map_skill, novel_at_end, ood_stop, skill_curve
+from modgrok.analysis.stats import SHARE
 from modgrok.book.chapter import Chapter
 from modgrok.claims import rules as claims
 from modgrok.claims.verdicts import Claim, contrasted, distinct, interval, share
 from modgrok.config import PRESETS, preset
-from modgrok.evaluate import COMBINATION, SHARE
+from modgrok.evaluate import COMBINATION
 from modgrok.storage.find import finished_runs
 from modgrok.storage.runs import Run
 from modgrok.widgets.svg import CSS, escape, picture, without_narrow

@@ -1,13 +1,10 @@
 """What models cost: when a run solves a set, and how steps and time grow with p."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from modgrok.analysis.skill import solves
-from modgrok.evaluate import students_t
 from modgrok.storage.runs import Run
 
 
@@ -33,43 +30,6 @@ def left_plateau(run: Run) -> float:
     below = run.metrics["id_train_loss"] <= 0.9 * np.log(run.config.p)
     twice = np.flatnonzero(below[:-1] & below[1:])
     return float(run.metrics["step"][twice[0]]) if len(twice) else float("nan")
-
-
-class PowerLaw(NamedTuple):
-    """y = factor · x^exponent, as found by `power_law`.
-
-    Attributes:
-        exponent: with its 95 % interval, (3,); nan if there are fewer than three points, or all are at one x.
-        line: with its 95 % interval at the places asked for, (3, len(at)); nan likewise.
-    """
-
-    exponent: np.ndarray
-    line: np.ndarray
-
-
-def power_law(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> PowerLaw:
-    """The straight line through points on logarithmic axes, by least squares, with intervals by Student's t.
-
-    The intervals suppose that the law holds. Far from the points that is the larger doubt, and no interval tells it.
-
-    Args:
-        x, y: (n,) positive values, of at least two different x; points with a nan are left out.
-        at: (m,) places at which to evaluate the line.
-    """
-    x, y, at = (np.asarray(values, dtype=float) for values in (x, y, at))
-    known = np.isfinite(x) & np.isfinite(y)
-    x, y = np.log(x[known]), np.log(y[known])
-    if len(x) < 3 or np.ptp(x) == 0:
-        return PowerLaw(np.full(3, np.nan), np.full((3, len(at)), np.nan))
-    centre, freedom = x.mean(), len(x) - 2  # around the centre, slope and height are independent
-    slope = (x - centre) @ (y - y.mean()) / ((x - centre) ** 2).sum()
-    variance = ((y - y.mean() - slope * (x - centre)) ** 2).sum() / freedom
-    of_slope = variance / ((x - centre) ** 2).sum()
-    t, far = students_t(freedom), np.log(at) - centre
-    middle, half = y.mean() + slope * far, t * np.sqrt(variance / len(x) + of_slope * far**2)
-    return PowerLaw(
-        slope + t * np.sqrt(of_slope) * np.array([0, -1, 1]), np.exp([middle, middle - half, middle + half])
-    )
 
 
 def core_hours(runs: Iterable[Run]) -> list[list]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.analysis import activations, circles, similarity, structure
+from modgrok.analysis import activations, similarity, stats, structure
 from modgrok.analysis.skill import (
     EASIER,
     LEAST_LOSS,
@@ -18,10 +18,11 @@ from modgrok.analysis.skill import (
     phases,
     solves,
 )
+from modgrok.analysis.stats import SHARE
 from modgrok.claims.verdicts import Claim, interval, seed_by_seed, structured
 from modgrok.config import SETS
 from modgrok.data import Data, grid
-from modgrok.evaluate import COMBINATION, MULTIPLE, SHARE
+from modgrok.evaluate import COMBINATION, MULTIPLE
 from modgrok.storage.runs import Run
 
 INPUTS = {"ood_train": "training inputs", "ood_test": "test inputs"}
@@ -37,7 +38,7 @@ def more_tasks(runs: NDArray[np.object_]) -> Claim:
     skills, numbers = map_skill(runs)["ood_train"], [run.config.n_tasks for run in runs[0, 0]]
     solved = (skills >= SOLVED).mean(1)  # (seeds, n_tasks), over all α
     rise = solved[:, -1] - solved[:, 0]
-    correlation = np.array([_rank_correlation(np.broadcast_to(numbers, of.shape), of) for of in skills])
+    correlation = np.array([stats.rank_correlation(np.broadcast_to(numbers, of.shape), of) for of in skills])
     return seed_by_seed(
         "1a. With more pre-training tasks a model goes from in-distribution to out-of-distribution generalisation",
         f"from {numbers[0]} to {numbers[-1]} tasks the share of all α at which o.o.d. tasks are solved (training "
@@ -224,7 +225,7 @@ def wave_probability(run: Run, shots: int = 4) -> float:
     log = structure.discrete_log(p)[grid(p)[:, 0]] - 1
     means = [[structure.class_means(head[log >= 0], log[log >= 0]) for head in heads] for heads in at_y]
     spectra = np.array([[structure.log_spectrum(of) for of in heads] for heads in means])
-    return circles.chance_of_clearest(spectra.mean(0).max(-1))  # (heads, renamings)
+    return stats.min_p_value(spectra.mean(0).max(-1))  # (heads, renamings)
 
 
 def ratio_probability(run: Run, shots: int = 4) -> float:
@@ -241,7 +242,7 @@ def ratio_probability(run: Run, shots: int = 4) -> float:
     at_y = [activations.block_features(model, context[:shots], task)[:, 1] for context, task in drawn]
     alike = [[similarity.cosine_similarity(of, center=True) for of in blocks] for blocks in at_y]
     each = similarity.contrast(alike, similarity.ratio_groupings(run.config.p))  # (contexts, depth, shuffles)
-    scores = [structure.compare(of_block) for of_block in each.swapaxes(0, 1)]
+    scores = [stats.compare_with_null(of_block) for of_block in each.swapaxes(0, 1)]
     return min(1.0, run.config.depth * min(of.p_value if of.value > 0 else 1.0 for of in scores))
 
 
@@ -357,10 +358,3 @@ def _pooled(runs: Sequence[Run], kind: int, shots: slice = slice(None)) -> np.nd
     asked = np.array([run.queries["ood_train"][kind, shots] for run in runs])  # (runs, shots)
     share = right / np.maximum(asked.sum(1), 1)
     return np.stack([share, np.sqrt(share * (1 - share) / np.maximum(asked.max(1), 1))])
-
-
-def _rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
-    """Spearman's, ties at their mean rank; 0 if either is constant."""
-    a, b = (np.ravel(of) for of in (a, b))
-    ranks = [((of[:, None] > of).sum(1) + (of[:, None] >= of).sum(1)) / 2 for of in (a, b)]
-    return float(np.corrcoef(ranks)[0, 1]) if all(np.ptp(rank) > 0 for rank in ranks) else 0.0

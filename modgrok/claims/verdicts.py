@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.analysis.skill import learned, solves
+from modgrok.analysis.stats import (
+    binomial_tail,
+    mean_interval,
+    share_interval,
+    sign_flip_test,
+    stratified_exchange_test,
+)
 from modgrok.claims.cost import core_minutes
 from modgrok.config import Config
-from modgrok.evaluate import mean_interval, share_interval
 from modgrok.storage.runs import Run
 
 Runs = Sequence[Run] | NDArray[np.object_]
@@ -88,10 +93,9 @@ def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) 
     """
     found, (able, control) = np.asarray(found, dtype=bool), contrasted(runs)
     hits, seed = int(found[able].sum()), np.array([run.config.seed for run in runs])
-    by_chance = _upper_tail(hits, int(able.sum()), chance)
+    by_chance = binomial_tail(hits, int(able.sum()), chance)
     counted = able | control
-    odds = _hits_by_chance(found[counted], able[counted], seed[counted])
-    more, fewer = odds[hits:].sum(), odds[: hits + 1].sum()
+    more, fewer = stratified_exchange_test(found[counted], able[counted], seed[counted])
     decided = "shown" if by_chance < 0.01 and more < 0.05 else "contrary" if fewer < 0.05 else "not shown"
     with_both, left_out = len(set(seed[able]) & set(seed[control])), int((~counted).sum())
     beside = (
@@ -179,26 +183,6 @@ def apart(values: ArrayLike, base: ArrayLike) -> int:
     return int(values.min() > base.max()) - int(values.max() < base.min())
 
 
-def sign_flip(differences: ArrayLike, most: int = 2**18) -> float:
-    """How probable it is by chance that paired differences (n,) have a mean so far from 0: two-sided, exact.
-
-    If the two of a pair are alike, a difference is as likely to have the other sign. All 2ⁿ choices of signs count,
-    or, where they are more than `most`, so many at random. Pairs with a nan are left out; nan if none is left.
-    """
-    known = np.asarray(differences, dtype=float)
-    known = known[np.isfinite(known)]
-    n = len(known)
-    if not n:
-        return float("nan")
-    if 2**n <= most:
-        flipped = np.arange(2**n)[:, None] >> np.arange(n) & 1
-    else:
-        flipped = np.random.default_rng(0).integers(0, 2, (most, n))
-        flipped[0] = 0  # what was measured is one of them
-    means = abs((1 - 2 * flipped) @ known)
-    return float((means >= abs(known.sum()) * (1 - 1e-9)).mean())
-
-
 def paired(one: ArrayLike, other: ArrayLike) -> list:
     """Cells of a row that sets two conditions beside each other, pair by pair.
 
@@ -207,7 +191,7 @@ def paired(one: ArrayLike, other: ArrayLike) -> list:
 
     Returns:
         how many pairs are left; the means of one and of other, and of their difference, with its interval over pairs;
-        P of `sign_flip`. Dashes where no pair is left.
+        P of `sign_flip_test`. Dashes where no pair is left.
     """
     one, other = (np.asarray(values, dtype=float) for values in (one, other))
     known = np.isfinite(one) & np.isfinite(other)
@@ -215,7 +199,7 @@ def paired(one: ArrayLike, other: ArrayLike) -> list:
         return [0, *"–" * 4]
     differ = (one - other)[known]
     means = (f"{of[known].mean():z.2f}" for of in (one, other))
-    return [known.sum(), *means, interval(differ), f"{sign_flip(differ):.2g}"]
+    return [known.sum(), *means, interval(differ), f"{sign_flip_test(differ):.2g}"]
 
 
 def _too_few(seeds: int, which: str = "") -> str:
@@ -230,25 +214,6 @@ def _depths(runs: Runs, which: NDArray[np.bool_]) -> str:
     """In brackets the numbers of blocks of some of the runs; nothing if there are none."""
     depths = sorted({run.config.depth for run, counts in zip(runs, which, strict=True) if counts})
     return f" (d = {', '.join(map(str, depths))})" if depths else ""
-
-
-def _upper_tail(hits: int, n: int, chance: float) -> float:
-    """Probability of so many hits, or more, in n trials."""
-    return sum(comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(hits, n + 1))
-
-
-def _hits_by_chance(found: ArrayLike, able: ArrayLike, seeds: ArrayLike) -> np.ndarray:
-    """Probability of 0, 1, … runs that are both found and able, if runs of one seed were exchanged at random.
-
-    Each seed's number is hypergeometric, and the sum of independent numbers has the convolution of their laws.
-    """
-    odds = np.ones(1)
-    for seed in np.unique(seeds):
-        (has, can), n = (np.asarray(of)[seeds == seed].sum() for of in (found, able)), (seeds == seed).sum()
-        odds = np.convolve(
-            odds, [comb(has, k) * comb(n - has, can - k) / comb(n, can) for k in range(can + 1)]
-        )
-    return odds
 
 
 def _flat(runs: Runs) -> list[Run]:

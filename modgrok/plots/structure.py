@@ -204,8 +204,8 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
     """Similarity within less between groups at every stage of the model, beside chance groups (F7).
 
     Args:
-        scores: name of a grouping → a score (`structure.Score`) for each stage; a line is its interval, if it has one,
-            and a dot is filled where the score is significant.
+        scores: name of a grouping → a score (`stats.NullComparison`) for each stage; a line is its
+            interval, if it has one, and a dot is filled where the score is significant.
         stages: their names.
     """
     down = -(-len(scores) // 2)
@@ -219,7 +219,7 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
         ax.hlines(rows, [s.low for s in column], [s.high for s in column], color=SOFT, lw=7)
         values = [s.value for s in column]
         ax.hlines(rows, *zip(*(s.interval for s in column), strict=True), color=MATCH, lw=1.6)
-        faces = [MATCH if s.significant else PAPER for s in column]
+        faces = [MATCH if s.is_significant else PAPER for s in column]
         ax.scatter(values, rows, s=46, zorder=3, color=MATCH, facecolors=faces)
         ax.set(title=name, yticks=rows, yticklabels=stages, ylim=(-0.6, len(stages) - 0.4))
         ax.grid(axis="y", color=FAINT)

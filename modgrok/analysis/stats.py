@@ -1,0 +1,305 @@
+"""Statistics of the book: intervals, exact tests, comparisons with a null, and a power-law fit, all on SciPy.
+
+An interval is a NumPy array whose first axis holds the estimate, the lower end and the upper end. It covers 95 % unless
+a level is passed.
+"""
+
+import functools
+import math
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+LEVEL = 0.95
+"""How often an interval covers the true value."""
+
+SHARE = (0.0, 1.0)
+"""The range of a share, such as an accuracy."""
+
+N_RANDOM = 2**18
+"""The largest number of sign choices that `sign_flip_test` lists; where there are more, it draws this many."""
+
+
+# --- intervals ------------------------------------------------------------------------------------------
+
+
+def mean_interval(
+    values: ArrayLike, within: tuple[float, float] = (-np.inf, np.inf), level: float = LEVEL
+) -> np.ndarray:
+    """Mean of independent values with its interval by Student's t (Student, 1908).
+
+    Args:
+        values: (n, …); a nan is left out.
+        within: the range in which the mean must lie, such as SHARE; the interval is cut off there.
+        level: how often the interval covers the true mean.
+
+    Returns:
+        (3, …) mean, low, high; low and high are nan where there are fewer than two values.
+    """
+    values = np.asarray(values, dtype=float)
+    n_values = (~np.isnan(values)).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.nansum(values, 0) / n_values
+        error = np.sqrt(np.nansum((values - mean) ** 2, 0) / (n_values - 1) / n_values)
+    half = stats.t.ppf((1 + level) / 2, n_values - 1) * error
+    return np.stack([mean, np.maximum(mean - half, within[0]), np.minimum(mean + half, within[1])])
+
+
+def share_interval(
+    n_hits: ArrayLike, n_cases: ArrayLike, n_independent: ArrayLike | None = None
+) -> np.ndarray:
+    """Share of hits with its score interval (Wilson, 1927).
+
+    Args:
+        n_hits, n_cases: (…) counts.
+        n_independent: (…) how many of the cases are independent; by default all.
+
+    Returns:
+        (3, …) share, low, high; nan where there are no cases.
+    """
+    n_hits, n_cases = np.broadcast_arrays(np.asarray(n_hits, dtype=float), n_cases)
+    share = n_hits / np.where(n_cases, n_cases, np.nan)
+    return _wilson(share, np.where(n_cases, n_cases if n_independent is None else n_independent, np.nan))
+
+
+def clustered_share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.ndarray:
+    """Share of hits with its score interval, where cases come in clusters such as the queries of a sequence.
+
+    Wilson's interval at the effective number of cases: the number of independent cases whose share would vary as much
+    as the share of these clusters does, by the linearised variance of a ratio (Korn and Graubard, 1998). It is at most
+    the number of cases.
+
+    Args:
+        n_hits: (clusters, …) hits of each cluster, whole or in expectation.
+        n_cases: (clusters, …) cases of each cluster; by default 1.
+
+    Returns:
+        (3, …) share, low, high; nan where there are no cases.
+    """
+    n_hits = np.asarray(n_hits, dtype=float)
+    n_cases = np.ones_like(n_hits) if n_cases is None else np.asarray(n_cases, dtype=float)
+    total = n_cases.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = n_hits.sum(0) / total
+        variance = ((n_hits - share * n_cases) ** 2).sum(0) / total**2
+        effective = np.fmin(share * (1 - share) / variance, total)  # fmin: the total where the variance is 0
+        return _wilson(share, effective)
+
+
+def _wilson(share: np.ndarray, n_cases: np.ndarray) -> np.ndarray:
+    """A share of so many independent cases, and the ends of its score interval: (3, …)."""
+    z2 = stats.norm.ppf((1 + LEVEL) / 2) ** 2 / n_cases
+    middle = (share + z2 / 2) / (1 + z2)
+    half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
+    return np.stack([share, middle - half, middle + half])
+
+
+# --- tests ----------------------------------------------------------------------------------------------
+
+
+def binomial_tail(n_hits: int, n_trials: int, chance: float) -> float:
+    """Probability of at least so many hits in independent trials that hit by chance (one-sided binomial test)."""
+    return float(stats.binom.sf(n_hits - 1, n_trials, chance))
+
+
+def sign_test(n_before: int, n_after: int) -> float:
+    """Two-sided P of so uneven a split if both sides are equally likely (sign test; Arbuthnot, 1710)."""
+    n_pairs = n_before + n_after
+    return float(stats.binomtest(n_before, n_pairs).pvalue) if n_pairs else 1.0
+
+
+def sign_flip_test(differences: ArrayLike, n_random: int = N_RANDOM) -> float:
+    """Two-sided P of the mean of paired differences, if each could have had the other sign (Fisher, 1935).
+
+    Args:
+        differences: (n,); a nan is left out.
+        n_random: where there are more than this many sign choices, so many random ones stand for all.
+
+    Returns:
+        the share of sign choices whose mean lies at least as far from 0; nan without a difference.
+    """
+    differences = np.asarray(differences, dtype=float)
+    differences = differences[np.isfinite(differences)]
+    n_pairs = len(differences)
+    if not n_pairs:
+        return float("nan")
+    if 2**n_pairs <= n_random:
+        is_flipped = np.arange(2**n_pairs)[:, None] >> np.arange(n_pairs) & 1
+    else:
+        is_flipped = np.random.default_rng(0).integers(0, 2, (n_random, n_pairs))
+        is_flipped[0] = 0  # the measured signs are one of the choices
+    sums = abs((1 - 2 * is_flipped) @ differences)
+    return float((sums >= abs(differences.sum()) * (1 - 1e-9)).mean())
+
+
+class ExchangeTest(NamedTuple):
+    """The result of `stratified_exchange_test`.
+
+    Attributes:
+        p_more: probability of at least so many hits in the group.
+        p_fewer: probability of at most so many.
+    """
+
+    p_more: float
+    p_fewer: float
+
+
+def stratified_exchange_test(is_hit: ArrayLike, is_in_group: ArrayLike, strata: ArrayLike) -> ExchangeTest:
+    """Whether a group has more or fewer hits than the rest, if cases could change places within their stratum.
+
+    The exact conditional test of Cochran, Mantel and Haenszel (Birch, 1964): Fisher's exact test where there is one
+    stratum.
+
+    Args:
+        is_hit, is_in_group: (n,) bool.
+        strata: (n,) the label of each case's stratum, such as its seed.
+    """
+    is_hit, is_in_group = np.asarray(is_hit, dtype=bool), np.asarray(is_in_group, dtype=bool)
+    law, n_hits = exchange_law(is_hit, is_in_group, strata), int((is_hit & is_in_group).sum())
+    return ExchangeTest(float(law[n_hits:].sum()), float(law[: n_hits + 1].sum()))
+
+
+def exchange_law(is_hit: ArrayLike, is_in_group: ArrayLike, strata: ArrayLike) -> np.ndarray:
+    """Probability of 0, 1, … hits in a group if cases change places at random within their stratum.
+
+    The number in each stratum is hypergeometric; the law of their sum is the convolution. Arguments as for
+    `stratified_exchange_test`; returns (group size + 1,).
+    """
+    is_hit, is_in_group, strata = (np.asarray(values) for values in (is_hit, is_in_group, strata))
+    law = np.ones(1)
+    for stratum in np.unique(strata):
+        is_here = strata == stratum
+        n_hits, n_group = is_hit[is_here].sum(), is_in_group[is_here].sum()
+        law = np.convolve(law, stats.hypergeom.pmf(np.arange(n_group + 1), is_here.sum(), n_hits, n_group))
+    return law
+
+
+def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
+    """Spearman's rank correlation of two arrays of one size, ties at their mean rank; 0 if either is constant."""
+    first, second = np.ravel(first), np.ravel(second)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(stats.spearmanr(first, second).statistic)
+
+
+# --- comparison with a null of relabellings -------------------------------------------------------------
+
+
+class NullComparison(NamedTuple):
+    """A score of structure beside its distribution under random relabellings.
+
+    Attributes:
+        value: the score of the true labels.
+        baseline: mean over random relabellings.
+        low, high: the middle 95 % of these.
+        p_value: share of the relabellings, the true labels among them, that score at least as much.
+        interval: low and high of the 95 % interval of a mean over contexts; nan where there is one context.
+    """
+
+    value: float
+    baseline: float
+    low: float
+    high: float
+    p_value: float
+    interval: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the score is positive and above the null's middle 95 %."""
+        return self.value > max(self.high, 0.0)
+
+
+def compare_with_null(scores: ArrayLike) -> NullComparison:
+    """Compares the score of the true labels with those of random ones (permutation test; Phipson and Smyth, 2010).
+
+    Args:
+        scores: (relabellings,) or (contexts, relabellings), the true labels first. Column i must be the same
+            relabelling in every context: then what contexts share stays shared in the null.
+
+    Returns:
+        the comparison of means over contexts.
+    """
+    by_context = np.atleast_2d(scores)
+    means = by_context.mean(0)
+    low, high = np.quantile(means[1:], (0.025, 0.975))
+    p_value = (
+        means >= means[0] - 1e-9
+    ).mean()  # relabellings that amount to the true one count despite rounding
+    interval = tuple(mean_interval(by_context[:, 0])[1:].tolist())
+    return NullComparison(
+        float(means[0]), float(means[1:].mean()), float(low), float(high), float(p_value), interval
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def relabellings(n_labels: int, n_max: int = 1000, seed: int = 0) -> np.ndarray:
+    """Orders of labels, (relabellings, n_labels), the true order first; a read-only array, shared between calls.
+
+    Args:
+        n_labels: how many labels change places.
+        n_max: where there are more orders than this, so many random ones stand for all.
+        seed: of the random orders.
+    """
+    if math.factorial(min(n_labels, 13)) <= n_max:
+        orders = np.array(list(permutations(range(n_labels))))
+    else:
+        rng = np.random.default_rng(seed)
+        orders = np.stack([np.arange(n_labels), *(rng.permutation(n_labels) for _ in range(n_max - 1))])
+    orders.setflags(write=False)
+    return orders
+
+
+def min_p_value(strengths: ArrayLike) -> float:
+    """P of the clearest of several structures, corrected for the choice (min-P; Westfall and Young, 1993).
+
+    Each structure is ranked among its own relabellings. The best rank under the true labels is then compared with the
+    best rank under each relabelling, so that neither the number of structures nor their dependence matters.
+
+    Args:
+        strengths: (structures, relabellings), the true labels first; a relabelling is the same for all structures.
+    """
+    strengths = np.asarray(strengths)
+    n_at_least = [
+        len(strength) - np.searchsorted(np.sort(strength), strength - 1e-9) for strength in strengths
+    ]
+    best_rank = np.min(n_at_least, axis=0)
+    return float((best_rank <= best_rank[0]).mean())
+
+
+# --- power law ------------------------------------------------------------------------------------------
+
+
+class PowerLaw(NamedTuple):
+    """y = factor · x^exponent, as fitted by `power_law`.
+
+    Attributes:
+        exponent: (3,) with its interval; nan if there are fewer than three points, or if all have one x.
+        line: (3, m) the fitted y with its interval; nan likewise.
+    """
+
+    exponent: np.ndarray
+    line: np.ndarray
+
+
+def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> PowerLaw:
+    """Straight line through points on logarithmic axes, by least squares, with intervals by Student's t.
+
+    The intervals suppose that the law holds. Far from the points that is the larger doubt, and no interval shows it.
+
+    Args:
+        x, y: (n,) positive values; points with a nan are left out.
+        x_line: (m,) where the line is evaluated.
+    """
+    x, y, x_line = (np.log(np.asarray(values, dtype=float)) for values in (x, y, x_line))
+    is_measured = np.isfinite(x) & np.isfinite(y)
+    x, y = x[is_measured], y[is_measured]
+    if len(x) < 3 or np.ptp(x) == 0:
+        return PowerLaw(np.full(3, np.nan), np.full((3, len(x_line)), np.nan))
+    fit, n_free = stats.linregress(x, y), len(x) - 2
+    residuals, distance = y - fit.intercept - fit.slope * x, x_line - x.mean()
+    half = stats.t.ppf((1 + LEVEL) / 2, n_free) * np.sqrt((residuals**2).sum() / n_free / len(x) / np.var(x))
+    middle, band = y.mean() + fit.slope * distance, half * np.sqrt(np.var(x) + distance**2)
+    return PowerLaw(fit.slope + half * np.array([0, -1, 1]), np.exp([middle, middle - band, middle + band]))
