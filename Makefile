@@ -1,5 +1,6 @@
 # make book   the book, from nothing: environment, chapters, pages
 # make test   the tests and the style checks
+# make quick  the style checks and the tests that neither train nor need a browser; before each commit
 # make pdf    the built book as one file, _build/html/learning-to-grok.pdf; needs Chromium
 # make lock   write requirements.lock anew, from the newest versions that pyproject.toml allows
 # make clean  remove what was built; the environment and the runs stay
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: book test pdf lock clean
+.PHONY: book test quick pdf lock clean
 
 book: $(VENV)/.installed
 	@echo "The book: $(words $(wildcard notebooks/*.ipynb)) notebooks are executed from shipped runs, some 3 minutes on two cores; later builds redo what changed."
@@ -21,6 +22,11 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+quick: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not browser"
 
 pdf: $(VENV)/.installed
 	@echo "The PDF: Chromium prints every page of the built book, about a minute."

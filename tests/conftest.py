@@ -34,6 +34,22 @@ LONGEST = 20 * 60
 """Seconds after which a build is given up, as a test is (see pyproject.toml)."""
 
 
+SLOW = {
+    "test_book", "test_cli", "test_jobs", "test_kills", "test_library", "test_multinode", "test_notebooks", "test_resume",
+    "test_shipped", "test_sweep", "test_train", "test_wheel",
+}  # fmt: skip
+"""Files whose tests train, build or start processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need Chromium or the built book `browser`, and those of the files above `slow`."""
+    for item in items:
+        if {"book", "chromium"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.browser)
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 @dataclass(frozen=True)
 class Book:
     html: Path  # folder of the pages

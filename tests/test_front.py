@@ -155,7 +155,7 @@ def test_the_picture_is_that_of_the_front_page(tmp_path):
     nbformat.write(new_notebook(cells=[new_code_cell(outputs=[output])]), tmp_path / "book/page.ipynb")
     (tmp_path / "out/_static").mkdir()
     app = SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out")
-    social._write_picture(app, None)
+    social.write_picture(app, None)
     assert (tmp_path / "out" / social.PICTURE).read_bytes() == b"picture"
 
 

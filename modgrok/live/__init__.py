@@ -12,6 +12,8 @@
 The code is one inline module, and further checkpoints are scripts that assign a text, because a page opened from a
 folder (`file://`) may neither import nor fetch. In the book the last checkpoint is such a script, too: pages stay
 light, and share it.
+
+May import everything but the book's build, scale and the command line.
 """
 
 import base64

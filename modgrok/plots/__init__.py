@@ -1,4 +1,7 @@
-"""One function a figure: arrays in, a matplotlib Figure out. No training, no files, no global state."""
+"""One function a figure: arrays in, a matplotlib Figure out. No training, no files, no global state.
+
+May import nothing else of modgrok.
+"""
 
 from modgrok.plots.answers import (
     ALGORITHM_COLORS,

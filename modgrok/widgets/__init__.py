@@ -4,6 +4,8 @@ Every picture is drawn beforehand and stands in the page as text: the pictures o
 them, as lines that occur once, take less room than one photograph. `controls.js` unpacks them when a reader moves a
 control. That is all a picture-turner needs; ipywidgets' own front end would be another 2 MB of script a page, which
 takes seconds on a slow line. `live` does need ipywidgets: it asks the kernel to draw what its controls say.
+
+May import plots.style.
 """
 
 import base64
