@@ -125,10 +125,15 @@ def test_the_shown_picture_can_be_saved(visit):
     deck = first_deck(page)
     deck.locator(".modgrok-next").click()
     step = deck.locator("output").inner_text()
-    with page.expect_download() as download:
-        deck.locator(".modgrok-download").click()
-    saved = download.value.path().read_text()
-    assert download.value.suggested_filename == f"fig-scrub-{step.replace(',', '')}.svg"
+    files = {}
+    for file_format in ("SVG", "CSV"):
+        with page.expect_download() as download:
+            deck.get_by_role("link", name=file_format).click()
+        files[file_format] = download.value.path().read_text()
+        wanted = f"fig-scrub-{step.replace(',', '')}.{file_format.lower()}"
+        assert download.value.suggested_filename == wanted
+    saved = files["SVG"]
+    assert files["CSV"].startswith("panel,series,kind,x,y,value\n") and files["CSV"].count("\n") > 10
     assert ElementTree.fromstring(saved).tag.endswith("svg") and "var(" not in saved  # of itself, for paper
 
 
@@ -163,7 +168,6 @@ def test_a_page(visit, name):
     every_slider_moves_its_picture(page)
     no_text_leaves_its_figure(page)
     page.set_viewport_size({"width": 390, "height": 844})
-    page.evaluate(PASS_BY)
     it_fits_a_phone(page)
     no_text_leaves_its_figure(page)
     for theme, rules in (("dark", CONTRAST), ("light", RULES)):  # a theme changes nothing but colours
@@ -184,16 +188,6 @@ def every_slider_moves_its_picture(page):
             assert handle.get_attribute("aria-label") and handle.get_attribute("aria-valuetext") != label
             shown = deck.locator(".modgrok-picture").get_attribute("aria-label")
             assert handle.get_attribute("aria-valuetext") in shown
-
-
-PASS_BY = """async () => {  // forms for phones come when they are near
-  for (let y = 0; y < document.documentElement.scrollHeight; y += 600) {
-    scrollTo(0, y);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  scrollTo(0, 0);
-  await new Promise((resolve) => setTimeout(resolve, 300));
-}"""
 
 
 def it_fits_a_phone(page):

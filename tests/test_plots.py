@@ -13,6 +13,7 @@ from axes import (
 
 import modgrok
 from modgrok import plots
+from modgrok.widgets.svg import picture
 
 
 def test_importing_and_drawing_leave_matplotlibs_settings_alone(monkeypatch):
@@ -29,21 +30,34 @@ def test_importing_and_drawing_leave_matplotlibs_settings_alone(monkeypatch):
     assert matplotlib.rcParams == before
 
 
+UNUSUAL = {
+    "font.size": 20, "font.family": "monospace", "xtick.color": "red", "axes.spines.top": True, "axes.grid": True,
+    "svg.fonttype": "none", "svg.hashsalt": "a", "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+    "lines.linewidth": 9,
+}  # fmt: skip
+"""What a user's matplotlibrc may hold."""
+
+
+def saved_svg(made) -> str:
+    text = io.StringIO()
+    made.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
 def test_a_figure_looks_the_same_wherever_it_is_made_and_saved():
     curves = of_sets(4)
+    usual = saved_svg(plots.accuracy_by_shot(curves, 0.2))
+    with matplotlib.rc_context(UNUSUAL):
+        assert saved_svg(plots.accuracy_by_shot(curves, 0.2)) == usual
+        made = plots.accuracy_by_shot(curves, 0.2)
+    assert saved_svg(made) == usual
 
-    def svg(made):
-        saved = io.StringIO()
-        with matplotlib.rc_context({"svg.hashsalt": "a"}):
-            made.savefig(saved, format="svg", metadata={"Date": None})
-        return saved.getvalue()
 
-    with matplotlib.rc_context(plots.STYLE):
-        wanted = svg(plots.accuracy_by_shot(curves, 0.2))
-    assert svg(plots.accuracy_by_shot(curves, 0.2)) == wanted
-    other = {"font.size": 20, "xtick.color": "red", "axes.spines.top": True, "svg.fonttype": "none"}
-    with matplotlib.rc_context(other):
-        assert svg(plots.accuracy_by_shot(curves, 0.2)) == wanted
+def test_a_picture_of_the_page_and_its_form_for_phones_do_not_depend_on_the_users_settings():
+    panels = {title: of_sets(2, 3) for title in "abc"}
+    usual = picture(plots.with_spread(panels, range(3), "x", 0.2), "")
+    with matplotlib.rc_context(UNUSUAL | {"text.usetex": True}):  # there may be no LaTeX
+        assert picture(plots.with_spread(panels, range(3), "x", 0.2), "") == usual
 
 
 def test_the_tables_of_colours_follow_the_lists_that_they_colour():

@@ -1,4 +1,6 @@
 import base64
+import csv
+import io
 import json
 import re
 import zlib
@@ -17,6 +19,7 @@ from matplotlib.text import Text
 from modgrok import plots, widgets
 from modgrok.book.parameters import as_list
 from modgrok.plots.style import Written
+from modgrok.widgets.data import figure_csv
 from modgrok.widgets.svg import CSS, LEAST, picture, without_narrow
 
 
@@ -46,7 +49,7 @@ def svgs(html: str) -> list[ElementTree.Element]:
 def test_a_picture_is_one_svg_in_the_colours_of_the_page():
     html = picture(plots.accuracy_by_shot(of_sets(4), 0.2), "a <title>")
     made, _ = svgs(html)
-    assert described(html) == ["a &lt;title>"]
+    assert described(html) == ["a &lt;title&gt;"]
     assert "<style" not in html and "fill: none" in html  # no style for the whole page, and no card below
     for light in (plots.INK, plots.COLORS["id_train"]):
         name = f"--mg-{light[1:].lower()}"
@@ -163,8 +166,9 @@ def test_a_picture_is_closed_and_the_same_again():
 def test_a_scrubber_shows_one_of_its_pictures_and_packs_all():
     made = widgets.scrubber((figure(i) for i in range(3)), [1, 10, 1000], "step", start=1, alt="T")
     assert described(made.body) == ["T (step 10)"]
-    (pictures,) = unpacked(made.body)
+    pictures, tables = unpacked(made.body)
     assert [described(one)[0] for one in pictures] == ["T (step 1)", "T (step 10)", "T (step 1000)"]
+    assert len(tables) == 3
     assert pictures[2] == picture(figure(2), "T (step 1000)")
     slider = made.body[made.body.index("modgrok-slider") :]
     assert 'max="2" value="1" aria-label="step" aria-valuetext="10"' in slider
@@ -178,7 +182,8 @@ def test_a_grid_is_a_table_of_pictures():
     pictures = [[figure(i + j) for j in range(3)] for i in range(2)]
     made = widgets.grid(pictures, (["a", "b"], [1, 2, 3]), ("row", "column"), (1, 2))
     assert described(made.body) == ["row b, column 3"]
-    (drawn,) = unpacked(made.body)
+    drawn, tables = unpacked(made.body)
+    assert len(tables) == 6
     assert [described(one)[0] for one in drawn] == [f"row {a}, column {b}" for a in "ab" for b in (1, 2, 3)]
     assert made.body.count('type="range"') == 2 and made.body.count("modgrok-play") == 1
 
@@ -190,7 +195,8 @@ def test_tabs_hold_figures_and_controls_and_pack_what_is_hidden():
     ]  # fmt: skip
     assert described(made.body) == ["one"] and 'type="range"' not in made.body
     hidden = unpacked(made.body)[-1][1]
-    assert 'type="range"' in hidden and len(hidden.split(widgets.NEXT)) == 2  # packed once, with its pictures
+    assert 'type="range"' in hidden and "modgrok-packed" not in hidden  # packed once, with its pictures
+    assert len(hidden.split(widgets.NEXT)) == 3  # two pictures, two tables
     assert "<script>" not in made.body and made.data.count("<script>") == 1
     alone = figure()
     assert widgets.tabs({"one": alone}) is alone
@@ -209,6 +215,65 @@ def asked():
         draw, task="[1, 2]", shots=(0, 7), step={"last": 200, "first": 100}
     ).children
     return {control.description: control for control in controls}, view
+
+
+def rows(table: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(table)))
+
+
+def test_a_still_figure_carries_its_data_and_can_be_shown_again():
+    curves = of_sets(4)
+    made = plots.accuracy_by_shot(curves, 0.2)
+    page = widgets.still(made, "a", "fig-x")
+    for link in ("SVG", "CSV"):
+        assert f'data-format="{link.lower()}" href="#">{link}</a>' in page.body
+    ((table,),) = unpacked(page.body)
+    for name, curve in curves.items():
+        drawn = [row for row in rows(table) if row["series"] == plots.LABELS[name] and row["kind"] == "line"]
+        values = np.array([float(row["y"]) for row in drawn])
+        np.testing.assert_array_equal(values.astype(np.float32), np.float32(np.atleast_2d(curve)[0]))
+    assert len(svgs(page.body)) == 2, "the form for phones is in the page from the start"
+    assert widgets.still(made, "a", "fig-x").body == page.body
+
+
+def test_data_of_each_kind_of_mark_are_told_in_the_units_of_the_axes():
+    made = Figure()
+    left, right = made.subplots(1, 2)
+    left.set_title("marks", loc="left")
+    left.plot([1, 2], [np.pi, np.nan], color="#ff0000", label="line")
+    left.plot([1, 2], [3, 4], color="#ff0000")  # of the same colour, so of the same name in the legend
+    left.axhline(9)
+    left.scatter([5], [6], c=[7.0])
+    left.bar([1, 2], [3, 4], bottom=[0, 1], label="bars")
+    left.fill_between([0, 1], [2, 3], [4, 5], label="band")
+    left.hlines([8], 0, 1, color="#00ff00")
+    left.legend()
+    right.imshow(np.ma.masked_equal([[1, 2], [3, 0]], 0), origin="lower")
+    Written(right, {(0, 1): 42}, 9, "black")
+    table = rows(figure_csv(made))
+    assert {row["panel"] for row in table} == {"marks", "panel 2"}
+
+    def marks(kind):
+        return [(row["series"], row["x"], row["y"], row["value"]) for row in table if row["kind"] == kind]
+
+    assert marks("line") == [
+        ("line", "1", "3.14159265", ""), ("line", "2", "", ""), ("line", "1", "3", ""), ("line", "2", "4", "")
+    ]  # fmt: skip
+    assert [mark[1:] for mark in marks("point")] == [("5", "6", "7")]
+    assert marks("bar") == [("bars", "1", "3", "3"), ("bars", "2", "5", "4")]
+    assert {(x, y) for series, x, y, _ in marks("edge of band") if series == "band"} == {
+        ("0", "2"), ("1", "3"), ("0", "4"), ("1", "5")
+    }  # fmt: skip
+    assert marks("segment") == [("#00ff00", "0", "8", ""), ("#00ff00", "1", "8", "")]
+    assert marks("cell") == [("", "0", "0", "1"), ("", "1", "0", "2"), ("", "0", "1", "3")]
+    assert marks("text") == [("", "0", "1", "42")]
+
+
+def test_every_cell_of_a_picture_of_colours_is_told_as_a_colour():
+    made = Figure()
+    made.subplots().imshow(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), extent=(0, 4, 0, 2))
+    cells = [(row["x"], row["y"], row["value"]) for row in rows(figure_csv(made))]
+    assert cells == [("1", "1", "#ff0000"), ("3", "1", "#0000ff")]
 
 
 def test_live_redraws_when_a_control_changes(asked):
@@ -234,7 +299,7 @@ def test_live_shows_the_sentence_of_a_wrong_value_until_a_right_one(asked):
     controls, view = asked
     before = view.value
     controls["task"].value = "<i>"
-    assert view.value == "<p role=\"alert\">task='&lt;i>' must be a list, such as [1, 2].</p>"
+    assert view.value == '<p role="alert">task=&#x27;&lt;i&gt;&#x27; must be a list, such as [1, 2].</p>'
     controls["task"].value = "[1, 2]"
     assert view.value == before
 

@@ -1,6 +1,7 @@
 """The findings at a glance: a card for each of the paper's six claims, filled from runs."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from modgrok.config import PRESETS, preset
 from modgrok.evaluate import COMBINATION
 from modgrok.storage.find import finished_runs
 from modgrok.storage.runs import Run
-from modgrok.widgets.svg import CSS, escape, picture, without_narrow
+from modgrok.widgets.svg import CSS, picture, without_narrow
 
 
 class Card(NamedTuple):

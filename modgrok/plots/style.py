@@ -5,12 +5,13 @@ training inputs, light and dashed for test inputs (Okabe and Ito's palette, safe
 dark page each keeps its hue and changes its lightness: DARK.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 
+import matplotlib.style
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PatchCollection, PathCollection
@@ -62,33 +63,49 @@ STYLE = {
     "ytick.color": INK,
     "svg.fonttype": "path",
 }
-"""matplotlib's settings in these figures, and in no others."""
+"""What these figures, and no others, change in matplotlib's own settings."""
+
+
+@contextmanager
+def drawing_settings(**options) -> Iterator[None]:
+    """While open, matplotlib has its default settings and STYLE, whatever the user's matplotlibrc says.
+
+    Args:
+        options: further settings, with _ for the dots in their names, such as `svg_hashsalt`.
+    """
+    named = {option.replace("_", ".", 1): value for option, value in options.items()}
+    with matplotlib.style.context(["default", STYLE | named]):
+        yield
+
 
 NARROW = 4.3
 """Inches, the width of a figure for a phone."""
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """A figure function that draws in STYLE and leaves matplotlib's settings as they were.
+    """A figure function that draws in `drawing_settings` and leaves matplotlib's settings as they were.
 
     Its figures have a method `narrow()`: the same figure for a phone, panels below each other, or None where panels
     are too many for that, or a phone is wide enough.
     """
 
     @wraps(draw)
-    def drawn(*args, **kwargs) -> Figure:
-        with rc_context(STYLE):
-            made = draw(*args, **kwargs)
-        made.narrow = lambda: _narrow(drawn, args, kwargs) if made.stacks else None
-        return made
+    def draw_styled(*args, **kwargs) -> Figure:
+        with drawing_settings():
+            styled_figure = draw(*args, **kwargs)
+        styled_figure.narrow = lambda: (
+            _draw_stacked(draw_styled, args, kwargs) if styled_figure.stacks else None
+        )
+        return styled_figure
 
-    return drawn
+    return draw_styled
 
 
-def _narrow(drawn: Callable[..., Figure], args: tuple, kwargs: dict) -> Figure:
+def _draw_stacked(draw: Callable[..., Figure], args: tuple, kwargs: dict) -> Figure:
+    """What `draw` makes if panels are to stand below each other."""
     token = _stacked.set(True)
     try:
-        return drawn(*args, **kwargs)
+        return draw(*args, **kwargs)
     finally:
         _stacked.reset(token)
 
@@ -97,22 +114,36 @@ _stacked: ContextVar[bool] = ContextVar("stacked", default=False)
 
 
 class _Figure(Figure):
-    """Keeps to STYLE when it is saved, however late: matplotlib makes some parts, such as ticks, only then."""
+    """Keeps to its settings when it is drawn and saved: matplotlib makes some parts, such as ticks, only then.
 
-    stacks = False  # whether there is a form for phones
-    stacked = False  # whether this is it
+    Attributes:
+        stacks: whether the figure has a form for phones.
+        stacked: whether this is that form.
+    """
+
+    stacks = False
+    stacked = False
 
     def draw(self, renderer) -> None:
-        with rc_context(STYLE):
+        """As matplotlib's; ids in an SVG are the same each time, and others in the form for phones."""
+        with drawing_settings(svg_hashsalt="narrow" if self.stacked else "wide"):
             super().draw(renderer)
 
+    def savefig(self, *args, **options) -> None:
+        with drawing_settings(svg_hashsalt="narrow" if self.stacked else "wide"):
+            super().savefig(*args, **options)
+
     def lay_out(self) -> None:
-        """Find every part's place in an SVG, once; matplotlib, when it saves, would draw all of it twice for that."""
+        """Find every part's place in an SVG; matplotlib, when it saves, would draw all of it twice for that.
+
+        Called again, it changes nothing.
+        """
         FigureCanvasSVG(self)
         self.dpi = 72
-        with rc_context(STYLE):
-            self.get_layout_engine().execute(self)
-        self.set_layout_engine(None)
+        if engine := self.get_layout_engine():
+            with drawing_settings():
+                engine.execute(self)
+                self.set_layout_engine(None)
 
     def subplots(self, nrows: int = 1, ncols: int = 1, shape: float | None = None, **options):
         """Axes as matplotlib's, in the same array, but below each other in a figure for a phone.
@@ -120,8 +151,8 @@ class _Figure(Figure):
         There each has the shape, height by width; without one, more than four panels have no form for phones.
         """
         width, height = self.get_size_inches()
-        few = nrows * ncols <= 4 and (ncols > 1 or nrows == 1)
-        self.stacks = bool(few or shape) and width > 1.15 * NARROW
+        is_small = nrows * ncols <= 4 and (ncols > 1 or nrows == 1)
+        self.stacks = bool(is_small or shape) and width > 1.15 * NARROW
         self.stacked = self.stacks and _stacked.get()
         if not self.stacked:
             return super().subplots(nrows, ncols, **options)
@@ -141,10 +172,11 @@ class _Figure(Figure):
         """A legend as matplotlib's; in a figure for a phone with a line for each entry, for which it grows."""
         if not self.stacked:
             return super().legend(*args, **options)
-        made = super().legend(*args, **options | {"ncols": 1})
-        entries, (width, height) = len(made.get_texts()), self.get_size_inches()
-        self.set_size_inches(width, height + 0.2 * (entries - -(-entries // options.get("ncols", 1))))
-        return made
+        legend = super().legend(*args, **options | {"ncols": 1})
+        n_entries, (width, height) = len(legend.get_texts()), self.get_size_inches()
+        n_lines_before = -(-n_entries // options.get("ncols", 1))
+        self.set_size_inches(width, height + 0.2 * (n_entries - n_lines_before))
+        return legend
 
 
 def figure(width: float, height: float) -> Figure:

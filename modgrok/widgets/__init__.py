@@ -1,9 +1,8 @@
 """Controls that work on the published page, without a kernel and without a network.
 
-Every picture is drawn beforehand and stands in the page as text: the pictures of a slider differ little, so that all of
-them, as lines that occur once, take less room than one photograph. `controls.js` unpacks them when a reader moves a
-control. That is all a picture-turner needs; ipywidgets' own front end would be another 2 MB of script a page, which
-takes seconds on a slow line. `live` does need ipywidgets: it asks the kernel to draw what its controls say.
+Every picture is drawn beforehand and stands in the page as text. The pictures of a slider differ little: stored as
+lines that occur once, all of them together take less room than one photograph. `controls.js` unpacks them when a reader
+moves a control. `live` is the exception: it needs ipywidgets and a kernel, which draws what the controls say.
 
 May import plots.style.
 """
@@ -12,6 +11,7 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 from pathlib import Path
 
 import ipywidgets
@@ -19,7 +19,8 @@ from IPython.display import HTML
 from ipywidgets import Layout, Tab, VBox, interactive
 from matplotlib.figure import Figure
 
-from modgrok.widgets.svg import CSS, escape, picture, without_narrow
+from modgrok.widgets.data import figure_csv
+from modgrok.widgets.svg import CSS, picture
 
 __all__ = ["Page", "grid", "live", "picture", "scrubber", "still", "tabs"]
 
@@ -32,17 +33,29 @@ class Page(HTML):
         plain: the same, the texts as they are, to be packed together with other pages.
     """
 
-    def __init__(self, start: str, texts: Sequence[str] = ()) -> None:
-        self.body = f"{start}{_packed(texts) if texts else ''}</div>"
-        self.plain = f"{start}{_plain(texts) if texts else ''}</div>"
-        here = Path(__file__).parent
-        style, code = CSS + (here / "controls.css").read_text(), (here / "controls.js").read_text()
+    def __init__(self, start: str, texts: Sequence[str] = (), tables: Sequence[str] = ()) -> None:
+        """Join the parts.
+
+        Args:
+            start: the HTML up to, and without, the end of its outermost div.
+            texts: what a control turns to, packed.
+            tables: the CSV of each picture, packed.
+        """
+        self.body, self.plain = (
+            f"{start}{pack(texts) if texts else ''}"
+            + (f'<span class="modgrok-data" hidden>{pack(tables)}</span>' if tables else "")
+            + "</div>"
+            for pack in (_packed, _plain)
+        )
+        folder = Path(__file__).parent
+        style, code = CSS + (folder / "controls.css").read_text(), (folder / "controls.js").read_text()
         super().__init__(f"<style>{style}</style>\n{self.body}\n<script>\n{code}</script>")
 
 
 def still(figure: Figure, alt: str, name: str = "figure") -> Page:
-    """A figure, with a link to its file NAME.svg."""
-    return _deck(f' data-name="{escape(name)}"', "", [picture(figure, alt)], 0)
+    """A figure, with links to its files NAME.svg and NAME.csv, the data drawn in it."""
+    table = figure_csv(figure)
+    return _deck(f' data-name="{escape(name)}"', "", [picture(figure, alt)], [table], 0)
 
 
 def scrubber(
@@ -72,22 +85,22 @@ def grid(
     alt: str = "",
 ) -> Page:
     """Two sliders over a table of pictures: `pictures[i][j]` is shown at `labels[0][i]`, `labels[1][j]`."""
-    names = [[str(label) for label in of] for of in labels]
+    names = [[str(label) for label in axis_labels] for axis_labels in labels]
     places = [f"{descriptions[0]} {a}, {descriptions[1]} {b}".strip(" ,") for a in names[0] for b in names[1]]
-    drawn = []
+    drawn, tables = [], []
     for row in pictures:
         for figure in row:
-            where = places[len(drawn)] if len(drawn) < len(places) else ""
-            drawn.append(picture(figure, f"{alt} ({where})" if alt else where))
+            place = places[len(drawn)] if len(drawn) < len(places) else ""
+            tables.append(figure_csv(figure))
+            drawn.append(picture(figure, f"{alt} ({place})" if alt else place))
     if len(drawn) != len(places):
         raise ValueError(f"{len(drawn)} pictures do not match {len(places)} labels.")
-    shown = start[0] * len(names[1]) + start[1]
     sliders = "".join(
-        _slider(*of, play=of[1] is names[1])
-        for of in zip(descriptions, names, start, strict=True)
-        if len(of[1]) > 1
+        _slider(description, axis_names, index, play=axis_names is names[1])
+        for description, axis_names, index in zip(descriptions, names, start, strict=True)
+        if len(axis_names) > 1
     )
-    return _deck("", sliders, drawn, shown)
+    return _deck("", sliders, drawn, tables, start[0] * len(names[1]) + start[1])
 
 
 def tabs(pages: dict[str, Figure | Page | ipywidgets.Widget]) -> Figure | Page | ipywidgets.Widget:
@@ -99,7 +112,7 @@ def tabs(pages: dict[str, Figure | Page | ipywidgets.Widget]) -> Figure | Page |
         for i, title in enumerate(pages):  # one by one also for ipywidgets 7, which Colab has
             tab.set_title(i, title)
         return tab
-    made = [still(page, title) if isinstance(page, Figure) else page for title, page in pages.items()]
+    decks = [still(page, title) if isinstance(page, Figure) else page for title, page in pages.items()]
     titles = "".join(
         f'<button type="button" role="tab" aria-selected="{"false" if i else "true"}" tabindex="{-1 if i else 0}">'
         f"{escape(title)}</button>"
@@ -108,8 +121,8 @@ def tabs(pages: dict[str, Figure | Page | ipywidgets.Widget]) -> Figure | Page |
     label = escape(next(iter(pages)))
     return Page(
         f'<div class="modgrok-tabs"><div role="tablist">{titles}</div>'
-        f'<div class="modgrok-page" role="tabpanel" aria-label="{label}">{made[0].body}</div>',
-        ["", *(page.plain for page in made[1:])],
+        f'<div class="modgrok-page" role="tabpanel" aria-label="{label}">{decks[0].body}</div>',
+        ["", *(deck.plain for deck in decks[1:])],
     )
 
 
@@ -133,8 +146,8 @@ def live(draw: Callable[..., Figure], **controls) -> VBox:
     def redraw(change=None) -> None:
         alt = ", ".join(f"{name} {getattr(c, 'label', c.value)}" for name, c in controls.items())
         try:
-            shown = picture(draw(**{name: control.value for name, control in controls.items()}), alt)
-            view.value = f"<style>{CSS}</style>{shown}"
+            figure = draw(**{name: control.value for name, control in controls.items()})
+            view.value = f"<style>{CSS}</style>{picture(figure, alt)}"
         except ValueError as error:
             view.value = f'<p role="alert">{escape(str(error))}</p>'
 
@@ -144,13 +157,17 @@ def live(draw: Callable[..., Figure], **controls) -> VBox:
     return VBox([*controls.values(), view])
 
 
-def _deck(attributes: str, sliders: str, pictures: list[str], index: int) -> Page:
-    """One of the pictures below sliders, a link to save it, and all of them, unless it is all that there is."""
-    first = without_narrow(pictures[index])
-    link = '<a class="modgrok-download" href="#">SVG</a>'
+def _deck(attributes: str, sliders: str, pictures: list[str], tables: list[str], index: int) -> Page:
+    """The picture at an index below sliders, links to save it and its data, and, if there are others, all of them."""
+    links = "".join(
+        f'<a class="modgrok-download" data-format="{name.lower()}" href="#">{name}</a>'
+        for name in ("SVG", "CSV")
+    )
     return Page(
-        f'<div class="modgrok-deck"{attributes}>{sliders}{first}{link}',
-        pictures if pictures != [first] else (),
+        f'<div class="modgrok-deck"{attributes}>{sliders}{pictures[index]}'
+        f'<p class="modgrok-files">{links}</p>',
+        pictures if len(pictures) > 1 else (),
+        tables,
     )
 
 
@@ -175,17 +192,18 @@ def _slider(description: str, labels: list[str], start: int, play: bool) -> str:
 
 def _packed(texts: Sequence[str]) -> str:
     """Texts that share most of their lines: each line once, and a text as the steps from line to line, deflated."""
-    known: dict[str, int] = {}
+    line_numbers: dict[str, int] = {}
     steps = []
     for text in texts:
-        places = [known.setdefault(line, len(known)) for line in text.split("\n")]
-        steps.append([there - here for here, there in zip([0, *places], places, strict=False)])
-    data = json.dumps([list(known), steps], ensure_ascii=False, separators=(",", ":"))
+        numbers = [line_numbers.setdefault(line, len(line_numbers)) for line in text.split("\n")]
+        steps.append([after - before for before, after in zip([0, *numbers], numbers, strict=False)])
+    data = json.dumps([list(line_numbers), steps], ensure_ascii=False, separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(data.encode(), 9)).decode()
     return f'<script type="text/plain" class="modgrok-packed">{packed}</script>'
 
 
 def _plain(texts: Sequence[str]) -> str:
+    """Texts as they are; to be packed with the page that they belong to."""
     return f'<script type="text/plain" class="modgrok-plain">{NEXT.join(texts)}</script>'
 
 

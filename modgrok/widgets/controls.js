@@ -27,22 +27,10 @@
     return globalThis.modgrokPictures[beside];
   }
 
-  function whenNear(element, act) {
-    const near = new IntersectionObserver(
-      (entries) => {
-        if (!entries.some((entry) => entry.isIntersecting)) return;
-        near.disconnect();
-        act();
-      },
-      { rootMargin: "800px" },
-    );
-    near.observe(element);
-  }
-
   // A promise of the texts, asked for when a reader comes near a control.
   function texts(script) {
-    let asked;
-    return () => (asked ??= unpack(script));
+    let unpacked;
+    return () => (unpacked ??= unpack(script));
   }
 
   function made(html) {
@@ -51,12 +39,18 @@
     return template.content.firstElementChild;
   }
 
-  // The shown picture as a file: the colours of a light page, and the width that is shown.
-  function save(link, deck, name) {
+  // The shown picture as a file's text: the colours of a light page, and the width that is shown.
+  function svgText(deck) {
     const shown = parts(deck, ".modgrok-picture svg").find((svg) => svg.getBoundingClientRect().width > 0);
-    const text = shown.outerHTML.replace(/var\(--mg-\w+, (#\w+)\)/g, "$1").replace(/(max|min)-width: [^;]+;/g, "");
-    link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
-    link.download = `${name}.svg`;
+    return shown.outerHTML.replace(/var\(--mg-\w+, (#\w+)\)/g, "$1").replace(/(max|min)-width: [^;]+;/g, "");
+  }
+
+  const FILE_TYPES = { svg: "image/svg+xml", csv: "text/csv" };
+
+  function download(text, format, name) {
+    const url = URL.createObjectURL(new Blob([text], { type: FILE_TYPES[format] }));
+    Object.assign(document.createElement("a"), { href: url, download: `${name}.${format}` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
   }
 
   // What scrolls must be reached by the keyboard.
@@ -67,34 +61,34 @@
 
   function startDeck(deck) {
     const sliders = parts(deck, ".modgrok-slider");
-    const link = deck.querySelector(".modgrok-download");
     const name = () => {
       const figure = deck.dataset.name || deck.closest("figure")?.id || "figure";
       return [figure, ...sliders.map((s) => s.querySelector("output").value)].join("-").replace(/[^\w.-]+/g, "");
     };
-    link.addEventListener("click", () => save(link, deck, name()));
     const ranges = sliders.map((slider) => slider.querySelector("input"));
-    const packed = deck.querySelector(TEXTS);
+    const index = () => ranges.reduce((place, range) => place * (+range.max + 1) + +range.value, 0);
+    const tables = texts(deck.querySelector(`:scope > .modgrok-data > ${TEXTS}`));
+    for (const link of parts(deck, ".modgrok-download")) {
+      link.addEventListener("click", async (event) => {
+        event.preventDefault();
+        const { format } = link.dataset;
+        download(format === "svg" ? svgText(deck) : (await tables())[index()], format, name());
+      });
+    }
+    const packed = deck.querySelector(`:scope > ${TEXTS}`);
     const pictures = packed && texts(packed);
 
     async function show() {
       const all = await pictures();
       const before = deck.querySelector(".modgrok-picture");
-      const after = made(all[ranges.reduce((at, range) => at * (+range.max + 1) + +range.value, 0)]);
+      const after = made(all[index()]);
       const left = before.scrollLeft;
-      after.dataset.whole = "true";
       before.replaceWith(after);
       after.scrollLeft = left;
       reach(after);
     }
 
-    new ResizeObserver(() => {
-      const shown = deck.querySelector(".modgrok-picture");
-      reach(shown);
-      if (!packed || deck.clientWidth > 520 || shown.dataset.whole) return;
-      shown.dataset.whole = "true"; // its form for phones is on its way
-      whenNear(deck, show);
-    }).observe(deck);
+    new ResizeObserver(() => reach(deck.querySelector(".modgrok-picture"))).observe(deck);
     if (!sliders.length) return;
     for (const event of ["pointerenter", "focusin"]) deck.addEventListener(event, pictures, { once: true });
 

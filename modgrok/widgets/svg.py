@@ -9,12 +9,12 @@ cannot do that has a shadow, until the end is reached.
 
 import io
 import re
+from html import escape
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from modgrok.plots.style import DARK, Written
+from modgrok.plots.style import DARK, Written, drawing_settings
 
 LEAST = 9
 """CSS pixels, the height of the smallest label at any width of the page."""
@@ -49,6 +49,10 @@ CSS = (
       linear-gradient(to left, #8889, transparent) right / 1.2rem 100% no-repeat;
   }
 }
+@media print {
+  .modgrok-picture { overflow: visible; animation: none; mask: none; }
+  .modgrok-picture svg { min-width: 0 !important; } /* paper does not scroll */
+}
 @media not print {
 """
     + f"  :is({DARK_PAGES}) .modgrok-picture {{\n"
@@ -67,10 +71,10 @@ def picture(figure: Figure, alt: str) -> str:
         figure: any figure; one of `modgrok.plots` also has a form for phones.
         alt: what is seen.
     """
-    narrow = getattr(figure, "narrow", lambda: None)()
-    drawn = _svg(figure, "wide") + (f"\n{_svg(narrow, 'narrow')}" if narrow else "")
-    role = "group" if "<a " in drawn else "img"  # an image holds nothing to click
-    return f'<div class="modgrok-picture" role="{role}" aria-label="{escape(alt)}">\n{drawn}</div>'
+    narrow_figure = getattr(figure, "narrow", lambda: None)()
+    svg = _svg(figure, "wide") + (f"\n{_svg(narrow_figure, 'narrow')}" if narrow_figure else "")
+    role = "group" if "<a " in svg else "img"  # an image holds nothing to click
+    return f'<div class="modgrok-picture" role="{role}" aria-label="{escape(alt)}">\n{svg}</div>'
 
 
 def without_narrow(picture: str) -> str:
@@ -83,8 +87,7 @@ def _svg(figure: Figure, form: str) -> str:
     """A figure as SVG text, the same for the same figure: no date, no random ids, coordinates to 0.01 points."""
     width, points = figure.get_size_inches()[0] * 96, 72 * figure.get_size_inches()
     data = io.StringIO()
-    # Ids of a hidden SVG must not be those of a shown one, or its clipping paths would count.
-    with matplotlib.rc_context({"svg.hashsalt": form, "svg.fonttype": "path"}):
+    with drawing_settings(svg_hashsalt=form):  # ids of a hidden SVG must not be those of a shown one
         getattr(figure, "lay_out", lambda: None)()
         figure.savefig(data, format="svg", facecolor="none", metadata={"Date": None})
     close(figure)
@@ -107,11 +110,6 @@ def _svg(figure: Figure, form: str) -> str:
 
 
 _COLORS = {light.lower(): f"var(--mg-{light[1:].lower()}, {light.lower()})" for light in DARK}
-
-
-def escape(text: str) -> str:
-    """Text as it stands in HTML."""
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
 def close(figure: Figure) -> None:

@@ -1,0 +1,144 @@
+"""The data drawn in a figure, as CSV: one row a point, bar, cell or written number, in the units of its axes.
+
+Columns: `panel` (its title, or its number), `series` (the name in the legend, else the colour), `kind` of mark, `x`,
+`y`, and `value` for what is drawn as a colour or a text. Numbers have nine significant digits: exact for float32.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection, LineCollection, PatchCollection, PathCollection, PolyCollection
+from matplotlib.colors import to_hex
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+
+from modgrok.plots.style import Written
+
+COLUMNS = ("panel", "series", "kind", "x", "y", "value")
+
+Mark = tuple[str, str, object, object, object]
+"""Series, kind, x, y, value."""
+
+
+def figure_csv(figure: Figure) -> str:
+    """The data drawn in a figure as CSV text, with a header; panels in the order in which they were made."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    names = _legend_names(figure)
+    for number, ax in enumerate(figure.axes, 1):
+        titles = [ax.get_title(side) for side in ("left", "center", "right")]
+        panel = " ".join(" ".join(filter(None, titles)).split()) or f"panel {number}"
+        for series, kind, *numbers in _marks(ax, names):
+            writer.writerow([panel, series, kind, *map(_written, numbers)])
+    return text.getvalue()
+
+
+def _marks(ax: Axes, names: dict[str, str]) -> Iterator[Mark]:
+    """Everything on one panel that stands for data, in the order in which it was drawn."""
+    groups = [group for group in ax.containers if isinstance(group, BarContainer)]
+    bars = {id(bar): group.get_label() for group in groups for bar in group}
+    for artist in ax.get_children():
+        if not artist.get_visible():
+            continue
+        if isinstance(artist, Line2D) and artist.get_transform().contains_branch(ax.transData):
+            yield from _points(_name(artist, artist.get_color(), names), "line", *artist.get_data(orig=True))
+        elif isinstance(artist, Written):
+            for (x, y), text in artist.texts.items():
+                yield "", "text", x, y, text
+        elif isinstance(artist, Collection):
+            yield from _collection_marks(artist, names)
+        elif isinstance(artist, AxesImage):
+            yield from _cells(artist)
+        elif id(artist) in bars:
+            label = bars[id(artist)]
+            color = to_hex(artist.get_facecolor())
+            series = names.get(color, color) if label.startswith("_") else label
+            middle = artist.get_x() + artist.get_width() / 2
+            yield series, "bar", middle, artist.get_y() + artist.get_height(), artist.get_height()
+
+
+def _collection_marks(artist: Collection, names: dict[str, str]) -> Iterator[Mark]:
+    """Scattered points, tiles, the edges of bands, and the ends of segments."""
+    colors = artist.get_facecolors() if len(artist.get_facecolors()) else artist.get_edgecolors()
+    series = _name(artist, colors[0] if len(colors) else "none", names)
+    if isinstance(artist, PathCollection):
+        values = artist.get_array()
+        yield from _points(series, "point", *np.asarray(artist.get_offsets()).T, values)
+    elif isinstance(artist, PatchCollection):
+        for path, color in zip(
+            artist.get_paths(), np.resize(colors, (len(artist.get_paths()), 4)), strict=True
+        ):
+            yield series, "tile", *path.get_extents().get_points().mean(0), to_hex(color)
+    elif isinstance(artist, LineCollection):
+        for segment in artist.get_segments():
+            yield from _points(series, "segment", *np.asarray(segment).T)
+    elif isinstance(artist, PolyCollection):
+        for path in artist.get_paths():
+            yield from _points(series, "edge of band", *path.vertices.T)
+
+
+def _cells(image: AxesImage) -> Iterator[Mark]:
+    """The cells of an image at their centres: numbers, or colours as #rrggbb."""
+    cells = image.get_array()
+    left, right, bottom, top = image.get_extent()
+    height, width = cells.shape[:2]
+    if image.origin == "upper":
+        bottom, top = top, bottom
+    for row, column in np.ndindex(height, width):
+        value = cells[row, column]
+        is_color = cells.ndim == 3
+        if not is_color and np.ma.is_masked(value):
+            continue
+        x = left + (column + 0.5) * (right - left) / width
+        y = bottom + (row + 0.5) * (top - bottom) / height
+        yield "", "cell", x, y, to_hex(value / (1 if cells.dtype.kind == "f" else 255)) if is_color else value
+
+
+def _points(
+    series: str, kind: str, xs: ArrayLike, ys: ArrayLike, values: ArrayLike | None = None
+) -> Iterator[Mark]:
+    values = [""] * len(xs) if values is None else values
+    for x, y, value in zip(xs, ys, values, strict=True):
+        yield series, kind, x, y, value
+
+
+def _name(artist: Line2D | Collection, color: object, names: dict[str, str]) -> str:
+    """A mark's own label, else that of its colour and dashes in the legend, else its colour."""
+    label = str(artist.get_label())
+    if label and not label.startswith("_"):
+        return label
+    color = "none" if isinstance(color, str) and color.lower() == "none" else to_hex(color)
+    dashed = f"{color} {artist.get_linestyle()}" if isinstance(artist, Line2D) else color
+    return names.get(dashed, names.get(color, color))
+
+
+def _legend_names(figure: Figure) -> dict[str, str]:
+    """Colour, and colour with dashes, → the text beside it in a legend of the figure."""
+    names: dict[str, str] = {}
+    for legend in figure.findobj(Legend):
+        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+            color = handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()
+            color = np.asarray(color)[0] if np.ndim(color) == 2 else color
+            if not len(color) or (isinstance(color, str) and color.lower() == "none"):
+                continue
+            names.setdefault(to_hex(color), text.get_text())
+            if isinstance(handle, Line2D):
+                names[f"{to_hex(color)} {handle.get_linestyle()}"] = text.get_text()
+    return names
+
+
+def _written(value: object) -> object:
+    """A number with nine significant digits; masked and not-a-number as nothing; other values as they are."""
+    if np.ma.is_masked(value):
+        return ""
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.9g}"
+    return value
