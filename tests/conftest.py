@@ -35,8 +35,8 @@ LONGEST = 20 * 60
 
 
 SLOW = {
-    "test_book", "test_cli", "test_jobs", "test_kills", "test_library", "test_multinode", "test_notebooks", "test_resume",
-    "test_shipped", "test_sweep", "test_train", "test_wheel",
+    "test_book", "test_cli", "test_jobs", "test_kills", "test_library", "test_multinode", "test_notebooks",
+    "test_resume", "test_shipped", "test_sweep", "test_train", "test_wheel",
 }  # fmt: skip
 """Files whose tests train, build or start processes."""
 

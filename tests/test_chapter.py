@@ -69,6 +69,17 @@ def test_false_and_none_survive_the_command():
     assert given(page.command) == {"center": False, "layer": 0}
 
 
+def test_shipped_runs_are_found_from_any_folder(monkeypatch, tmp_path):
+    defaults = declared("12_ask")
+    monkeypatch.chdir(tmp_path)
+    page = chapter.chapter("12_ask", defaults)
+    assert page.parameters["root"] == str(ROOT / "runs") and "root" not in page.command
+    with pytest.raises(FileNotFoundError) as error:
+        obtain("shipped", "laptop", ROOT / "runs", depth=3)
+    message = sentence(error)
+    assert "python -m modgrok train laptop --depth 3 --root my-runs" in message and "depth 1, 2, 4" in message
+
+
 def test_a_chapter_that_is_not_there():
     with pytest.raises(FileNotFoundError, match=r"^12_none\.ipynb is not in notebooks/; "):
         chapter.chapter("12_none", {})
@@ -92,7 +103,7 @@ def test_show_displays_svg_with_a_download_link_a_caption_and_its_origin(shown, 
     first, *folded = caption.data.split("\n\n")
     assert first == 'Accuracy "by" shot.'
     folded = "\n".join(folded)
-    assert f"`{CONFIG.name}`: p = 3, 4 of 9 tasks" in folded and "core-minute" in folded
+    assert f"`{CONFIG.name}`: p = 3, tasks = 4" in folded and "core-minute" in folded
     assert "\npapermill X\n" in folded and "-p source train" in folded
 
 
@@ -101,7 +112,7 @@ def test_show_tells_the_scale_of_other_runs_and_of_none(shown, alone):
     page.show(Figure(), "a", "One.", runs=alone)
     page.show(Figure(), "b", "Two.", runs=())
     one, two = (thing.data for thing, metadata in shown if metadata)
-    assert one.startswith("One. Scale: p = 3") and "-p source train" not in one
+    assert one.startswith("One. Scale: p = 3")
     assert two.startswith("Two.\n\n") and "No model was trained" in two and "\npapermill X\n" in two
 
 
@@ -117,8 +128,8 @@ def test_scale_lists_every_value(alone):
 
     several = [Planned(depth=1), Planned(depth=2, seed=3), Planned(depth=4, alpha=0.4)]
     assert scale(several) == (
-        "p = 7, 40 of 49 tasks, α = 0.4 and 0.8, 1, 2 and 4 blocks of width 64, 12 examples, 4,000 steps, "
-        "seeds 0 and 3"
+        "p = 7, tasks = 40, α = 0.4, 0.8, blocks = 1, 2, 4, width = 64, examples = 12, steps = 4,000, seed = 0, 3, "
+        "curriculum = no"
     )
     assert flat({2: [alone], 4: np.array([[alone], [alone]], dtype=object)}) == [alone] * 3
 
@@ -182,7 +193,7 @@ def test_all_seeds_that_there_are_at_the_largest_scale_that_has_every_depth(scal
     assert found(page("small").by_depth()) == {1: [(3, 0)], 2: [(3, 0), (3, 1)]}
     assert found(page(n_seeds=2).by_depth(2)) == {2: [(3, 0), (3, 1)]}
     assert found(page(seed=1).by_depth(1)) == {1: [(5, 1)]}
-    assert found({2: page().largest(lambda at: at.every_seed(2, depth=2))}) == {2: [(3, 0), (3, 1)]}
+    assert found({2: page().largest(lambda chapter: chapter.every_seed(2, depth=2))}) == {2: [(3, 0), (3, 1)]}
     with pytest.raises(FileNotFoundError, match=r"no finished run p7-.*-d4-"):
         page().by_depth(4)
 
@@ -207,17 +218,17 @@ def test_training_takes_the_preset_and_one_seed(scales):
 
 def test_the_next_smaller_scale_is_taken_where_a_preset_has_no_such_sweep(scales):
     page, _ = scales
-    asked = []
+    presets = []
 
-    def find(at):
-        asked.append(at.parameters["preset"])
-        if at.parameters["preset"] == "large":
+    def find(chapter):
+        presets.append(chapter.parameters["preset"])
+        if chapter.parameters["preset"] == "large":
             raise NoSweep("preset='large' has no map")
         return 1
 
-    assert page().largest(find) == 1 and asked == ["large", "middle"]
+    assert page().largest(find) == 1 and presets == ["large", "middle"]
     with pytest.raises(ValueError, match="large"):
-        page().largest(lambda at: (_ for _ in ()).throw(NoSweep(at.parameters["preset"])))
+        page().largest(lambda chapter: (_ for _ in ()).throw(NoSweep(chapter.parameters["preset"])))
 
 
 def test_a_sweep_has_all_seeds_that_finished_at_every_point(scales, monkeypatch):
@@ -227,7 +238,7 @@ def test_a_sweep_has_all_seeds_that_finished_at_every_point(scales, monkeypatch)
     there(3, 1, 0, 1, 2, 3), there(3, 2, 0, 1, 3), there(7, 1, 0)
 
     def seeds(**parameters):
-        grid = page(**parameters).largest(lambda at: at.sweep("map"))
+        grid = page(**parameters).largest(lambda chapter: chapter.sweep("map"))
         return [[(run.config.p, run.config.depth, run.config.seed) for run in of] for of in grid]
 
     assert seeds() == [[(3, 1, 0), (3, 1, 1)], [(3, 2, 0), (3, 2, 1)]]  # the next has no second depth

@@ -2,7 +2,7 @@
 
 page = chapter("05_depth", globals())
 runs = page.runs = page.by_depth()
-page.show(plots.some_figure(runs), "fig-depth", "What is seen, in a sentence.")
+page.show(plots.some_figure(runs), "fig-depth")
 """
 
 import os
@@ -30,7 +30,7 @@ from modgrok.config import PRESETS, Config, preset
 from modgrok.model import n_weights
 from modgrok.plots.style import blocks
 from modgrok.scale.sweep import NoSweep, obtain_factors, obtain_grid
-from modgrok.storage.find import find_run
+from modgrok.storage.find import find_run, finished_runs, run_folders
 from modgrok.storage.runs import Run, escaped
 from modgrok.train import train
 from modgrok.training.engine import check_divides
@@ -40,7 +40,10 @@ from modgrok.widgets import still
 Runs = Run | Iterable | Mapping
 """Runs, nested at will."""
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
+
+SHIPPED = Path(__file__).parents[2] / "runs"
+"""The runs that come with the repository."""
 
 
 @dataclass
@@ -60,110 +63,126 @@ class Chapter:
     runs: Runs = ()
 
     def run(self, name: str = "", **fields) -> Run:
-        """The run of that name under the root, or, without one, that of the preset with some fields replaced."""
-        of = self.parameters
+        """Return the run of that name under the root or, without a name, the preset's run with some fields replaced."""
+        settings = self.parameters
         if name:
-            return find_run(name, of["root"])
+            return find_run(name, settings["root"])
+        fields = {"seed": settings["seed"]} | fields
         return obtain(
-            of["source"], of["preset"], of["root"], of["num_processes"], **{"seed": of["seed"]} | fields
+            settings["source"], settings["preset"], settings["root"], settings["num_processes"], **fields
         )
 
-    def every_seed(self, least: int = 1, **fields) -> list[Run]:
-        """The preset's runs with some fields replaced, one a seed from `seed` on.
+    def every_seed(self, min_seeds: int = 1, **fields) -> list[Run]:
+        """Return the preset's runs with some fields replaced, one a seed, counted up from the parameter `seed`.
 
-        As many as `n_seeds` says; where that is None all that are finished under the root.
+        There are `n_seeds` of them; where that parameter is None, as many as are finished under the root.
 
         Raises:
-            FileNotFoundError: there are fewer than `least`, and `n_seeds` is None.
+            FileNotFoundError: fewer than `min_seeds` are finished, and `n_seeds` is None.
         """
-        of = self.parameters
-        if of.get("n_seeds") is not None:
+        settings = self.parameters
+        if settings.get("n_seeds") is not None:
             return [self.run(seed=seed, **fields) for seed in self.seeds()]
         runs = [self.run(**fields)]
         with suppress(FileNotFoundError):
             while True:
-                following = preset(of["preset"], **{"seed": runs[-1].config.seed + 1} | fields)
-                runs.append(find_run(following, of["root"]))
-        if len(runs) < least:
-            raise FileNotFoundError(f"There are {len(runs)} runs like {runs[0].name}, not {least}.")
+                next_config = preset(settings["preset"], **{"seed": runs[-1].config.seed + 1} | fields)
+                runs.append(find_run(next_config, settings["root"]))
+        if len(runs) < min_seeds:
+            raise FileNotFoundError(f"There are {len(runs)} runs like {runs[0].name}, not {min_seeds}.")
         return runs
 
     def by_depth(self, *depths: int) -> dict[int, list[Run]]:
-        """Depth → its runs, `every_seed`, at the `largest` scale that has them all; by default those of `depths`."""
-        wanted = depths or self.parameters["depths"]
-        return self.largest(lambda at: {depth: at.every_seed(depth=depth) for depth in wanted})
-
-    def groups(self, *names: str) -> dict[str, list[Run]]:
-        """Label → runs: of each name that is not empty its run, or where all are empty the runs `by_depth`."""
-        named = [self.run(name) for name in names if name]
-        if not named:
-            return {blocks(depth): of for depth, of in self.by_depth().items()}
-        labels = [blocks(run.config.depth) for run in named]
-        if len(set(labels)) < len(named):
-            labels = [f"{blocks(run.config.depth)}, run {i}" for i, run in enumerate(named, 1)]
-        return {label: [run] for label, run in zip(labels, named, strict=True)}
-
-    def largest(self, find: Callable[["Chapter"], Found]) -> Found:
-        """What is found at the largest scale that has it: the preset's, or else that of the next smaller preset.
+        """Return depth → the runs of every seed, at the `largest` scale that has all depths.
 
         Args:
-            find: from the chapter with that preset. Where runs are trained it finds all but a sweep that the preset
-                does not have.
+            depths: numbers of blocks, by default the parameter `depths`.
+        """
+        depths = depths or self.parameters["depths"]
+        return self.largest(lambda page: {depth: page.every_seed(depth=depth) for depth in depths})
+
+    def groups(self, *names: str) -> dict[str, list[Run]]:
+        """Return label → runs: the run of each name that is not empty or, if all are empty, the runs `by_depth`."""
+        runs = [self.run(name) for name in names if name]
+        if not runs:
+            return {blocks(depth): group for depth, group in self.by_depth().items()}
+        labels = [blocks(run.config.depth) for run in runs]
+        if len(set(labels)) < len(runs):
+            labels = [f"{blocks(run.config.depth)}, run {i}" for i, run in enumerate(runs, 1)]
+        return {label: [run] for label, run in zip(labels, runs, strict=True)}
+
+    def largest(self, find: Callable[["Chapter"], Result]) -> Result:
+        """Return what `find` returns at the largest scale that has it: the preset's, else the next smaller preset's.
+
+        Args:
+            find: takes the chapter with another preset in its parameters.
 
         Raises:
-            FileNotFoundError: no scale has it; the message is that of the preset.
+            FileNotFoundError: no scale has it; the message is that of the chapter's own preset.
             NoSweep: no scale has such a sweep.
         """
-        names, missing = list(PRESETS), []
+        names, errors = list(PRESETS), []
         for name in reversed(names[: names.index(self.parameters["preset"]) + 1]):
             try:
                 return find(replace(self, parameters=self.parameters | {"preset": name}))
             except (FileNotFoundError, NoSweep) as error:
-                missing.append(error)
-        raise missing[0]
+                errors.append(error)
+        raise errors[0]
 
     def sweep(
         self, kind: str, n_seeds: str = "n_seeds", partial: bool = False, **fields
     ) -> NDArray[np.object_]:
-        """The runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`; that parameter says how many seeds.
+        """Return the runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`.
 
-        Where it is None: all from `seed` on that have finished at every point.
+        Args:
+            kind: of sweep, such as "map".
+            n_seeds: the parameter that says how many seeds; where it is None, all seeds from `seed` on that are
+                finished at every point.
+            partial: None stands for a run that is missing.
+            fields: of the config that differ from the sweep's.
         """
-        of, first = self.parameters, self.parameters["seed"]
+        settings, first_seed = self.parameters, self.parameters["seed"]
 
-        def found(source: str, seeds: Sequence[int]) -> NDArray[np.object_]:
+        def obtain_seeds(source: str, seeds: Sequence[int]) -> NDArray[np.object_]:
             return obtain_grid(
-                source, of["preset"], kind, of["root"], seeds, of["num_processes"], partial, **fields
-            )
+                source, settings["preset"], kind, settings["root"], seeds, settings["num_processes"], partial,
+                **fields,
+            )  # fmt: skip
 
-        if of[n_seeds] is not None or partial:
-            return found(of["source"], self.seeds(n_seeds))
-        runs = [found(of["source"], [first])]
+        if settings[n_seeds] is not None or partial:
+            return obtain_seeds(settings["source"], self.seeds(n_seeds))
+        runs = [obtain_seeds(settings["source"], [first_seed])]
         with suppress(FileNotFoundError):
             while True:
-                runs.append(found("shipped", [first + len(runs)]))
+                runs.append(obtain_seeds("shipped", [first_seed + len(runs)]))
         return np.concatenate(runs, axis=-1)
 
     def factors(self) -> dict[str, dict[Any, list[Run | None]]]:
-        """The runs of the sweep PRESET-factors, as by `sweep.obtain_factors`."""
-        of = self.parameters
-        return obtain_factors(of["source"], of["preset"], of["root"], self.seeds(), of["num_processes"])
+        """Return the runs of the sweep PRESET-factors, laid out as by `sweep.obtain_factors`."""
+        settings = self.parameters
+        return obtain_factors(
+            settings["source"], settings["preset"], settings["root"], self.seeds(), settings["num_processes"]
+        )
 
     def seeds(self, n_seeds: str = "n_seeds") -> range:
-        """`seed`, `seed` + 1, … as many as that parameter says."""
-        first, n = self.parameters["seed"], self.parameters[n_seeds]
+        """Return `seed`, `seed` + 1, …, as many as the parameter of that name says."""
+        first_seed, n = self.parameters["seed"], self.parameters[n_seeds]
         if n is None or n < 1:
             raise ValueError(f"{n_seeds}={n} must be a whole number, 1 or more.")
-        return range(first, first + n)
+        return range(first_seed, first_seed + n)
 
-    def sequences(self, config: Config, usual: int = 0, large: int = 0) -> int:
-        """How many sequences of each set to score: the parameter, where it is None what `by_size` says; 0 stands for
-        as many as during training."""
-        given = self.parameters["sequences"]
-        return (by_size(config, usual, large) if given is None else given) or config.eval_sequences
+    def sequences(self, config: Config, small: int = 0, large: int = 0) -> int:
+        """Return how many sequences of each set to score.
 
-    def within(self, name: str, least: int, most: int, default: int | None = None) -> int | None:
-        """A whole-number parameter whose bounds depend on the model; `default` where it is None.
+        That is the parameter `sequences`; where it is None, what `by_size` says; 0 stands for as many as in training.
+        """
+        n_sequences = self.parameters["sequences"]
+        return (
+            by_size(config, small, large) if n_sequences is None else n_sequences
+        ) or config.eval_sequences
+
+    def within(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
+        """Return a whole-number parameter whose bounds depend on the model; `default` where it is None.
 
         Raises:
             ValueError: it is out of bounds.
@@ -171,34 +190,32 @@ class Chapter:
         value = self.parameters[name]
         if value is None:
             return default
-        if not least <= value <= most:
-            raise ValueError(f"{name}={value} must lie between {least} and {most} for this model.")
+        if not low <= value <= high:
+            raise ValueError(f"{name}={value} must lie between {low} and {high} for this model.")
         return value
 
-    def task(self, p: int, least: int = 0) -> list[int] | None:
-        """The parameter `task`, None where it is empty.
+    def task(self, p: int, smallest: int = 0) -> list[int] | None:
+        """Return the parameter `task`, or None where it is empty.
 
         Raises:
-            ValueError: it is no task modulo p, or holds a number that is too small.
+            ValueError: it is no task modulo p, or holds a number below `smallest`.
         """
         task = self.parameters["task"]
-        if not all(least <= number < p for number in task):
-            raise ValueError(f"task={task} must be two numbers from {least} to p - 1 = {p - 1}.")
+        if not all(smallest <= number < p for number in task):
+            raise ValueError(f"task={task} must be two numbers from {smallest} to p - 1 = {p - 1}.")
         return task or None
 
     def about(self) -> Markdown:
-        """A sentence about the models of the page."""
+        """Return a sentence about the models of the page."""
         runs = flat(self.runs)
-        what = "model" if len(runs) == 1 else f"{len(runs)} models"
-        moduli = {run.config.p for run in runs}
-        guess = f"{(p := moduli.pop())} cases, {100 / p:.0f} %" if len(moduli) == 1 else "p cases"
+        chances = ", ".join(f"{1 / p:.2f}" for p in sorted({run.config.p for run in runs}))
         notes = [f" Note: {escaped(run.provenance['note'])}." for run in runs if "note" in run.provenance]
         return Markdown(
-            f"*The {what} of this page: {scale(runs)}; {_cost(runs)}. A blind guess is right in one of {guess}."
+            f"*Models of this page: {len(runs)}; {scale(runs)}; {_cost(runs)}. Accuracy of a blind guess: {chances}."
             f"{''.join(notes)}*"
         )
 
-    def show(self, thing: Figure | HTML, name: str, caption: str = "", runs: Runs | None = None) -> None:
+    def show(self, picture: Figure | HTML, name: str, caption: str = "", runs: Runs | None = None) -> None:
         """Display a figure (SVG, with a download link) or a control, and how it was made.
 
         In the book this is a numbered figure, so at most one `show` belongs in a cell. Its caption is the Markdown
@@ -206,32 +223,28 @@ class Chapter:
         do not see it.
 
         Args:
-            thing: a matplotlib Figure, or what `modgrok.widgets` or `modgrok.live.ask` made.
+            picture: a matplotlib Figure, or what `modgrok.widgets` or `modgrok.live.ask` made.
             name: label for references from the text, {numref}`name`.
             caption: Markdown, for a page that is not built from a notebook with such a cell.
             runs: those that the figure shows, by default the page's; () for none.
         """
         shown_runs = flat(self.runs if runs is None else runs)
-        if isinstance(thing, Figure):
-            thing = still(thing, caption, name)
-        display(thing)
+        display(still(picture, caption, name) if isinstance(picture, Figure) else picture)
         if runs is not None and shown_runs:
             caption = f"{caption} Scale: {scale(shown_runs)}.".strip()
         text = f"{caption}\n\n{self._made(shown_runs)}".strip()
         display(Markdown(text), metadata={"modgrok_figure": name})
 
     def _made(self, runs: list[Run]) -> str:
-        """Markdown, folded: the runs of a figure, what they cost, and the command."""
+        """Return Markdown, folded: the runs of a figure, what they cost, and the command."""
         names = ", ".join(f"`{run.name}`" for run in runs)
-        made = (
-            f"From {names}: {scale(runs)}; {_cost(runs)}."
+        origin = (
+            f"From {names}: {scale(runs)}; {_cost(runs)}. To train anew, add `-p source train -p root my-runs`."
             if runs
             else "No model was trained for this figure."
         )
-        if runs and self.parameters["source"] == "shipped":
-            made += " To train anew, add `-p source train -p root my-runs` to the command."
         return (
-            f'<details class="modgrok-made"><summary>How this figure was made</summary>\n\n{made}\n\n'
+            f'<details class="modgrok-made"><summary>How this figure was made</summary>\n\n{origin}\n\n'
             f"```bash\n{self.command}\n```\n\n</details>"
         )
 
@@ -257,6 +270,8 @@ def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
                 r"[-+.\d][-+.\deE_]*|True|False|None|inf|nan", value
             )
             words += ["-r" if literal else "-p", key, shlex.quote(str(value))]
+    if values.get("source") == "shipped" and values["root"] == "runs" and not run_folders("runs"):
+        values["root"] = str(SHIPPED)  # the notebook was started in another folder
     return Chapter(name, values, " ".join(words))
 
 
@@ -266,7 +281,7 @@ def obtain(
     """The run a notebook asks for by its parameters.
 
     Args:
-        source: "shipped" finds a finished run under root, at any depth; "train" trains it there if it finds none.
+        source: "shipped" finds a finished run under root, at any depth; "train" trains it there if there is none.
         preset_name: of the config.
         overrides: fields of the config that differ from the preset.
         root: where runs are.
@@ -285,7 +300,7 @@ def obtain(
         return find_run(config, root)  # also in a subfolder, where `train` does not look
     except FileNotFoundError:
         if source == "shipped":
-            raise
+            raise FileNotFoundError(_how_to_train(config, preset_name, root, overrides)) from None
     if num_processes == 1:
         return train(config, root)
     check_divides(config, num_processes, 1)
@@ -294,6 +309,23 @@ def obtain(
     launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
     launch(_train_forked, (config, root), num_processes=num_processes)
     return find_run(config, root)
+
+
+def _how_to_train(config: Config, preset_name: str, root: str | Path, overrides: Mapping[str, Any]) -> str:
+    """Return a sentence with the command that trains a missing run, and the values of its fields that are there."""
+    flags = "".join(f" --{field.replace('_', '-')} {value}" for field, value in overrides.items())
+    configs = [run.config for run in finished_runs(config.p, root)]
+    present = {}
+    for field in overrides:
+        values = {getattr(trained, field) for trained in configs}
+        present[field] = sorted(value for value in values if replace(config, **{field: value}) in configs)
+    alternatives = "; ".join(
+        f"{field} {', '.join(map(str, values))}" for field, values in present.items() if values
+    )
+    return (
+        f"no finished run {config.name} in {root}; train it by `python -m modgrok train {preset_name}{flags} --root "
+        f"my-runs`, or choose what is there ({alternatives or 'nothing like it'})."
+    )
 
 
 def _train_forked(config: Config, root: str | Path) -> None:
@@ -332,20 +364,19 @@ def halfway(curve: ArrayLike) -> int:
 
 
 def scale(runs: Iterable[Run]) -> str:
-    """What models some runs trained, in words: the fields that describe them, with every value that they take."""
+    """Return what models some runs trained: the fields that describe them, with every value that they take."""
     configs = [run.config for run in runs]
 
     def values(field: str, form: str = "") -> str:
-        found = [format(value, form) for value in sorted({getattr(config, field) for config in configs})]
-        return " and ".join([", ".join(found[:-1]), found[-1]]) if found[1:] else found[0]
+        return ", ".join(
+            format(value, form) for value in sorted({getattr(config, field) for config in configs})
+        )
 
-    seeds = {config.seed for config in configs}
-    deep = "block" if values("depth") == "1" else "blocks"
-    tasks = "p²" if " and " in values("p") else configs[0].p ** 2
+    curricula = sorted({"yes" if getattr(config, "curriculum", ()) else "no" for config in configs})
     return (
-        f"p = {values('p')}, {values('n_tasks')} of {tasks} tasks, α = {values('alpha', 'g')}, "
-        f"{values('depth')} {deep} of width {values('n_embd')}, {values('n_examples')} examples, "
-        f"{values('steps', ',')} steps, seed{'s' * (len(seeds) > 1)} {values('seed')}"
+        f"p = {values('p')}, tasks = {values('n_tasks')}, α = {values('alpha', 'g')}, blocks = {values('depth')}, "
+        f"width = {values('n_embd')}, examples = {values('n_examples')}, steps = {values('steps', ',')}, "
+        f"seed = {values('seed')}, curriculum = {', '.join(curricula)}"
     )
 
 
