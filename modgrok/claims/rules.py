@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from modgrok.analysis import activations, similarity, stats, structure
 from modgrok.analysis.skill import (
     EASIER,
-    LEAST_LOSS,
+    MIN_FALL,
     PHASES,
     SOLVED,
-    learned,
+    learned_training_set,
     map_skill,
     novel_at_end,
     ood_stop,
@@ -106,7 +106,7 @@ def two_blocks(one: Sequence[Run], two: Sequence[Run]) -> Claim:
         one, two: runs of one and of two blocks, seed by seed.
     """
     best = np.array([[ood_stop(run).best for run in group] for group in (one, two)])
-    known = np.array([[learned(run) for run in group] for group in (one, two)])
+    known = np.array([[learned_training_set(run) for run in group] for group in (one, two)])
     solved = (best >= SOLVED) & known
     words = [
         f"{name} {interval(of)} ({_count(knows, 'learned their training set')})"
@@ -132,9 +132,9 @@ def transience(shallow: Sequence[Run], deep: Sequence[Run], name: str = "ood_tra
         name: "ood_train" or "ood_test", the inputs.
     """
     stops = [[ood_stop(run, name) for run in group] for group in (shallow, deep)]
-    fell = np.array([[stop.transient for stop in group] for group in stops])
-    able = np.array([[stop.generalises for stop in group] for group in stops])
-    able &= [[learned(run) for run in group] for group in (shallow, deep)]
+    fell = np.array([[stop.is_transient for stop in group] for group in stops])
+    able = np.array([[stop.is_solved for stop in group] for group in stops])
+    able &= [[learned_training_set(run) for run in group] for group in (shallow, deep)]
     depths = [group[0].config.depth for group in (shallow, deep)]
     words = [
         f"{depth} blocks {interval([stop.best for stop in group])} stopped early, "
@@ -145,7 +145,7 @@ def transience(shallow: Sequence[Run], deep: Sequence[Run], name: str = "ood_tra
         f"4. In deeper models o.o.d. generalisation is transient ({INPUTS[name]}, {depths[1]} blocks against "
         f"{depths[0]})",
         f"both solve o.o.d. tasks on {INPUTS[name]} at some time; then {depths[1]} blocks lose skill, more than "
-        f"{LEAST_LOSS} and than noise explains, and {depths[0]} do not",
+        f"{MIN_FALL} and than noise explains, and {depths[0]} do not",
         f"{depths[0]} blocks lose it and {depths[1]} do not",
         [*shallow, *deep],
         np.where(able.all(0), fell[1].astype(int) - fell[0], 0),
@@ -302,7 +302,9 @@ def shift(two: Sequence[Run], four: Sequence[Run]) -> Claim:
 
 def _learned(one: Sequence[Run], other: Sequence[Run]) -> NDArray[np.bool_]:
     """Whether both runs of a seed learned their training set."""
-    return np.array([learned(a) and learned(b) for a, b in zip(one, other, strict=True)])
+    return np.array(
+        [learned_training_set(a) and learned_training_set(b) for a, b in zip(one, other, strict=True)]
+    )
 
 
 def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:
@@ -317,9 +319,9 @@ def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:
             stops = [ood_stop(run, name) for run in runs]
             best, final = (interval([getattr(stop, at) for stop in stops]) for at in ("best", "final"))
             told = (
-                map(learned, runs),
-                (stop.generalises for stop in stops),
-                (stop.transient for stop in stops),
+                map(learned_training_set, runs),
+                (stop.is_solved for stop in stops),
+                (stop.is_transient for stop in stops),
             )
             counts = " | ".join(f"{sum(of)} of {len(stops)}" for of in told)
             rows.append(f"| {depth} | {name.removeprefix('ood_')} | {best} | {final} | {counts} |")
@@ -330,7 +332,7 @@ def fallen_table(runs: Iterable[Run]) -> str:
     """Markdown, a row for each p and depth: how many runs learned their training set, and how many of these solved
     o.o.d. tasks at their best moment, and fell."""
     groups: dict[tuple[int, int], list[Run]] = {}
-    for run in filter(learned, runs):
+    for run in filter(learned_training_set, runs):
         groups.setdefault((run.config.p, run.config.depth), []).append(run)
     rows = [f"| $p$ | blocks | runs | {' | '.join(f'solve, {of} | then fall' for of in INPUTS.values())} |"]
     rows.append("| --- | --- | --- | --- | --- | --- | --- |")
@@ -339,7 +341,7 @@ def fallen_table(runs: Iterable[Run]) -> str:
         counts = [
             sum(getattr(stop, what) for stop in each)
             for each in stops
-            for what in ("generalises", "transient")
+            for what in ("is_solved", "is_transient")
         ]
         rows.append(f"| {' | '.join(map(str, (*of, len(group), *counts)))} |")
     return "\n".join(rows)

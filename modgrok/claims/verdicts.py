@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.analysis.skill import learned, solves
+from modgrok.analysis.skill import learned_training_set, solves
 from modgrok.analysis.stats import (
     binomial_tail,
     mean_interval,
@@ -76,7 +76,7 @@ def contrasted(runs: Sequence[Run]) -> tuple[NDArray[np.bool_], NDArray[np.bool_
     were pre-training tasks, nothing follows.
     """
     able = np.array([solves(run, "ood_train")[-1] for run in runs], dtype=bool)
-    return able, ~able & [learned(run) and run.queries["ood_train"].any() for run in runs]
+    return able, ~able & [learned_training_set(run) and run.queries["ood_train"].any() for run in runs]
 
 
 def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) -> Claim:
