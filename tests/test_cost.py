@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from made_up import made_up
 
-from modgrok.claims.cost import core_hours, core_minutes, left_plateau, solved_at
+from modgrok.claims import cost
+from modgrok.claims.cost import core_hours, core_minutes, plateau_end, solved_at
+from modgrok.model import flops_per_step
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def test_the_plateau_is_left_a_tenth_below_a_guess_twice_in_a_row():
     run.metrics["step"] = 10 * np.arange(5)
     for losses, step in (((1, 0.89, 0.95, 0.9, 0.5), 30), ((1, 0.91, 0.91, 0.91, 0.5), np.nan)):
         run.metrics["id_train_loss"] = guess * np.array(losses)
-        assert left_plateau(run) == pytest.approx(step, nan_ok=True)
+        assert plateau_end(run) == pytest.approx(step, nan_ok=True)
 
 
 def test_core_hours_adds_up_runs_of_a_kind():
@@ -41,3 +43,59 @@ def test_core_hours_adds_up_runs_of_a_kind():
         [7, 4, 64, 1, "4,000", "90", "0.10"],
         ["all", "", "", 3, "", "", "0.40"],
     ]
+
+
+def learner(solved=2, loss=0.5, novel=0.6, **fields):
+    """A run of eight evaluations, 10 steps apart, that solves o.o.d. tasks from one of them on."""
+    skills = [0] * solved + [1] * (8 - solved)
+    run = made_up(skills, skills, **fields)
+    run.metrics |= {"step": 10 * np.arange(8), "ood_train_novel": np.full(8, novel)}
+    run.metrics["id_train_loss"] = np.log(run.config.p) * np.array([1] + [loss] * 7)
+    return run
+
+
+def test_a_ladder_counts_steps_and_operations_and_carries_them_on():
+    runs = [learner(solved, p=p, n_tasks=4, batch_size=4) for solved, p in ((1, 5), (2, 7), (4, 11), (8, 11))]
+    ladder = cost.ladder(runs)
+    assert ladder.p == [5, 7, 11, 11] and ladder.primes == [5, 7, 11, 13, 17, 19, 23, 29]
+    solve, work = list(ladder.costs.values())[1:]
+    assert solve[:3] == [10, 20, 40] and np.isnan(solve[3])
+    assert work[1] == pytest.approx(20 * flops_per_step(runs[1].config) / 1e12)
+    fastest = max(flops_per_step(run.config) * run.config.steps / core_minutes([run]) for run in runs)
+    *_, law = ladder.laws.values()
+    assert ladder.core_hours == pytest.approx(law.line[:, -1] * 1e12 / fastest / 60)
+    rows = cost.ladder_rows(ladder)
+    assert [row[1] for row in rows] == ["4 of 4", "3 of 4", "3 of 4", ""]
+    assert rows[1][2].startswith("1.7 (")
+
+
+def test_a_ladder_of_too_few_runs_has_no_law():
+    rows = cost.ladder_rows(cost.ladder([learner(p=5, n_tasks=4, batch_size=4)]))
+    assert [row[2:] for row in rows] == [["–", "–"]] * 3 + [["", "–"]]
+
+
+def test_a_value_is_compared_when_all_its_runs_lie_beyond_the_base():
+    base = np.array([[100, 200], [0.5, 0.6], [0.7, 0.7], [0.1, 0.1]])
+    slow = np.array([[300, np.nan], [0.4, 0.3], [0.7, 0.7], [0.1, 0.1]])
+    assert cost.compare(slow, base) == ("later", "less") and cost.compare(base, slow) == ("sooner", "more")
+    assert cost.compare(base, base) == ("–", "–") == cost.compare(slow[:, :1], base)
+    easier = base.copy()
+    easier[2] = 1.0  # the same accuracy is less skill where ratio matching has more
+    assert cost.compare(easier, base) == ("–", "less")
+
+
+def test_a_table_of_factors_has_a_row_a_value():
+    runs, wide = [learner(seed=0), learner(seed=1)], [learner(novel=0.9, n_embd=128), None]
+    settings = cost.by_setting({"n_embd": {64: runs, 128: wide, 32: [None, None]}, "lr": {0.001: runs}})
+    assert {setting: list(values) for setting, values in settings.items()} == {
+        "width": ["64", "128", "32"],
+        cost.SETTINGS["lr"]: ["0.001"],
+    }
+    rows = cost.factor_rows(settings)
+    assert rows[0] == ["width", "64", "2", "", "12.0", "10, 10", "0.60, 0.60", "–", "–"]
+    assert rows[1] == ["", "128", "1", "", "6.0", "10", "0.90", "–", "–"]
+    assert rows[2] == ["", "32", "0", *"––––––"] and rows[3][0] == cost.SETTINGS["lr"]
+    steps, accuracy, matched, guess = cost.measure(runs)
+    assert (steps == 10).all() and (accuracy == 0.6).all() and guess == pytest.approx(1 / 7)
+    assert (matched < 1).all() and cost.measure([]).shape == (4, 0)
+    assert [cost.step_text(step) for step in (1234.4, np.nan, np.inf)] == ["1,234", "never", "never"]

@@ -8,7 +8,7 @@ import pytest
 from made_up import ALL, NOTHING, P, made_up
 from tiny import tiny
 
-from modgrok import predictors as algorithms
+from modgrok import predictors
 from modgrok.analysis import order
 
 
@@ -28,32 +28,61 @@ def test_a_skill_arrives_half_way_to_always_right(accuracy, step):
     assert order.arrival([0, 100], [0.1, 0.5], 5, full) == pytest.approx(50)
 
 
-def test_stored_curves_take_the_right_set_and_kind():
+def test_skills_are_measured_at_the_last_shot_on_the_right_set_and_kind():
     run = made_up((NOTHING, ALL), last=(1, 0.9, 0.5, 0.1))
     run.metrics["step"] = np.array([0, 100])
-    curves = order.stored_curves(run)
-    assert [round(float(of[-1]), 2) for of in curves.values()] == [1, 0.9, round(1 / P, 2), 0.5]
-    assert order.arrivals(run)["combinations, o.o.d. tasks"] == np.inf
-    assert (
-        0
-        < order.arrivals(run)["repeats, o.o.d. tasks"]
-        < order.arrivals(run)["other multiples, o.o.d. tasks"]
-        < 100
-    )
-    of_tasks = order.TaskCurves({"id": np.array([[0.1, 1], [0.1, 0.4], [0.1, 0.2]])}, matched=0.5)
-    with_tasks = order.arrivals(run, ([0, 100], of_tasks))
-    assert list(with_tasks)[:2] == ["z = b·y, i.d. tasks", "z = a·x, i.d. tasks"]
-    assert np.isfinite([with_tasks["z = b·y, i.d. tasks"], with_tasks["z = a·x, i.d. tasks"]]).all()
-    assert with_tasks["both numbers, i.d. tasks"] == np.inf  # below a skill of ½, 0.32
+    curves = order.skill_curves(run)
+    assert [round(float(curve[-1]), 2) for curve in curves.values()] == [1, 0.9, round(1 / P, 2), 0.5]
+    run.correct["ood_train"][-1, order.COMBINATION, :-1] = 0  # fewer shots do not count
+    assert order.skill_curves(run)["combinations, o.o.d. tasks"][-1] == pytest.approx(0.5)
+    steps = order.arrivals(run)
+    assert steps["combinations, o.o.d. tasks"] == np.inf
+    assert 0 < steps["repeats, o.o.d. tasks"] < steps["other multiples, o.o.d. tasks"] < 100
 
 
-def test_what_never_arrives_is_later_and_what_was_not_looked_for_does_not_count():
+def test_kinds_of_task_arrive_half_way_to_ratio_matching():
+    run = made_up()
+    run.metrics["step"] = np.array([0, 100])
+    accuracy = {"id": np.array([[0.1, 1], [0.1, 0.4], [0.1, 0.2]])}
+    steps = order.arrivals(run, order.TaskCurves(run, [0, 100], accuracy, matched=0.5))
+    assert list(steps)[:2] == ["z = b·y, i.d. tasks", "z = a·x, i.d. tasks"]
+    assert np.isfinite([steps["z = b·y, i.d. tasks"], steps["z = a·x, i.d. tasks"]]).all()
+    assert steps["both numbers, i.d. tasks"] == np.inf  # below a skill of ½, 0.32
+
+
+def test_novel_curves_leave_repeats_out():
+    run = made_up(last=(1, 0.9, 0.5, 0.1))
+    run.queries = {name: np.array([500, 200, 100, 0])[:, None] * np.ones(3) for name in run.queries}
+    right = np.array([500, 100, 20, 0])[:, None] * np.ones(3)
+    run.correct = {name: right[None] for name in run.queries}
+    np.testing.assert_allclose(order.novel_curves_by_shot(run)["id_test"], np.full((1, 3), 0.4))
+    assert order.copied_at_end(run, "id_test") == pytest.approx((500 + 300 / P) / 800)
+
+
+def test_skills_are_sorted_by_their_median():
+    steps = order.in_order([{"late": 9.0, "never": np.inf}, {"late": 7.0, "never": np.inf, "soon": 3.0}])
+    assert list(steps) == ["soon", "late", "never"]
+    np.testing.assert_array_equal(steps["soon"], [np.nan, 3])
+
+
+def test_what_never_arrives_is_later_and_what_was_not_measured_does_not_count():
     first, second = [1, 2, 3, np.inf, np.inf, np.nan], [2, 1, np.inf, np.inf, 5, 1]
-    assert order.precedence(first, second) == (2, 4, 1)
-    assert order.precedence([1] * 10, [2] * 10).p_value == pytest.approx(2 / 2**10)
-    found = order.in_order([{"late": 9.0, "never": np.inf}, {"late": 7.0, "never": np.inf, "soon": 3.0}])
-    assert list(found) == ["soon", "late", "never"]
-    np.testing.assert_array_equal(found["soon"], [np.nan, 3])
+    (pair,) = order.precedences({"a": first, "b": second, "never": [np.inf] * 6}, [2] * 6)
+    assert pair == ("a", "b", 2, 4, 1, 2, "too few runs")
+
+
+def test_an_order_is_shown_when_p_allows_for_the_number_of_pairs():
+    repeats, multiples, combinations = list(order.SKILLS)[:3]
+    runs = np.ones(12)
+    steps = {repeats: runs, multiples: 2 * runs, combinations: np.tile([0.5, 3], 6), "task": runs}
+    outcomes = {(pair.first, pair.second): pair.verdict for pair in order.precedences(steps, 5 * runs)}
+    assert outcomes == {  # a kind of task is compared with no kind of query
+        (repeats, multiples): "shown",
+        (repeats, combinations): "not shown",
+        (multiples, combinations): "not shown",
+    }
+    assert [pair.verdict for pair in order.precedences({"a": 2 * runs, "b": runs}, runs)] == ["contrary"]
+    assert order.precedences({"a": [np.inf], "b": [np.inf]}, [1]) == []
 
 
 def test_task_curves_of_a_model_that_knows_y_alone_and_then_everything():
@@ -63,15 +92,15 @@ def test_task_curves_of_a_model_that_knows_y_alone_and_then_everything():
         """Right on tasks z = b·y: what ratio matching of y alone gives."""
         no_x = tokens.clone()
         no_x[:, 0::3] = 0
-        return algorithms.ratio_matching(no_x, 5)
+        return predictors.ratio_matching(no_x, 5)
 
     ratios, regression = (
-        partial(of, p=5) for of in (algorithms.ratio_matching, algorithms.modular_regression)
+        partial(predict, p=5) for predict in (predictors.ratio_matching, predictors.modular_regression)
     )
     run = SimpleNamespace(config=config, model={0: y_alone, 1: ratios, 2: regression}.get)
-    found = order.task_curves(run, [0, 1, 2], n=60)
-    early, matching, late = found.accuracy["id"].T
+    curves = order.task_curves(run, [0, 1, 2], n=60)
+    early, matching, late = curves.accuracy["id"].T
     np.testing.assert_allclose(late, 1)
-    np.testing.assert_allclose(matching, found.matched, atol=0.1)  # where it must guess it says 0
+    np.testing.assert_allclose(matching, curves.matched, atol=0.1)  # where it must guess it says 0
     assert early[0] > 0.8 and early[2] < 0.7
-    assert set(found.accuracy) == {"id", "ood"} and found.accuracy["ood"].shape == (3, 3)
+    assert set(curves.accuracy) == {"id", "ood"} and curves.accuracy["ood"].shape == (3, 3)

@@ -71,8 +71,12 @@ def test_places_readouts_task_kinds_and_alternation_show_every_panel():
     np.testing.assert_array_equal([dot.get_ydata() for dot in dots], [*two, *two[:2]])
     made = plots.readout_by_kind({"i.d.": stages, "o.o.d.": stages}, 0.2)
     np.testing.assert_allclose(made.axes[1].lines[3].get_ydata(), stages[:, 2].mean(0))
-    made = plots.task_kind_curves({"i.d.": [([1, 2], three)]}, 0.2)
-    np.testing.assert_array_equal(made.axes[0].lines[2].get_ydata(), three[1])
+    flat = {"id": [[0]] * 3, "ood": [[0]] * 3}
+    made = plots.task_kind_curves([(4, [1, 2], {"id": three, "ood": -three}), (2, [1], flat)], 0.2)
+    titles = [ax.get_title(loc="left") for ax in made.axes]
+    assert titles == [f"{kind} tasks, {n} blocks" for kind in ("i.d.", "o.o.d.") for n in (2, 4)]
+    np.testing.assert_array_equal(made.axes[1].lines[2].get_ydata(), three[1])
+    np.testing.assert_array_equal(made.axes[3].lines[3].get_ydata(), -three[2])
     made = plots.alternation({"seed 0": (pair[0], pair)}, [2.1, 5, 9])
     assert [bar.get_height() for bar in made.axes[0].patches] == pair[0].tolist()
     np.testing.assert_allclose(

@@ -1,10 +1,11 @@
-"""In which order skills are learned: numbers alone, copies, ratios, combinations; when each of them arrives.
+"""The order in which a model learns its skills: tasks of one number, copies, ratios, combinations.
 
-Two sources. Every run stores, at each evaluation, its right answers by kind of query: `stored_curves`. Its checkpoints,
-where they are kept, tell more, such as tasks that need one number alone: `task_curves`.
+There are two sources. Every run stores, at each evaluation, its correct answers by kind of query: `skill_curves`. Kept
+checkpoints also answer queries on chosen tasks: `task_curves`.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -13,87 +14,108 @@ from numpy.typing import ArrayLike
 
 from modgrok import evaluate
 from modgrok.analysis.stats import sign_test
+from modgrok.config import SETS
 from modgrok.data import Data, generator, paired_sequences
 from modgrok.evaluate import COMBINATION, MULTIPLE, REPEAT
 from modgrok.storage.runs import Run
 
-STORED = {
+SKILLS = {
     "repeats, o.o.d. tasks": ("ood_train", REPEAT),
     "other multiples, o.o.d. tasks": ("ood_train", MULTIPLE),
     "combinations, i.d. tasks": ("id_train", COMBINATION),
     "combinations, o.o.d. tasks": ("ood_train", COMBINATION),
 }
-"""Skill → the set and the kind of query that show it, in the scores of a run. Inputs are training inputs.
+"""Skill → the set and the kind of query that show it. Inputs are training inputs.
 
-Scores do not tell tasks apart, and where a = 0 or b = 0 combinations need one number only, no regression."""
+The stored scores do not tell tasks apart; where a = 0 or b = 0, one number of an example answers combinations."""
 
 TASK_KINDS = ("z = b·y", "z = a·x", "both numbers")
 """Tasks by what their answer depends on: y alone (a = 0), x alone (b = 0), or both. Task (0, 0) is none of these."""
 
 
 def task_kind(tasks: ArrayLike) -> np.ndarray:
-    """Tasks (n, 2) as indices of TASK_KINDS, -1 for (0, 0): (n,)."""
+    """Index in TASK_KINDS of each task (n, 2), −1 for (0, 0): (n,)."""
     a, b = np.asarray(tasks).T
     return np.select([(a == 0) & (b != 0), (a != 0) & (b == 0), (a != 0) & (b != 0)], [0, 1, 2], -1)
 
 
-def stored_curves(run: Run) -> dict[str, np.ndarray]:
-    """Skill of STORED → accuracy at each evaluation, all shots together: (E,), nan where nothing was asked."""
+def skill_curves(run: Run) -> dict[str, np.ndarray]:
+    """Skill → accuracy at the last shot at each evaluation, (E,); nan where there is no such query."""
     with np.errstate(invalid="ignore"):
         return {
-            skill: run.correct[name][:, kind].sum(-1) / run.queries[name][kind].sum()
-            for skill, (name, kind) in STORED.items()
+            skill: run.correct[set_name][:, kind, -1] / run.queries[set_name][kind, -1]
+            for skill, (set_name, kind) in SKILLS.items()
         }
 
 
+def novel_curves_by_shot(run: Run) -> dict[str, np.ndarray]:
+    """Set → accuracy on queries that are no repeat, at each evaluation and number of shots: (E, K); nan where none."""
+    with np.errstate(invalid="ignore"):
+        return {
+            name: run.correct[name][:, MULTIPLE:].sum(1) / run.queries[name][MULTIPLE:].sum(0)
+            for name in SETS
+        }
+
+
+def copied_at_end(run: Run, set_name: str) -> float:
+    """Accuracy at the last shot, over all queries, of copying repeats and guessing the rest."""
+    queries = run.queries[set_name][:, -1]
+    return float((queries[REPEAT] + queries[MULTIPLE:].sum() / run.config.p) / max(queries.sum(), 1))
+
+
 class TaskCurves(NamedTuple):
-    """Accuracy along training by kind of task, on queries that the examples determine but do not repeat.
+    """Accuracy of a run along training by kind of task, on queries that the examples determine but do not repeat.
 
     Attributes:
+        run: the run.
+        steps: (S,) the checkpoints.
         accuracy: "id" and "ood" → (3, S) by TASK_KINDS; nan where a set has no task of a kind.
-        matched: what ratio matching has on these queries, the same for every kind of task.
+        matched: accuracy of ratio matching on these queries, the same for every kind of task.
     """
 
+    run: Run
+    steps: Sequence[int]
     accuracy: dict[str, np.ndarray]
     matched: float
 
 
 @torch.no_grad()
 def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
-    """How well a run does on each kind of task at some of its checkpoints.
+    """Score some checkpoints of a run on each kind of task.
 
     Args:
-        run: keeps the checkpoints.
-        steps: (S,) which of them.
-        n: sequences of each kind of task; tasks take turns, all kinds are asked on the same pairs.
+        run: a run that keeps these checkpoints.
+        steps: (S,) steps of the checkpoints.
+        n: sequences of each kind of task, all of one kind on the same pairs; tasks take turns.
     """
-    sample, config = Data(run.config), run.config
-    draws = generator(config.seed, "order").integers(len(sample.pairs["train"]), size=(n, config.n_examples))
-    pairs = sample.pairs["train"][torch.from_numpy(draws)]
-    asked = {}
-    for which, tasks in sample.tasks.items():
+    data, config = Data(run.config), run.config
+    draws = generator(config.seed, "order").integers(len(data.pairs["train"]), size=(n, config.n_examples))
+    pairs = data.pairs["train"][torch.from_numpy(draws)]
+    sequences = {}
+    for task_set, tasks in data.tasks.items():
         for i in range(len(TASK_KINDS)):
-            of_kind = tasks[torch.from_numpy(task_kind(tasks) == i)]
-            if len(of_kind):
-                asked[which, i] = paired_sequences(of_kind[torch.arange(n) % len(of_kind)], pairs, config.p)
-    tokens = torch.cat(list(asked.values()))
+            alike = tasks[torch.from_numpy(task_kind(tasks) == i)]
+            if len(alike):
+                sequences[task_set, i] = paired_sequences(
+                    alike[torch.arange(n) % len(alike)], pairs, config.p
+                )
+    tokens = torch.cat(list(sequences.values()))
     kinds = evaluate.kinds(tokens[:n], config.p)
-    multiple, combined = kinds == MULTIPLE, kinds == COMBINATION
-    counted = (multiple | combined).repeat(len(asked), 1)
-    found = {which: np.full((len(TASK_KINDS), len(steps)), np.nan) for which in sample.tasks}
+    is_multiple, is_combination = kinds == MULTIPLE, kinds == COMBINATION
+    is_counted = is_multiple | is_combination
+    accuracy = {task_set: np.full((len(TASK_KINDS), len(steps)), np.nan) for task_set in data.tasks}
     for s, step in enumerate(steps):
-        right = evaluate.log_probabilities(run.model(step), tokens).argmax(-1) == evaluate.targets(tokens)
-        shares = [(r & c).sum() / c.sum() for r, c in zip(right.split(n), counted.split(n), strict=True)]
-        for (which, i), share in zip(asked, shares, strict=True):
-            found[which][i, s] = share
-    matched = (multiple.sum() + combined.sum() / config.p) / (multiple | combined).sum()
-    return TaskCurves(found, float(matched))
+        is_right = evaluate.log_probabilities(run.model(step), tokens).argmax(-1) == evaluate.targets(tokens)
+        for (task_set, i), answers in zip(sequences, is_right.split(n), strict=True):
+            accuracy[task_set][i, s] = answers[is_counted].float().mean()
+    matched = (is_multiple.sum() + is_combination.sum() / config.p) / is_counted.sum()
+    return TaskCurves(run, steps, accuracy, float(matched))
 
 
 def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) -> float:
     """The step at which a skill arrives: its accuracy passes half of the way from a blind guess, 1/p, to full.
 
-    Between two evaluations the curve is taken as straight. The first crossing counts, whatever comes later.
+    Between two evaluations the curve is taken as straight. The first crossing counts.
 
     Args:
         steps, accuracy: (E,) along training.
@@ -101,7 +123,7 @@ def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) ->
         full: the accuracy of an algorithm that has the skill.
 
     Returns:
-        a step, inf if it never arrives, nan if it was never asked.
+        the step; inf if the skill never arrives, nan if it was never measured.
     """
     steps, accuracy = np.asarray(steps, dtype=float), np.asarray(accuracy, dtype=float)
     if np.isnan(accuracy).all():
@@ -117,52 +139,91 @@ def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) ->
     return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
 
 
-def arrivals(run: Run, of_tasks: tuple[ArrayLike, TaskCurves] | None = None) -> dict[str, float]:
-    """Skill → the step at which a run learns it; i.d. tasks of a kind at half of what ratio matching has, a skill of ½.
+def task_arrivals(curves: TaskCurves) -> dict[str, float]:
+    """Kind of task, "…, i.d. tasks" → the step at which half of what ratio matching has is reached."""
+    p = curves.run.config.p
+    return {
+        f"{kind}, i.d. tasks": arrival(curves.steps, accuracy, p, curves.matched)
+        for kind, accuracy in zip(TASK_KINDS, curves.accuracy["id"], strict=True)
+    }
+
+
+def arrivals(run: Run, curves: TaskCurves | None = None) -> dict[str, float]:
+    """Skill → the step at which a run learns it; with the kinds of task first, where their curves are given."""
+    steps = run.metrics["step"]
+    from_scores = {skill: arrival(steps, curve, run.config.p) for skill, curve in skill_curves(run).items()}
+    return (task_arrivals(curves) if curves else {}) | from_scores
+
+
+def in_order(runs: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Skill → (runs,) steps of arrival, the earliest median first; inf: never, nan: not measured.
 
     Args:
-        run: finished or not.
-        of_tasks: steps (S,), and what `task_curves` found there, where it was asked.
+        runs: of each run, skill → step, as by `arrivals`.
     """
-    p, found = run.config.p, {}
-    if of_tasks is not None:
-        steps, curves = of_tasks
-        found = {
-            f"{kind}, i.d. tasks": arrival(steps, of_kind, p, curves.matched)
-            for kind, of_kind in zip(TASK_KINDS, curves.accuracy["id"], strict=True)
-        }
-    return found | {skill: arrival(run.metrics["step"], of, p) for skill, of in stored_curves(run).items()}
+    skills = dict.fromkeys(skill for steps in runs for skill in steps)
+    table = {skill: np.array([steps.get(skill, np.nan) for steps in runs]) for skill in skills}
+
+    def median(skill: str) -> tuple[float, float]:
+        """The median step, with the mean of the runs that learn the skill to settle ties."""
+        steps = np.sort(table[skill][~np.isnan(table[skill])])
+        learned = steps[np.isfinite(steps)]
+        return (steps[len(steps) // 2] if len(steps) else np.inf), learned.mean() if len(learned) else np.inf
+
+    return {skill: table[skill] for skill in sorted(skills, key=median)}
 
 
 class Precedence(NamedTuple):
-    """How often one skill comes before another.
+    """How often one skill arrives before another.
 
     Attributes:
-        before: runs in which it does.
-        runs: in which both were looked for, and at least one of them arrives.
-        p_value: of so one-sided a count, or more so, if either order were as likely (sign test, two-sided).
+        first, second: the skills.
+        n_before: runs in which the first arrives earlier; a skill that never arrives is later.
+        n_runs: runs in which both were measured and at least one arrives.
+        p_value: two-sided P of the sign test.
+        n_close: runs that learn both, less than one evaluation apart.
+        verdict: "shown", "contrary" or "not shown", with P corrected for the number of pairs of skills (Bonferroni);
+            "too few runs" if not even unanimous runs could show it.
     """
 
-    before: int
-    runs: int
+    first: str
+    second: str
+    n_before: int
+    n_runs: int
     p_value: float
+    n_close: int
+    verdict: str
 
 
-def precedence(first: ArrayLike, second: ArrayLike) -> Precedence:
-    """How often the first of two skills is the earlier, by steps (runs,), inf: never, nan: not looked for."""
-    first, second = np.asarray(first), np.asarray(second)
-    before, after = int((first < second).sum()), int((first > second).sum())
-    return Precedence(before, before + after, sign_test(before, after))
+def precedences(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[Precedence]:
+    """Every pair of skills that were measured alike and arrive in some run, with how often the first comes earlier.
+
+    Kinds of task are measured at checkpoints, kinds of query at evaluations: the two are not compared.
+
+    Args:
+        steps: skill → (runs,) steps of arrival, as by `in_order`.
+        spacing: (runs,) steps between two evaluations.
+    """
+    learned = [skill for skill in steps if np.isfinite(steps[skill]).any()]
+    pairs = [pair for pair in combinations(learned, 2) if (pair[0] in SKILLS) == (pair[1] in SKILLS)]
+    return [
+        _precedence(pair, *(np.asarray(steps[skill]) for skill in pair), np.asarray(spacing), len(pairs))
+        for pair in pairs
+    ]
 
 
-def in_order(found: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """Skill → (runs,) steps of arrival, the earliest median first; inf: never, nan: not looked for."""
-    names = dict.fromkeys(skill for of_run in found for skill in of_run)
-    table = {skill: np.array([of_run.get(skill, np.nan) for of_run in found]) for skill in names}
-
-    def middle(skill: str) -> tuple[float, float]:
-        steps = np.sort(table[skill][~np.isnan(table[skill])])
-        learned = steps[np.isfinite(steps)]
-        return steps[len(steps) // 2], learned.mean() if len(learned) else np.inf
-
-    return {skill: table[skill] for skill in sorted(names, key=middle)}
+def _precedence(
+    names: tuple[str, str], first: np.ndarray, second: np.ndarray, spacing: np.ndarray, n_pairs: int
+) -> Precedence:
+    """One of `n_pairs` pairs of skills; first, second: (runs,) steps of arrival."""
+    n_before, n_after = int((first < second).sum()), int((first > second).sum())
+    n_runs, p_value = n_before + n_after, sign_test(n_before, n_after)
+    are_learned = np.isfinite(first) & np.isfinite(second)
+    n_close = int((abs(first[are_learned] - second[are_learned]) < spacing[are_learned]).sum())
+    if sign_test(n_runs, 0) >= 0.05 / n_pairs:
+        verdict = "too few runs"
+    elif p_value >= 0.05 / n_pairs:
+        verdict = "not shown"
+    else:
+        verdict = "shown" if n_before > n_after else "contrary"
+    return Precedence(*names, n_before, n_runs, p_value, n_close, verdict)

@@ -1,11 +1,18 @@
-"""What models cost: when a run solves a set, and how steps and time grow with p."""
+"""What models cost: when a run solves a set, how that grows with p, and which settings change it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from modgrok.analysis.skill import solves
+from modgrok.analysis.skill import matched_at_end, solves
+from modgrok.analysis.stats import PowerLaw, power_law
+from modgrok.config import is_prime
+from modgrok.model import flops_per_step
 from modgrok.storage.runs import Run
+
+PAPER_P = 29
 
 
 def core_minutes(runs: Iterable[Run]) -> float:
@@ -14,34 +21,196 @@ def core_minutes(runs: Iterable[Run]) -> float:
     return sum(r["seconds"] * r["threads"] * r["processes"][-1] for r in records) / 60
 
 
-def solved_at(run: Run, name: str) -> float:
-    """The step of the first evaluation at which a run solves a set, as at the next one; nan if it never does.
+def solved_at(run: Run, set_name: str) -> float:
+    """The step of the first of two evaluations in a row at which a run solves a set; nan if there are none."""
+    return _first_twice(run, solves(run, set_name))
 
-    Two in a row are asked for, because one evaluation above a threshold may be noise.
+
+def plateau_end(run: Run) -> float:
+    """The step of the first of two evaluations in a row off the first plateau; nan if there are none.
+
+    Off the plateau the loss on the training set is at least a tenth below that of a blind guess, ln p.
     """
-    reached = solves(run, name)
-    twice = np.flatnonzero(reached[:-1] & reached[1:])
-    return float(run.metrics["step"][twice[0]]) if len(twice) else float("nan")
+    return _first_twice(run, run.metrics["id_train_loss"] <= 0.9 * np.log(run.config.p))
 
 
-def left_plateau(run: Run) -> float:
-    """The step of the first evaluation, the next one alike, whose loss on the training set is at least a tenth below
-    that of a blind guess, ln p; nan if there is none."""
-    below = run.metrics["id_train_loss"] <= 0.9 * np.log(run.config.p)
-    twice = np.flatnonzero(below[:-1] & below[1:])
-    return float(run.metrics["step"][twice[0]]) if len(twice) else float("nan")
+def _first_twice(run: Run, is_reached: NDArray[np.bool_]) -> float:
+    """The step of the first evaluation that reaches something, as the next one does: a single one may be noise."""
+    starts = np.flatnonzero(is_reached[:-1] & is_reached[1:])
+    return float(run.metrics["step"][starts[0]]) if len(starts) else float("nan")
+
+
+def step_text(step: float) -> str:
+    """A step as text for a table: "never" where it is not finite."""
+    return f"{step:,.0f}" if np.isfinite(step) else "never"
+
+
+class Ladder(NamedTuple):
+    """What it takes to solve unseen tasks, against p.
+
+    Attributes:
+        p: (runs,) moduli.
+        primes: (n,) the primes from the smallest modulus to the paper's.
+        costs: label → (runs,) steps or operations; nan where a run does not get there.
+        laws: label → the power law through these, evaluated at the primes.
+        core_hours: (3,) hours of one core at the last prime, with their interval.
+    """
+
+    p: list[int]
+    primes: list[int]
+    costs: dict[str, list[float]]
+    laws: dict[str, PowerLaw]
+    core_hours: np.ndarray
+
+
+def ladder(runs: Sequence[Run]) -> Ladder:
+    """How steps and operations to solve o.o.d. tasks with training inputs grow with p, over runs of several p."""
+    p = [run.config.p for run in runs]
+    primes = [n for n in range(min(p), PAPER_P + 1) if is_prime(n)]
+    steps = [solved_at(run, "ood_train") for run in runs]
+    costs = {
+        "steps to leave the plateau": [plateau_end(run) for run in runs],
+        "steps to solve": steps,
+        "trillion floating-point operations to solve": [
+            flops_per_step(run.config) * step / 1e12 for run, step in zip(runs, steps, strict=True)
+        ],
+    }
+    laws = {label: power_law(p, cost, primes) for label, cost in costs.items()}
+    *_, operations = laws.values()
+    return Ladder(p, primes, costs, laws, operations.line[:, -1] / max(map(_pace, runs)) / 60)
+
+
+def _pace(run: Run) -> float:
+    """Trillions of floating-point operations that a training did in a minute of a core."""
+    return flops_per_step(run.config) * run.config.steps / 1e12 / core_minutes([run])
+
+
+def ladder_rows(costs: Ladder) -> list[list[str]]:
+    """Rows of a table: cost, runs that get there, power of p with which it grows, size at the last prime."""
+    n_runs = {label: f"{np.isfinite(cost).sum()} of {len(cost)}" for label, cost in costs.costs.items()}
+    rows = [
+        [label, n_runs[label], _with_interval(law.exponent, ".1f"), _with_interval(law.line[:, -1], ",.0f")]
+        for label, law in costs.laws.items()
+    ]
+    return [*rows, ["core-hours to solve", "", "", _with_interval(costs.core_hours, ",.0f")]]
+
+
+def _with_interval(values: ArrayLike, form: str) -> str:
+    """A number to two digits with its interval (3,), as text; a dash where there is none."""
+    number, low, high = (format(float(f"{value:.2g}"), form) for value in values)
+    return f"{number} ({low} to {high})" if np.isfinite(values).all() else "–"
 
 
 def core_hours(runs: Iterable[Run]) -> list[list]:
-    """What runs cost, a row for each p, depth and width: these, runs, steps, least ms of a step, core-hours."""
+    """Rows of a table: p, depth, width, number of runs, steps, fewest ms of a step, core-hours; the sum comes last."""
     groups: dict[tuple[int, int, int], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.config.p, run.config.depth, run.config.n_embd), []).append(run)
     rows = []
-    for of, group in sorted(groups.items()):
-        minutes = [core_minutes([run]) for run in group]
-        fastest = min(60_000 * spent / run.config.steps for spent, run in zip(minutes, group, strict=True))
+    for setting, group in sorted(groups.items()):
+        fastest = min(60_000 * core_minutes([run]) / run.config.steps for run in group)
         steps = sum(run.config.steps for run in group)
-        rows.append([*of, len(group), f"{steps:,}", f"{fastest:.0f}", f"{sum(minutes) / 60:.2f}"])
+        rows.append([*setting, len(group), f"{steps:,}", f"{fastest:.0f}", f"{core_minutes(group) / 60:.2f}"])
     total = sum(map(core_minutes, groups.values())) / 60
     return [*rows, ["all", "", "", sum(map(len, groups.values())), "", "", f"{total:.2f}"]]
+
+
+SETTINGS = {
+    "lr": "learning rate of AdamW, a tenth of Muon's",
+    "weight_decay": "weight decay",
+    "n_embd": "width",
+    "n_head": "heads",
+    "n_examples": "examples in a sequence",
+    "rope_base": "rotary base",
+    "optimizer": "optimizer",
+    "batch_size": "sequences in a batch",
+    "p": "modulus, and four fifths of its tasks",
+}
+"""Fields that the sweep of one factor at a time changes, in words."""
+
+
+def by_setting(factors: Mapping[str, Mapping[Any, Sequence[Run | None]]]) -> dict[str, dict[str, list[Run]]]:
+    """Setting, in words → value, as text → its runs, without those that are missing (None).
+
+    Args:
+        factors: field → value → a run a seed, as by `Chapter.factors`.
+    """
+    return {
+        SETTINGS[field]: {
+            f"{value:g}" if isinstance(value, float) else str(value): [run for run in runs if run]
+            for value, runs in values.items()
+        }
+        for field, values in factors.items()
+    }
+
+
+def measure(runs: Sequence[Run]) -> np.ndarray:
+    """What a setting does to some runs: (4, runs).
+
+    The rows are the step at which the plateau is left (nan if never); the final accuracy on o.o.d. tasks with training
+    inputs, queries that are no repeat; and the accuracies there of ratio matching and of a guess.
+    """
+    rows = [
+        (plateau_end(r), r.metrics["ood_train_novel"][-1], matched_at_end(r, "ood_train"), 1 / r.config.p)
+        for r in runs
+    ]
+    return np.reshape(rows, (-1, 4)).T
+
+
+def compare(measured: NDArray, base: NDArray) -> tuple[str, str]:
+    """Whether all runs of a value lie beyond all runs of the base point: two words.
+
+    Args:
+        measured, base: (4, runs) as by `measure`.
+
+    Returns:
+        the plateau is left "sooner" or "later", and skill is "more" or "less" at the end; a dash where they overlap, or
+        where either has fewer than two runs.
+    """
+    steps, skills = zip(*map(_steps_and_skill, (measured, base)), strict=True)
+    return _beyond(*steps, "later", "sooner"), _beyond(*skills, "more", "less")
+
+
+def _steps_and_skill(measured: NDArray) -> tuple[np.ndarray, np.ndarray]:
+    """The step at which the plateau is left, inf if never, and the skill at the end: (runs,) each."""
+    steps, accuracy, matched, guess = measured
+    return np.where(np.isnan(steps), np.inf, steps), (accuracy - guess) / (matched - guess)
+
+
+def _beyond(values: np.ndarray, base: np.ndarray, above: str, below: str) -> str:
+    if min(len(values), len(base)) < 2:
+        return "–"
+    if values.min() > base.max():
+        return above
+    return below if values.max() < base.min() else "–"
+
+
+def factor_rows(settings: Mapping[str, Mapping[str, Sequence[Run]]]) -> list[list[str]]:
+    """Rows of a table, one a value of a setting: what its runs cost and reach, compared with the base point.
+
+    Args:
+        settings: as by `by_setting`, the base point first.
+
+    Returns:
+        rows of setting, value, number of runs, arithmetic, core-minutes, steps at which the plateau is left,
+        accuracies, and the two words of `compare`; for a value without a run dashes.
+    """
+    rows = []
+    for setting, values in settings.items():
+        base = measure(next(iter(values.values())))
+        for value, runs in values.items():
+            steps, accuracy, *_ = measured = measure(runs)
+            how = sorted(
+                {name.split(",")[0] for run in runs for name in run.provenance.get("arithmetic", ())}
+            )
+            cells = [
+                str(len(runs)),
+                ", ".join(how),
+                f"{core_minutes(runs):.1f}",
+                ", ".join(map(step_text, steps)),
+                ", ".join(f"{share:.2f}" for share in accuracy),
+                *compare(measured, base),
+            ]
+            rows.append([setting, value, *(cells if runs else ["0", *"––––––"])])
+            setting = ""
+    return rows

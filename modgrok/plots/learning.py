@@ -185,7 +185,8 @@ def with_spread(
             ax.axvline(places[np.mean(accuracy["ood_train"], axis=0).argmax()], color=INK, lw=1)
         chance_line(ax, chance)
         ax.set(title=title, xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02))
-        ax.xaxis.set_major_locator(FixedLocator(places) if len(places) < 8 else MaxNLocator(5, integer=True))
+        ticks = MaxNLocator(5 if len(panels) < 3 else 3, integer=True)
+        ax.xaxis.set_major_locator(FixedLocator(places) if len(places) < 8 else ticks)
         ax.label_outer()
     legend_below(fig, 2)
     return fig

@@ -22,6 +22,7 @@ from modgrok.plots.style import (
     LABELS,
     PAPER,
     Written,
+    blocks,
     chance_line,
     figure,
     legend_below,
@@ -146,25 +147,28 @@ TASK_COLORS = {"z = b·y": "#882255", "z = a·x": "#44AA99", "both numbers": "#3
 
 @styled
 def task_kind_curves(
-    panels: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]], chance: float, columns: int = 2
+    curves: Sequence[tuple[int, ArrayLike, Mapping[str, ArrayLike]]], chance: float
 ) -> Figure:
     """Accuracy along training on tasks by the numbers that their answer depends on, a line a run.
 
+    A column is a depth; i.d. tasks stand above o.o.d. tasks.
+
     Args:
-        panels: title → for each run its steps (S,) and accuracies (3, S) by kind of task.
+        curves: for each run its depth, steps (S,), and "id" and "ood" → accuracies (3, S) by kind of task.
         chance: accuracy of a blind guess, 1/p.
-        columns: panels in a row.
     """
-    fig, axes = _accuracy_panels(panels, chance, columns, 2.5)
-    for ax, runs in zip(axes, panels.values(), strict=True):
-        for steps, accuracy in runs:
-            for color, curve in zip(TASK_COLORS.values(), accuracy, strict=True):
+    depths = sorted({depth for depth, *_ in curves})
+    panels = [(task_set, depth) for task_set in ("id", "ood") for depth in depths]
+    titles = [f"{'.'.join(task_set)}. tasks, {blocks(depth)}" for task_set, depth in panels]
+    fig, axes = _accuracy_panels(titles, chance, len(depths), 2.5)
+    for ax, (task_set, column) in zip(axes, panels, strict=True):
+        for steps, accuracy in (row[1:] for row in curves if row[0] == column):
+            for color, curve in zip(TASK_COLORS.values(), accuracy[task_set], strict=True):
                 ax.plot(steps, curve, color=color, lw=1.8, marker="o", ms=3.5, alpha=0.9)
         ax.set(xlabel="training step")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    legend_below(
-        fig, 3, [Line2D([], [], color=color, lw=2, label=name) for name, color in TASK_COLORS.items()]
-    )
+    keys = [Line2D([], [], color=color, lw=2, label=name) for name, color in TASK_COLORS.items()]
+    legend_below(fig, 3, keys)
     return fig
 
 
