@@ -105,24 +105,23 @@ def build(
             copy.unlink()
 
     modules = sorted(f for f in (root / "modgrok").rglob("*.*") if f.suffix in (".py", ".js", ".css"))
-    todo, library = {}, {f.relative_to(root).as_posix(): _hash_file(f) for f in modules}
-    of_run: dict[str, str] = {}  # each is hashed once
+    library = {f.relative_to(root).as_posix(): _hash_file(f) for f in modules}
+    run_hashes: dict[str, str] = {}  # every run is hashed once
+    todo = {}
     for notebook in notebooks:
-        chosen = {k: v for k, v in parameters.items() if k in declared[notebook]}
-        now = {
+        values = {k: v for k, v in parameters.items() if k in declared[notebook]}
+        sources = library | {
             notebook.name: _hash_file(notebook),
-            "its parameters": _hash(json.dumps(chosen, sort_keys=True)),
+            "its parameters": _hash(json.dumps(values, sort_keys=True)),
         }
-        now |= library
-        before = _record(Path(book) / notebook.name)
-        read = {}  # the runs that the copy was made from
-        for name in (before or {}).keys() - now.keys():
-            if name not in of_run:
-                of_run[name] = _hash_folder(root / name)
-            read[name] = of_run[name]
-        if now | read != before:
-            todo[notebook] = chosen, now
-            say(f"{notebook.stem}: {_reason(before, now | read)}")
+        record = _record(Path(book) / notebook.name)
+        for name in (record or {}).keys() - sources.keys():  # the runs that the copy was made from
+            if name not in run_hashes:
+                run_hashes[name] = _hash_folder(root / name)
+        runs = {name: run_hashes[name] for name in (record or {}).keys() - sources.keys()}
+        if sources | runs != record:
+            todo[notebook] = values, sources
+            say(f"{notebook.stem}: {_reason(record, sources | runs)}")
     if todo:
         _execute_all(todo, root, Path(book), say)
     return [n.stem for n in todo]
@@ -133,16 +132,16 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
     workers = min(cores, len(todo))
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
     say(f"executing {len(todo)} of the chapters, {workers} at a time (threads each: {threads})")
-    start, done = time.perf_counter(), 0
+    start, n_executed = time.perf_counter(), 0
     waiting, running = deque(todo.items()), {}  # running: pipe → (notebook, process)
     spawn = get_context("spawn")  # processes, not threads: papermill changes the process's working directory
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                notebook, (chosen, record) = waiting.popleft()
+                notebook, (values, record) = waiting.popleft()
                 receive, send = spawn.Pipe(duplex=False)
-                given = (send, os.getpid(), notebook, book / notebook.name, chosen, root, record)
-                process = spawn.Process(target=_work, args=given, name=notebook.stem)
+                arguments = (send, os.getpid(), notebook, book / notebook.name, values, root, record)
+                process = spawn.Process(target=_work, args=arguments, name=notebook.stem)
                 process.start()
                 send.close()  # so that the pipe ends with the process
                 running[receive] = notebook, process
@@ -157,10 +156,10 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
                     raise ChapterError(error)
                 process.join(10)
                 del running[pipe]
-                done += 1
-                spent = time.perf_counter() - start
-                left = f", about {duration(spent / done * (len(todo) - done))} left" * (done < len(todo))
-                say(f"[{done}/{len(todo)}] {notebook.stem} ({spent:.0f} s{left})")
+                n_executed += 1
+                seconds = time.perf_counter() - start
+                remaining = duration(seconds / n_executed * (len(todo) - n_executed))
+                say(f"[{n_executed}/{len(todo)}] {notebook.stem} ({seconds:.0f} s, about {remaining} left)")
     finally:
         for _, process in running.values():
             process.kill()  # its kernel ends with it
@@ -199,7 +198,7 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     ) as reads:  # `runs.tell_build` notes there what the chapter reads
         os.environ["MODGROK_READS"] = reads.name
         try:
-            made = papermill.execute_notebook(
+            executed = papermill.execute_notebook(
                 source, None, parameters, kernel_name="python3", language="python", cwd=str(root),
                 progress_bar=False, kernel_manager_class=ThisPython,
             )  # fmt: skip
@@ -214,19 +213,19 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
         finally:
             del os.environ["MODGROK_READS"]
         folders = {Path(line).resolve() for line in reads.read().decode().splitlines()}
-    _fold_set_up(made.cells)
-    for cell in made.cells:
+    _fold_set_up(executed.cells)
+    for cell in executed.cells:
         if "injected-parameters" in _tags(cell):
             cell.metadata["tags"] = [*_tags(cell), "remove-cell"]
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output)]
-    made.cells = _number_figures(made.cells)
-    made.metadata.pop("papermill", None)  # paths and times of this machine
+    executed.cells = _number_figures(executed.cells)
+    executed.metadata.pop("papermill", None)  # paths and times of this machine
     names = sorted(str(f.relative_to(root) if f.is_relative_to(root) else f) for f in folders)
-    made.metadata["modgrok"] = record | {name: _hash_folder(root / name) for name in names}
+    executed.metadata["modgrok"] = record | {name: _hash_folder(root / name) for name in names}
     unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
     try:
-        nbformat.write(made, unfinished)
+        nbformat.write(executed, unfinished)
         os.replace(unfinished, copy)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -303,8 +302,8 @@ def _folded(source: str) -> str:
 
 def declared_parameters(notebook: Path) -> dict:
     """A notebook's parameters: name → default value, or its source text where that is not a literal."""
-    found = papermill.inspect_notebook(str(notebook))
-    return {name: _literal(p["default"]) for name, p in found.items()}
+    parameters = papermill.inspect_notebook(str(notebook))
+    return {name: _literal(parameter["default"]) for name, parameter in parameters.items()}
 
 
 def _check_types(parameters: dict, declared: dict, notebook: str) -> None:
@@ -323,10 +322,11 @@ def _check_types(parameters: dict, declared: dict, notebook: str) -> None:
             ) from None
 
 
-def _reason(before: dict | None, now: dict) -> str:
-    if before is None:
+def _reason(record: dict | None, sources: dict) -> str:
+    """Return which part changed since a copy was made, and how many more did."""
+    if record is None:
         return "not executed yet"
-    changed = [k for k in before | now if before.get(k) != now.get(k)]
+    changed = [part for part in record | sources if record.get(part) != sources.get(part)]
     return f"{changed[0]} changed" + (f", and {len(changed) - 1} more" if changed[1:] else "")
 
 
@@ -352,8 +352,8 @@ def _hash_folder(folder: Path) -> str:
     """The content of a run's folder, without the traces of trainers; of a pattern, which finished runs match it."""
     if "**" in folder.parts:
         root = Path(*folder.parts[: folder.parts.index("**")])
-        found = root.glob(f"**/{folder.name}/provenance.json")
-        return _hash("\n".join(sorted(str(file.relative_to(root)) for file in found)))
+        finished = root.glob(f"**/{folder.name}/provenance.json")
+        return _hash("\n".join(sorted(str(file.relative_to(root)) for file in finished)))
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in ("lock", "holder"))
     return _hash("\n".join(f"{f.relative_to(folder)} {_hash_file(f)}" for f in files))
 
@@ -403,13 +403,13 @@ def _before_sphinx(app, config) -> None:
 
 def _glued(app, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Pages that show an output of a chapter that has changed: Sphinx does not see that they depend on it."""
-    shown = [f":doc: {name}.ipynb" for name in added | changed]
+    references = [f":doc: {name}.ipynb" for name in added | changed]
     texts = {name: Path(env.doc2path(name)) for name in env.found_docs}
     texts = {name: path.read_text("utf8") for name, path in texts.items() if path.suffix == ".md"}
-    return [name for name, text in texts.items() if any(of in text for of in shown)]
+    return [name for name, text in texts.items() if any(reference in text for reference in references)]
 
 
-def _skip_foreign(app, what, name, member, skip, options) -> bool | None:
+def _skip_foreign(app, kind, name, member, skip, options) -> bool | None:
     """Leave out of the reference the fields of a NamedTuple, which its docstring explains, and what matplotlib adds."""
     foreign = type(member).__name__ == "_tuplegetter" or str(getattr(member, "__module__", "")).startswith(
         "matplotlib"
@@ -422,18 +422,18 @@ def _write_weights(app, exception) -> None:
 
     Not among the sources: Jupyter Book would load every script under its _static on every page.
     """
-    wanted: dict[str, set[int]] = {}
+    steps_by_run: dict[str, set[int]] = {}
     for copy in Path(app.srcdir).glob("*.ipynb") if exception is None else ():
         for cell in nbformat.read(copy, as_version=4).cells:
             for output in cell.get("outputs", []):
-                asked = output.get("metadata", {}).get("text/html", {}).get("modgrok_live", {})
-                for run, steps in asked.items():
-                    wanted.setdefault(run, set()).update(steps)
-    if wanted:
+                models = output.get("metadata", {}).get("text/html", {}).get("modgrok_live", {})
+                for run, steps in models.items():
+                    steps_by_run.setdefault(run, set()).update(steps)
+    if steps_by_run:
         from modgrok.live import write_weights  # loads torch, which other builds can do without
         from modgrok.storage.runs import Run
 
-        for run, steps in wanted.items():
+        for run, steps in steps_by_run.items():
             write_weights(Run(Path(app.srcdir).parent / run), steps, Path(app.outdir))
 
 

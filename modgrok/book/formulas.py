@@ -24,10 +24,11 @@ class KeepPunctuation(SphinxPostTransform):
 
     def run(self, **kwargs) -> None:
         for formula in list(self.document.findall(nodes.math)):
-            rest = formula.parent[formula.parent.index(formula) + 1 :]
-            if rest and isinstance(rest[0], nodes.Text) and rest[0].startswith(tuple(",.;:!?)")):
-                formula["punctuation"] = rest[0][0]
-                formula.parent.replace(rest[0], nodes.Text(rest[0][1:]))
+            following = formula.parent[formula.parent.index(formula) + 1 :][:1]
+            for text in following:
+                if isinstance(text, nodes.Text) and text.startswith(tuple(",.;:!?)")):
+                    formula["punctuation"] = text[0]
+                    formula.parent.replace(text, nodes.Text(text[1:]))
 
 
 def _mathml(self, node, as_block: bool) -> str:
