@@ -23,13 +23,14 @@ from modgrok.authors import import_authors
 from modgrok.config import PRESETS, SETS, preset
 from modgrok.scale import bench
 from modgrok.scale.sweep import SWEEPS, Sweep, grid, parse_values, sweep
+from modgrok.storage.export import check_export, export
 from modgrok.storage.files import write_atomically
 from modgrok.storage.find import find_run, run_folders
+from modgrok.storage.provenance import environment
 from modgrok.storage.runs import Run
 from modgrok.storage.verify import verify
 from modgrok.train import train
 from modgrok.training import engine
-from modgrok.training.session import environment
 
 try:
     import tyro
@@ -218,9 +219,9 @@ def export_command(
         raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")
     found = [find_run(name, root) for name in dict.fromkeys(names)]
     for run in found:
-        run.check_export(to, steps)  # all of them, before the first is written
+        check_export(run, to, steps)  # all of them, before the first is written
     for run in found:
-        print(f"exported: {run.export(to, steps).path}")
+        print(f"exported: {export(run, to, steps).path}")
 
 
 @app.command(name="runs")

@@ -23,10 +23,11 @@ from modgrok.data import Data
 from modgrok.evaluate import PASS, count_kinds, questions, score, targets
 from modgrok.model import Transformer, flops_per_step
 from modgrok.storage import files
+from modgrok.storage.provenance import environment
 from modgrok.storage.runs import Run
 from modgrok.training import engine, progress
 from modgrok.training.optimizers import lr_factor, make_optimizers
-from modgrok.training.session import environment, finished_elsewhere, finished_run, held, is_finished, signals
+from modgrok.training.session import finished_elsewhere, finished_run, held, is_finished, signals
 
 STOP_EVERY = 20
 """Steps on GPUs between agreements of several processes on whether one of them was asked to stop; on CPUs, where a step

@@ -18,13 +18,17 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
 from modgrok.book.build import ChapterError, _glued, _mend_pages, build
+from modgrok.storage import reads
 from modgrok.storage.find import find_run, finished_runs
 from modgrok.train import train
 
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
-NOTE = "import os\nopen(os.environ['MODGROK_READS'], 'a').write(os.path.abspath(root) + '\\n')"
+NOTE = """
+import os, sys, types
+sys.modules["modgrok.storage.reads"] = types.SimpleNamespace(folders={os.path.abspath(root)})
+"""
 """What `Run` does when it reads a folder; importing it takes seconds."""
 
 
@@ -147,6 +151,7 @@ def test_a_run_that_a_chapter_looked_for_may_come_later(alone):
     (alone / "runs/p7-new").mkdir()
     (alone / "runs/p7-new/provenance.json").touch()
     assert run(alone)[0] == []
+    (new / "config.json").touch()
     (new / "provenance.json").touch()
     assert run(alone)[1][0] == "reads: runs/**/p5-* changed" and run(alone)[0] == []
     moved = alone.rename(alone.with_name("moved"))
@@ -155,16 +160,14 @@ def test_a_run_that_a_chapter_looked_for_may_come_later(alone):
 
 def test_the_library_says_which_runs_it_reads_and_which_it_looks_for(tmp_path, monkeypatch):
     made, root = train(tiny(), tmp_path / "runs"), tmp_path / "runs"
-    monkeypatch.setenv("MODGROK_READS", str(tmp_path / "reads"))
+    monkeypatch.setattr(reads, "folders", set())
     find_run(made.name, root).model()
-    noted = {str(made.path)}
-    assert set((tmp_path / "reads").read_text().splitlines()) == noted
+    assert reads.folders == {made.path}
     missing = tiny(seed=99)
     with pytest.raises(FileNotFoundError):
         find_run(missing, root)
     finished_runs(5, root)
-    noted |= {f"{root}/**/{missing.name}", f"{root}/**/p5-*"}
-    assert set((tmp_path / "reads").read_text().splitlines()) == noted
+    assert reads.folders == {made.path, root / "**" / missing.name, root / "**" / "p5-*"}
 
 
 def alive(pid: int) -> bool:

@@ -582,7 +582,7 @@ def test_a_grid_of_the_wall_opens_its_question(opened, runs, tmp_path):
 @pytest.fixture
 def question(opened, runs, tmp_path, monkeypatch):
     """question() opens the front page's control as in the book, with weights beside the page."""
-    monkeypatch.setenv("MODGROK_READS", "/dev/null")
+    monkeypatch.setenv("MODGROK_BOOK", "1")
     both = {name: runs[name] for name in ("shallow", "deep")}
     asked = duel(both, 5)
     for run in both.values():
@@ -670,7 +670,7 @@ def test_controls_of_one_page_share_weights(opened, runs):
 def test_in_the_book_all_weights_stand_beside_the_page(runs, monkeypatch):
     run = runs["deep"]
     outside = live.ask({"deep": run})
-    monkeypatch.setenv("MODGROK_READS", "/dev/null")
+    monkeypatch.setenv("MODGROK_BOOK", "1")
     inside = live.ask({"deep": run})
     assert live.weights(run, run.steps[-1]) in outside.data and len(inside.data) < len(outside.data) / 1.2
     assert inside.metadata["modgrok_live"][str(run.path)] == run.steps

@@ -14,8 +14,10 @@ from modgrok.config import SETS
 from modgrok.data import Data
 from modgrok.evaluate import accuracy_by_shot
 from modgrok.storage import files
+from modgrok.storage.export import export
 from modgrok.storage.files import load_tensors
 from modgrok.storage.runs import Run, escaped
+from modgrok.storage.verify import check
 from modgrok.train import train
 
 CONFIG = tiny()
@@ -74,7 +76,7 @@ def test_an_earlier_step_never_stands_in_for_the_last(manifest, run):
     if not manifest:
         without_manifest(run)
     run.checkpoint_file(12).unlink()
-    for ask in (run.model, run.check, lambda: train(CONFIG, run.path.parent)):
+    for ask in (run.model, lambda: check(run), lambda: train(CONFIG, run.path.parent)):
         with pytest.raises(
             ValueError, match=r"step-0000012\.safetensors is missing; restore it, or remove the"
         ) as error:
@@ -103,7 +105,7 @@ def test_the_advice_for_a_damaged_run_works(file, damage, run, kept):
     sentence(error)
     shutil.rmtree(run.path)
     again = train(CONFIG, run.path.parent)
-    again.check()
+    check(again)
     assert again.steps == kept.steps
 
 
@@ -164,7 +166,7 @@ def without_manifest(run: Run) -> None:
 
 def test_a_manifest_lists_digests_steps_and_dtypes(kept, tmp_path):
     files = {str(f.relative_to(kept.path)) for f in kept.path.rglob("*") if f.is_file()}
-    for run, dtype in ((kept, "float32"), (kept.export(tmp_path), "float16")):
+    for run, dtype in ((kept, "float32"), (export(kept, tmp_path), "float16")):
         assert run.manifest.keys() == files - {"lock", "manifest.json"}
         for name, entry in run.manifest.items():
             assert entry["sha256"] == hashlib.sha256((run.path / name).read_bytes()).hexdigest()
@@ -270,7 +272,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(how, manifest, run, other):
         run.model()
     sentence(error)
     with pytest.raises(ValueError):
-        run.export(run.path.parent / "shipped")
+        export(run, run.path.parent / "shipped")
     assert file.read_bytes() == before and not (run.path.parent / "shipped").exists()
     assert run.model(10)  # the others are as good as ever
 
@@ -282,7 +284,7 @@ def test_missing_tensors_are_named(run):
 
 
 def test_export_is_half_the_size_and_nearly_the_same(kept, tmp_path):
-    copy = kept.export(tmp_path, steps=[5, 12])
+    copy = export(kept, tmp_path, steps=[5, 12])
     assert copy.finished and copy.steps == [5, 12] and copy.path == tmp_path / kept.name
     for name in ("config.json", "metrics.csv", "provenance.json"):
         assert (copy.path / name).read_bytes() == (kept.path / name).read_bytes()
@@ -295,17 +297,17 @@ def test_export_is_half_the_size_and_nearly_the_same(kept, tmp_path):
         torch.testing.assert_close(weight, theirs[name], rtol=2**-11, atol=1e-7)
     assert not [file for file in copy.path.rglob("*") if file.name in ("lock", "holder")]
     with pytest.raises(ValueError, match="is there already; remove it"):
-        kept.export(tmp_path)
+        export(kept, tmp_path)
     with pytest.raises(ValueError, match=r"are not checkpoints .*choose among \[5, 10, 12\]"):
-        kept.export(tmp_path / "none", [5, 999])
+        export(kept, tmp_path / "none", [5, 999])
     assert not (tmp_path / "none").exists()
-    assert copy.export(tmp_path / "all").steps == [5, 12]  # by default all
+    assert export(copy, tmp_path / "all").steps == [5, 12]  # by default all
     assert train(CONFIG, tmp_path).path == copy.path  # finished is finished
 
 
 def test_a_run_is_shipped_without_weights(kept, tmp_path):
-    copy = kept.export(tmp_path, steps=())
-    copy.check()
+    copy = export(kept, tmp_path, steps=())
+    check(copy)
     assert copy.finished and copy.steps == [] and not list(copy.path.rglob("step-*"))
     assert all((copy.accuracy_by_shot[name] == kept.accuracy_by_shot[name]).all() for name in SETS)
     with pytest.raises(ValueError, match="was shipped without weights; train it under another root") as error:
@@ -317,7 +319,7 @@ def test_a_run_is_shipped_without_weights(kept, tmp_path):
 def test_an_unfinished_run_is_not_exported(run, tmp_path):
     (run.path / "provenance.json").unlink()
     with pytest.raises(ValueError, match="is not finished"):
-        run.export(tmp_path / "shipped")
+        export(run, tmp_path / "shipped")
     assert not (tmp_path / "shipped").exists()
 
 
@@ -347,7 +349,7 @@ def test_no_pickle_is_loaded(run, monkeypatch):
     for step in again.steps:
         again.model(step)
     assert again.metrics and again.accuracy_by_shot and again.provenance
-    again.export(run.path.parent / "shipped")
+    export(again, run.path.parent / "shipped")
 
 
 def test_written_files_can_be_read_by_others(kept):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
+from modgrok.storage.export import export
 from modgrok.storage.files import load_tensors, save_tensors
 from modgrok.storage.runs import Run
 from modgrok.storage.verify import verify
@@ -16,10 +17,10 @@ CONFIG = tiny(lr=3e-2)
 
 def test_an_honest_run_passes_shipped_or_not(kept, tmp_path):
     assert re.fullmatch(r"7 files as recorded; scored anew at 10, 12, losses within .*", verify(kept))
-    shipped = kept.export(tmp_path, steps=[5, 12])
+    shipped = export(kept, tmp_path, steps=[5, 12])
     assert verify(shipped, checkpoints=1).startswith("6 files as recorded; scored anew at 12, losses within ")
     assert verify(shipped, checkpoints=0) == "6 files as recorded"
-    measured = kept.export(tmp_path / "measured", steps=())
+    measured = export(kept, tmp_path / "measured", steps=())
     assert verify(measured) == "4 files as recorded; shipped without weights, so nothing could be scored anew"
 
 

@@ -18,7 +18,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from papermill.exceptions import PapermillExecutionError
 from sphinx.util import logging
 
 from modgrok.book import formulas
+from modgrok.storage.find import run_folders
 from modgrok.training.process import die_with_parent
 from modgrok.training.progress import duration
 
@@ -48,6 +48,14 @@ COLUMN = 720
 
 LARGE = 100_000
 """Bytes of packed pictures that a page does not hold itself."""
+
+
+LIST_READS = """
+import sys
+reads = sys.modules.get("modgrok.storage.reads")
+print(*(reads.folders if reads else ()), sep="\\n")
+"""
+"""A last cell of every chapter: prints the run folders that were read, if the library was used at all."""
 
 
 class ChapterError(Exception):
@@ -70,7 +78,8 @@ class ThisPython(AsyncKernelManager):
         )
         command = [sys.executable, "-c", start, "-f", "{connection_file}", "--log-level=50"]
         quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # else the debugger warns on every page
-        return KernelSpec(argv=command, display_name="Python 3", language="python", env=quiet)
+        environment = quiet | {"MODGROK_BOOK": "1"}  # what `modgrok.live.in_book` asks
+        return KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
 
 
 def build(
@@ -193,26 +202,23 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     source = nbformat.read(notebook, as_version=4)
     numbers = [i for i, cell in enumerate(source.cells, 1) if "live" not in _tags(cell)]
     source.cells = [source.cells[i - 1] for i in numbers]
-    with tempfile.NamedTemporaryFile(
-        prefix="modgrok-reads-"
-    ) as reads:  # `runs.tell_build` notes there what the chapter reads
-        os.environ["MODGROK_READS"] = reads.name
-        try:
-            executed = papermill.execute_notebook(
-                source, None, parameters, kernel_name="python3", language="python", cwd=str(root),
-                progress_bar=False, kernel_manager_class=ThisPython,
-            )  # fmt: skip
-        except PapermillExecutionError as error:
-            # papermill counts its own cell of parameters, which stands right after the declared ones
-            declared = next((i for i, c in enumerate(source.cells) if "parameters" in _tags(c)), len(numbers))
-            number = numbers[error.cell_index - bool(parameters and error.cell_index > declared)]
-            cause = f"{error.ename}: {error.evalue}".strip(": ")
-            raise ChapterError(f"{notebook.name}, cell {number}: {cause}") from None
-        except DeadKernelError:
-            raise ChapterError(f"{notebook.name}: its kernel was killed, or out of memory.") from None
-        finally:
-            del os.environ["MODGROK_READS"]
-        folders = {Path(line).resolve() for line in reads.read().decode().splitlines()}
+    source.cells.append(nbformat.v4.new_code_cell(LIST_READS))
+    numbers.append(len(numbers) + 1)
+    try:
+        executed = papermill.execute_notebook(
+            source, None, parameters, kernel_name="python3", language="python", cwd=str(root),
+            progress_bar=False, kernel_manager_class=ThisPython,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        # papermill counts its own cell of parameters, which stands right after the declared ones
+        declared = next((i for i, c in enumerate(source.cells) if "parameters" in _tags(c)), len(numbers))
+        number = numbers[error.cell_index - bool(parameters and error.cell_index > declared)]
+        cause = f"{error.ename}: {error.evalue}".strip(": ")
+        raise ChapterError(f"{notebook.name}, cell {number}: {cause}") from None
+    except DeadKernelError:
+        raise ChapterError(f"{notebook.name}: its kernel was killed, or out of memory.") from None
+    printed = "".join(output.get("text", "") for output in executed.cells.pop().outputs)
+    folders = {Path(line).resolve() for line in printed.splitlines()}
     _fold_set_up(executed.cells)
     for cell in executed.cells:
         if "injected-parameters" in _tags(cell):
@@ -352,10 +358,13 @@ def _hash_folder(folder: Path) -> str:
     """The content of a run's folder, without the traces of trainers; of a pattern, which finished runs match it."""
     if "**" in folder.parts:
         root = Path(*folder.parts[: folder.parts.index("**")])
-        finished = root.glob(f"**/{folder.name}/provenance.json")
-        return _hash("\n".join(sorted(str(file.relative_to(root)) for file in finished)))
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in ("lock", "holder"))
+        runs = run_folders(root, pattern=folder.name)
+        finished = sorted(str(run.relative_to(root)) for run in runs if (run / "provenance.json").is_file())
+        return _hash("\n".join(finished))
+    files = sorted(f for pattern in ("*", "*/*") for f in folder.glob(pattern))  # links are followed
+    files = [f for f in files if f.is_file() and f.name not in ("lock", "holder")]
     return _hash("\n".join(f"{f.relative_to(folder)} {_hash_file(f)}" for f in files))
+
 
 
 def _literal(source: str):

@@ -223,7 +223,7 @@ def address(page: str = "", name: str = "ask", **state) -> str:
 
 def in_book() -> bool:
     """Whether the book is being built, whose pages lie beside each other and share their weights."""
-    return "MODGROK_READS" in os.environ  # set by the build
+    return "MODGROK_BOOK" in os.environ  # set by the build
 
 
 def _joined(numbers: Iterable[int]) -> str:

@@ -1,6 +1,7 @@
-"""Files that hold: written whole or not at all, bounded when read, tensors with a checksum and their owner's name."""
+"""Reading and writing files safely: writes are whole or not at all, reads are bounded, tensors carry a checksum."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -18,18 +19,18 @@ LARGEST_TABLE = 2**26
 """Bytes that a JSON or CSV file of a run may have."""
 
 
-def read_bytes(path: Path, most: float = LARGEST_TABLE) -> bytes:
+def read_bytes(path: Path, max_bytes: float = LARGEST_TABLE) -> bytes:
     """The content of an ordinary file.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is a folder, a pipe or a device, larger than `most` bytes, or not to be read.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is a folder, a pipe or a device, larger than `max_bytes`, or not readable.
     """
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
             raise ValueError(f"{path} is damaged (it is no ordinary file)")
-        if state.st_size > most:
+        if state.st_size > max_bytes:
             raise ValueError(f"{path} is damaged (it has {state.st_size} bytes)")
         return path.read_bytes()
     except FileNotFoundError:
@@ -38,8 +39,21 @@ def read_bytes(path: Path, most: float = LARGEST_TABLE) -> bytes:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from None
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing.
+
+    Raises:
+        OSError: it cannot be made; of a link whose target is missing the message names both.
+    """
+    for folder in (path, *path.parents):
+        if folder.is_symlink() and not folder.exists():
+            target = os.readlink(folder)
+            raise FileNotFoundError(errno.ENOENT, f"{folder} is a link to {target}, which does not exist")
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that a crash at any moment leaves the old content or the new, whole.
+    """Write a file so that a crash at any moment leaves either the old content or the new, whole.
 
     Raises:
         OSError: the disk is full or not writable; the old content is untouched.
@@ -47,7 +61,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     content = content.encode() if isinstance(content, str) else content
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
             temporary = file.name
             file.write(content)
@@ -66,7 +80,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    """A table whose numbers read back exactly."""
+    """Write rows of equal keys as a table whose numbers read back exactly."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
@@ -77,21 +91,23 @@ def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], run_name: str, notes: dict | None = None) -> None:
     """Write tensors as safetensors, with the run's name, JSON-ready notes and a checksum in the header."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    notes = json.loads(json.dumps(notes or {}))  # as they will be read back
+    notes = json.loads(json.dumps(notes or {}))  # in the form in which they are read back
     metadata = {"run": run_name, "sha256": checksum(tensors, notes), "notes": json.dumps(notes)}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
 def load_tensors(path: Path, run_name: str, repair: str | None = None) -> dict[str, Tensor]:
-    """Read tensors that `save_tensors` wrote for that run; see `load_state`."""
+    """The tensors that `save_tensors` wrote for a run; arguments and errors as of `load_state`."""
     return load_state(path, run_name, repair)[0]
 
 
 def load_state(path: Path, run_name: str, repair: str | None = None) -> tuple[dict[str, Tensor], dict]:
-    """Read tensors and notes that `save_tensors` wrote for that run.
+    """The tensors and notes that `save_tensors` wrote for a run.
 
     Args:
-        repair: what the message advises.
+        path: the file.
+        run_name: the run that the file must belong to.
+        repair: the advice at the end of an error message.
 
     Raises:
         ValueError: the file is missing, truncated or edited, or belongs to another run.
@@ -117,7 +133,7 @@ def load_state(path: Path, run_name: str, repair: str | None = None) -> tuple[di
 
 
 def checksum(tensors: dict[str, Tensor], notes: dict) -> str:
-    """The sha256, in hexadecimal, of names, dtypes, shapes and values."""
+    """The sha256, in hexadecimal, of the notes and of the tensors' names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(notes):
         digest.update(f"{name}={notes[name]}".encode())

@@ -1,106 +1,151 @@
-"""Finding runs: by name or config, in one root or several, at any depth."""
+"""Finding runs below one root or several, at any depth, by name or by config; links are followed."""
 
+import difflib
 import os
 import re
-import time
 import warnings
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from modgrok.config import Config
-from modgrok.storage.runs import Run, tell_build
-
-_listings: dict[Path, tuple[int, list[str], list[str]]] = {}
-"""Folder that is no run → when it changed, the runs in it, its other folders."""
+from modgrok.config import PRESETS, Config, preset
+from modgrok.storage import reads
+from modgrok.storage.runs import Run
 
 
-def run_folders(*roots: str | Path) -> list[Path]:
-    """The folder of every run under the roots, also in their subfolders, sorted within each root."""
-    return [folder for root in roots for folder in _runs_under(Path(root))]
+def run_folders(*roots: str | Path, pattern: str = "*") -> list[Path]:
+    """The folder of every run at or below some roots, sorted within each root.
+
+    Symbolic links are followed, and a folder that several lead to is listed once.
+
+    Args:
+        roots: folders; one that does not exist holds no run.
+        pattern: of the names of the runs, such as "p7-*".
+    """
+    visited: set[tuple[int, int]] = set()
+    return [Path(folder) for root in roots for folder in _walk(str(root), pattern, visited)]
 
 
-def _runs_under(folder: Path, name: str | None = None) -> Iterator[Path]:
-    """Run folders, or those of a name, in order. What is in a run is not looked at, nor an unchanged folder twice."""
-    if os.path.lexists(folder / "config.json"):
-        if name in (None, folder.name):
-            yield folder
-        return
+def _walk(folder: str, pattern: str, visited: set[tuple[int, int]]) -> Iterator[str]:
+    """Run folders at or below a folder; what is inside a run is not searched."""
     try:
-        changed = folder.stat().st_mtime_ns
-        known = _listings.get(folder.absolute())
-        if known is None or known[0] != changed:
-            names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
-            runs = {name for name in names if os.path.lexists(folder / name / "config.json")}
-            known = changed, sorted(runs), [name for name in names if name not in runs]
-            if time.time_ns() - changed > 10**9:  # else the same time may stand for a later change
-                _listings[folder.absolute()] = known
-    except OSError:  # no such folder, or not for us to read
+        state = os.stat(folder)
+        identity = state.st_dev, state.st_ino
+        if identity in visited:
+            return
+        visited.add(identity)
+        if os.path.lexists(os.path.join(folder, "config.json")):
+            if fnmatchcase(os.path.basename(os.path.abspath(folder)), pattern):
+                yield folder
+            return
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    except OSError:  # the folder does not exist or may not be read
         return
-    _, runs, others = known
-    if name is not None:
-        runs = [name] if name in runs else []
-    for entry in sorted([*runs, *others]):
-        if entry in others:
-            yield from _runs_under(folder / entry, name)
-        else:
-            yield folder / entry
+    for name in names:
+        yield from _walk(os.path.join(folder, name), pattern, visited)
 
 
 def find_run(key: str | Config, *roots: str | Path) -> Run:
-    """The run of that name or config in the first root that has it finished, at any depth.
+    """The run of a name or config in the first root that has it finished, at any depth.
 
     Raises:
-        ValueError: what is asked for is no name of a run or no folder, or only a run of another config has the name.
-        FileNotFoundError: no root has it; the message says how to train it.
+        ValueError: the key cannot be a run's name, a root is empty, or the run of that name has another config.
+        FileNotFoundError: no root has the run; the message says how to train it and which runs have similar names.
     """
     name = key if isinstance(key, str) else key.name
     if not re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*", name):
         raise ValueError(
             f"run={name[:200]!r} is not the name of a run; `python -m modgrok runs` lists the names."
         )
-    other = None
+    if "" in roots:
+        raise ValueError("root='' is not allowed; name the folder that holds runs.")
+    namesake = None
     for root in roots:
-        if root == "":
-            raise ValueError("root='' is not allowed; name the folder that holds runs.")
-        for folder in [Path(root) / name, *_runs_under(Path(root), name)]:
+        for folder in (Path(root, name), *run_folders(root, pattern=name)):
             if (folder / "provenance.json").is_file():
                 run = Run(folder)
                 if isinstance(key, str) or same_result(key, run.config):
                     return run
-                other = run
-    if other:
-        raise ValueError(collision(key, other))
+                namesake = run
+    if namesake:
+        raise ValueError(collision(key, namesake))
     for root in roots:
-        tell_build(Path(root, "**", name))
+        reads.note(Path(root, "**", name))
+    raise FileNotFoundError(_missing(key, roots))
+
+
+def _missing(key: str | Config, roots: tuple[str | Path, ...]) -> str:
+    """That a run is not there, the command that trains it, and the runs of similar names that are there."""
+    name, command = (key, "") if isinstance(key, str) else (key.name, f" by `{train_command(key)}`")
     places = " or ".join(str(root) for root in roots)
-    raise FileNotFoundError(f"no finished run {name} in {places}; train it first, or name another root.")
+    names = sorted({folder.name for folder in run_folders(*roots)})
+    similar = difflib.get_close_matches(name, names, n=3)
+    hint = f"; similar runs there: {', '.join(similar)}" if similar else ""
+    return f"no finished run {name} in {places}; train it first{command}, or name another root{hint}."
+
+
+def train_command(config: Config) -> str:
+    """The command line that trains a config, starting from the preset that differs in the fewest fields."""
+    fields = config.to_dict()
+    changes = {}
+    for name in PRESETS:
+        defaults = preset(name).to_dict()
+        changes[name] = {field: value for field, value in fields.items() if value != defaults[field]}
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    flags = [_flag(field, value) for field, value in changes[nearest].items()]
+    return " ".join(["python -m modgrok train", nearest, *flags])
+
+
+def _flag(field: str, value: object) -> str:
+    name = field.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return " ".join([f"--{name}", *map(str, value if isinstance(value, list) else [value])])
 
 
 def finished_runs(p: int | None, root: str | Path) -> list[Run]:
-    """All finished runs of a modulus, or of all (None), under a root, whatever their setting.
+    """All finished runs of a modulus (None: of any) under a root, whatever their setting.
 
-    Of one that cannot be read a warning tells.
+    A run that cannot be read is left out with a warning.
     """
-    tell_build(Path(root, "**", f"p{p or '*'}-*"))
+    pattern = f"p{'*' if p is None else p}-*"
+    reads.note(Path(root, "**", pattern))
     runs = []
-    for folder in run_folders(root):
-        if folder.name.startswith("p" if p is None else f"p{p}-"):
-            try:
-                runs.append(Run(folder))
-            except ValueError as error:
-                warnings.warn(f"left out: {error}", stacklevel=2)
+    for folder in run_folders(root, pattern=pattern):
+        try:
+            runs.append(Run(folder))
+        except ValueError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
     return [run for run in runs if run.finished]
 
 
-def same_result(one: Config, other: Config) -> bool:
-    """Whether two configs train the same weights; names are equal then, and, for a digest is short, not only then."""
-    return one.result_fields() == other.result_fields()
+def run_table(*roots: str | Path) -> list[dict[str, object]]:
+    """A row for every readable run under some roots, as `pandas.DataFrame(run_table("runs"))` takes them.
+
+    The columns are those of `Run.summary`, in front of them the folder. A run that cannot be read is left out with a
+    warning.
+    """
+    rows = []
+    for folder in run_folders(*roots):
+        try:
+            rows.append({"path": str(folder)} | Run(folder).summary())
+        except ValueError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    return rows
+
+
+def same_result(config: Config, other_config: Config) -> bool:
+    """Whether two configs train the same weights.
+
+    Their names are equal then. Equal names alone do not suffice, because the digest in a name is short.
+    """
+    return config.result_fields() == other_config.result_fields()
 
 
 def collision(config: Config, run: Run) -> str:
-    """What to do about a run whose name is that of a config that it is not of."""
-    ours, theirs = config.to_dict(), run.config.to_dict()
-    fields = ", ".join(f"{name}={theirs[name]!r}" for name in ours if ours[name] != theirs[name])
+    """The message about a run that has the name of a config but was trained with another one."""
+    wanted, trained = config.to_dict(), run.config.to_dict()
+    fields = ", ".join(f"{name}={trained[name]!r}" for name in wanted if wanted[name] != trained[name])
     return (
         f"{run.path} has the name of the run asked for, but is of another config ({fields}): two configs of one name; "
         "choose another root, or another seed."

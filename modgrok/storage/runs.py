@@ -1,11 +1,11 @@
 """A run on disk: config, metrics, weights, provenance; checked when read. ::
 
     root/NAME/config.json                what was trained
-              metrics.csv                a row an evaluation
+              metrics.csv                a row for each evaluation
               scores.safetensors         right answers by kind of query and shot, divergences, at each evaluation
               checkpoints/step-*.safetensors   weights along the way
               resume.safetensors         everything needed to go on; gone once the run is finished
-              manifest.json              digests of all that a finished run holds, steps and dtypes of its checkpoints
+              manifest.json              digests of all files of a finished run, steps and dtypes of its checkpoints
               provenance.json            versions, device, time; written last, so its presence means finished
 
 A run folder may come from anywhere: nothing in it is executed, its files are bounded in size and type, and its texts
@@ -17,9 +17,7 @@ import hashlib
 import html
 import json
 import math
-import os
 import re
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -28,18 +26,22 @@ from torch import Tensor
 
 from modgrok.config import SETS, Config
 from modgrok.model import Transformer
-from modgrok.storage.files import LARGEST_TABLE, load_tensors, read_bytes, save_tensors, write_atomically
+from modgrok.storage import provenance, reads
+from modgrok.storage.files import LARGEST_TABLE, load_tensors, read_bytes, write_atomically
+
+TABLES = ("config.json", "metrics.csv", "scores.safetensors")
+"""The files that every finished run has, besides its provenance and manifest."""
 
 COLUMNS = (
     "step",
     "lr",
     "train_loss",
-    *(f"{name}_{what}" for name in SETS for what in ("loss", "acc", "novel")),
+    *(f"{name}_{quantity}" for name in SETS for quantity in ("loss", "acc", "novel")),
 )
 """The columns of metrics.csv, in order."""
 
-LONGEST_TEXT = 500
-"""Characters that a text in a provenance may have."""
+LARGEST_CONFIG = 50_000
+"""Bytes that a config.json may have."""
 
 
 class Run:
@@ -50,14 +52,14 @@ class Run:
         config: its Config.
 
     Raises:
-        ValueError: the config file is missing, unreadable, or not the one the folder is named after.
+        ValueError: the config file is missing, unreadable, or not the one that the folder is named after.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         file = self.path / "config.json"
         try:
-            self.config = Config.from_dict(json.loads(read_bytes(file, LONGEST_TEXT * 100)))
+            self.config = Config.from_dict(json.loads(read_bytes(file, LARGEST_CONFIG)))
         except FileNotFoundError:
             raise ValueError(f"{self.path} is not a run: it holds no config.json.") from None
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -67,7 +69,7 @@ class Run:
             raise ValueError(
                 f"{file} was edited or belongs elsewhere: it describes the run {self.config.name}."
             )
-        tell_build(self.path)
+        reads.note(self.path)
 
     @property
     def name(self) -> str:
@@ -79,7 +81,7 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, dict] | None:
-        """File → its sha256, of a checkpoint also step and dtype; None without one, as before the run is finished.
+        """File → its sha256, and for a checkpoint also its step and dtype; None if the run has no manifest.
 
         Raises:
             ValueError: the manifest is damaged.
@@ -97,13 +99,13 @@ class Run:
 
     @property
     def repair(self) -> str:
-        """What helps when a file of this run is missing or damaged."""
+        """The advice for a file of this run that is missing or damaged."""
         if self.finished:
             return f"restore it, or remove the folder {self.path} and train the run again from the start"
         return f"restore it, or remove {self.path / 'resume.safetensors'} to train from the start"
 
-    def checked(self, name: str) -> bytes:
-        """A file's content, which must be what the manifest says of it, if there is one.
+    def read(self, name: str) -> bytes:
+        """The content of one of the run's files, compared with its digest if the run has a manifest.
 
         Raises:
             ValueError: the file is missing, no ordinary file, or not the one that the run was finished with.
@@ -116,33 +118,28 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{error}; {self.repair}.") from None
         if self.finished and self.manifest is not None:
-            entry = self.manifest.get(name, {})
-            if entry.get("sha256") != hashlib.sha256(content).hexdigest():
-                raise ValueError(f"{file} is not what the run was finished with; {self.repair}.")
+            digest = self.manifest.get(name, {}).get("sha256")
+            if digest == hashlib.sha256(content).hexdigest():
+                return content
+            if digest == hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest():
+                raise ValueError(
+                    f"{file} has the line ends of Windows, as git writes them under core.autocrlf=true; clone again "
+                    "with `git clone -c core.autocrlf=false`."
+                )
+            raise ValueError(f"{file} is not what the run was finished with; {self.repair}.")
         return content
 
-    def check(self) -> None:
-        """Compare every file of a finished run with its manifest, or, without one, see that all are there.
+    def finish(self, record: bytes) -> None:
+        """Write the manifest of all files and then the provenance, whose presence makes the run a finished one.
 
-        Raises:
-            ValueError: the first file that is missing, damaged or not the one that the run was finished with.
+        Args:
+            record: the content of provenance.json.
         """
-        checkpoints = {str(self.checkpoint_file(step).relative_to(self.path)) for step in self.steps}
-        names = {"config.json", "metrics.csv", "scores.safetensors", "provenance.json"}
-        for name in sorted(names | checkpoints | (self.manifest or {}).keys()):
-            self.checked(name)
-        _ = self.metrics, self.provenance, self.scores
-        if self.manifest is None and self.config.steps not in self.steps:
-            raise ValueError(f"{self.checkpoint_file(self.config.steps)} is missing; {self.repair}.")
-
-    def finish(self, provenance: bytes) -> None:
-        """Write the manifest of all that is there and then, which makes the run a finished one, the provenance."""
-        files = {name: self.path / name for name in ("config.json", "metrics.csv", "scores.safetensors")}
+        contents = {name: (self.path / name).read_bytes() for name in TABLES} | {"provenance.json": record}
         manifest = {
-            name: {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for name, file in files.items()
+            name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in contents.items()
         }
-        manifest["provenance.json"] = {"sha256": hashlib.sha256(provenance).hexdigest()}
-        for step in self._steps_there():
+        for step in self._steps_on_disk():
             file = self.checkpoint_file(step)
             tensors = load_tensors(file, self.name)
             manifest[f"checkpoints/{file.name}"] = {
@@ -151,206 +148,154 @@ class Run:
                 "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
             }
         write_atomically(self.path / "manifest.json", json.dumps(manifest, indent=1))
-        write_atomically(self.path / "provenance.json", provenance)
+        write_atomically(self.path / "provenance.json", record)
 
     @property
     def provenance(self) -> dict:
         """Versions, commit, device, processes and wall time (seconds); empty until the run is finished.
 
         Raises:
-            ValueError: the file is damaged, or a value is none of the type and length that belong there.
+            ValueError: the file is damaged, or a value is not of the type and length that belong there.
         """
         if not self.finished:
             return {}
-        file = self.path / "provenance.json"
+        content = self.read("provenance.json")
         try:
-            provenance = json.loads(self.checked("provenance.json"))
-        except RecursionError:
-            provenance = None
+            return provenance.parse(content)
         except ValueError as error:
-            if not isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-                raise
-            provenance = None
-        if not isinstance(provenance, dict) or len(provenance) > 100:
-            raise ValueError(f"{file} is damaged; {self.repair}.")
-        allowed = {"seconds": _is_duration, "threads": _is_count, "processes": _are_counts}
-        for name in (*allowed, *provenance):
-            if not allowed.get(name, _is_brief)(provenance.get(name)):
-                value = repr(provenance.get(name))[:60]
-                raise ValueError(f"{file} is damaged (it says {name[:60]}={value}); {self.repair}.")
-        return provenance
+            file = self.path / "provenance.json"
+            raise ValueError(f"{file} is damaged{error}; {self.repair}.") from None
 
     @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
         """Name → values at each evaluation: step, lr, train_loss, and for each of the four sets {set}_loss,
         {set}_acc and {set}_novel.
 
-        Losses are cross-entropies in nats over all z; accuracies are those of the last z, novel those of the last z
-        where the query repeats no example; nan where there is none.
+        Losses are cross-entropies in nats over all z. {set}_acc is the accuracy of the last z, {set}_novel that of the
+        last z where the query repeats no example; nan where there is no such query.
 
         Raises:
             ValueError: the table is missing or damaged, or lacks an evaluation.
         """
-        text, file = self.checked("metrics.csv"), self.path / "metrics.csv"
+        text, file = self.read("metrics.csv"), self.path / "metrics.csv"
         try:
             header, *rows = csv.reader(text.decode().splitlines())
             columns = dict(zip(header, np.array(rows, dtype=float).T, strict=True))
             if header != list(COLUMNS):
                 raise ValueError("its columns are not those of an evaluation")
-            steps = columns["step"]
-            expected = np.minimum(np.arange(len(steps)) * self.config.eval_every, self.config.steps)
-            imported = [self.config.steps]  # weights that were made elsewhere are scored once
-            if not (
-                (np.array_equal(steps, expected) and (np.diff(steps) > 0).all()) or list(steps) == imported
-            ):
-                raise ValueError("an evaluation is missing or out of order")
-            if self.finished and steps[-1] != self.config.steps:
-                raise ValueError("its last evaluations are missing")
-            return columns | {"step": steps.astype(int)}
+            self._check_steps(columns["step"])
+            return columns | {"step": columns["step"].astype(int)}
         except (ValueError, csv.Error) as error:
             raise ValueError(f"{file} is damaged ({error}); {self.repair}.") from None
 
+    def _check_steps(self, steps: np.ndarray) -> None:
+        """Check that a table has every evaluation of the run; imported weights are evaluated once, at the end."""
+        expected = np.minimum(np.arange(len(steps)) * self.config.eval_every, self.config.steps)
+        is_complete = np.array_equal(steps, expected) and (np.diff(steps) > 0).all()
+        if not (is_complete or list(steps) == [self.config.steps]):
+            raise ValueError("an evaluation is missing or out of order")
+        if self.finished and steps[-1] != self.config.steps:
+            raise ValueError("its last evaluations are missing")
+
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
-        """What `scores.safetensors` holds; see `correct`, `queries` and `divergence`.
+        """The arrays of `scores.safetensors`; see `correct`, `queries` and `divergence`.
 
         Raises:
             ValueError: the file is missing or damaged.
         """
-        tensors = self.tensors("scores.safetensors")
-        if tensors.keys() != {f"{name}.{what}" for name in SETS for what in ("right", "asked", "divergence")}:
+        tensors = self.read_tensors("scores.safetensors")
+        if tensors.keys() != {
+            f"{name}.{table}" for name in SETS for table in ("right", "asked", "divergence")
+        }:
             raise ValueError(f"{self.path / 'scores.safetensors'} is damaged; {self.repair}.")
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     @property
     def correct(self) -> dict[str, np.ndarray]:
-        """Set → right answers, (evaluations, kinds, n_examples) integers: by `evaluate.KINDS` and shots."""
+        """Set → numbers of right answers, (evaluations, kinds, n_examples), by `evaluate.KINDS` and shots."""
         return {name: self.scores[f"{name}.right"] for name in SETS}
 
     @property
     def queries(self) -> dict[str, np.ndarray]:
-        """Set → number of queries, (kinds, n_examples) integers; the same sequences at every evaluation."""
+        """Set → numbers of queries, (kinds, n_examples), the same at every evaluation."""
         return {name: self.scores[f"{name}.asked"] for name in SETS}
 
     @property
     def divergence(self) -> dict[str, np.ndarray]:
-        """Set → mean KL(reference ‖ model) in nats, (evaluations, references, n_examples), of `REFERENCES`."""
+        """Set → mean KL(reference ‖ model) in nats, (evaluations, references, n_examples), by `REFERENCES`."""
         return {name: self.scores[f"{name}.divergence"] for name in SETS}
 
     @property
     def accuracy_by_shot(self) -> dict[str, np.ndarray]:
         """Set → accuracy by shot, (evaluations, n_examples), rows as in `metrics`."""
-        with np.errstate(invalid="ignore"):  # a set without tasks
+        with np.errstate(invalid="ignore"):  # a set without tasks has no queries
             return {name: self.correct[name].sum(1) / self.queries[name].sum(0) for name in SETS}
+
+    def summary(self) -> dict[str, object]:
+        """A row about the run: its name, whether it is finished, minutes, device, last metrics, and config.
+
+        The metrics are None before the first evaluation, minutes and device None before the end.
+
+        Raises:
+            ValueError: a file of the run is damaged.
+        """
+        columns = [column for column in COLUMNS if column != "lr"]  # the config's lr has that name
+        is_evaluated = self.finished or (self.path / "metrics.csv").exists()
+        metrics = {column: self.metrics[column][-1].item() if is_evaluated else None for column in columns}
+        record = self.provenance
+        minutes = record["seconds"] / 60 if record else None
+        row = {"name": self.name, "finished": self.finished, "minutes": minutes}
+        return row | {"device": record.get("device")} | metrics | self.config.to_dict()
 
     @property
     def steps(self) -> list[int]:
-        """The steps whose weights are kept: those that the manifest lists, and without one those that are there."""
+        """The steps whose weights are kept: those in the manifest, or without one those on disk."""
         if not self.finished or self.manifest is None:
-            return self._steps_there()
+            return self._steps_on_disk()
         return sorted(int(name[17:-12]) for name in self.manifest if name.startswith("checkpoints/step-"))
 
-    def _steps_there(self) -> list[int]:
+    def _steps_on_disk(self) -> list[int]:
         names = (file.stem.removeprefix("step-") for file in self.path.glob("checkpoints/step-*.safetensors"))
         return sorted(int(name) for name in names if re.fullmatch("[0-9]{7,12}", name))
 
     def model(self, step: int | None = None, device: str = "cpu") -> Transformer:
-        """The model at a checkpoint, by default the last that the run keeps.
+        """The model at a checkpoint, by default the last one that the run keeps.
 
         Raises:
             ValueError: no weights of that step are kept, or the file is missing or not a whole checkpoint of this run.
         """
         if not self.steps:
-            shipped = self.finished and self.manifest is not None
-            how = "train it under another root to have them" if shipped else self.repair
-            raise ValueError(f"{self.name}{' was shipped without' * shipped or ' keeps no'} weights; {how}.")
+            raise ValueError(self._no_weights())
         if step is None:
-            whole = self.finished and self.manifest is None  # then all must be there, the last above all
-            step = self.config.steps if whole else self.steps[-1]
+            # a run without a manifest cannot say which checkpoints it had, but it had the last
+            lists_nothing = self.finished and self.manifest is None
+            step = self.config.steps if lists_nothing else self.steps[-1]
         elif step not in self.steps:
             raise ValueError(f"step={step} is not a checkpoint of {self.name}; choose one of {self.steps}.")
-        tensors = self.tensors(f"checkpoints/{self.checkpoint_file(step).name}")
+        tensors = self.read_tensors(f"checkpoints/{self.checkpoint_file(step).name}")
         model = Transformer(self.config)
         try:
             model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        except RuntimeError:  # the message is a list of names and shapes
+        except RuntimeError:  # its message lists all names and shapes
             file = self.checkpoint_file(step)
             raise ValueError(f"{file} holds no weights of this model; {self.repair}.") from None
         return model.to(device).eval()
 
+    def _no_weights(self) -> str:
+        if self.finished and self.manifest is not None:
+            return f"{self.name} was shipped without weights; train it under another root to have them."
+        return f"{self.name} keeps no weights; {self.repair}."
+
     def checkpoint_file(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:07d}.safetensors"
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one of its files, checked."""
-        self.checked(name)
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors in one of the run's files, checked as by `read`."""
+        self.read(name)
         return load_tensors(self.path / name, self.name, self.repair)
-
-    def export(self, root: str | Path, steps: Iterable[int] | None = None) -> "Run":
-        """Copy a finished run to another root, weights in half precision, with a manifest, for shipping.
-
-        Args:
-            root: the folder that will hold the copy.
-            steps: the checkpoints to take along, by default all; none, (), ships what was measured without the weights.
-
-        Raises:
-            ValueError: the run is not finished, keeps no such checkpoint, or one of its files is damaged; nothing is
-                written then.
-        """
-        steps, copy = self.check_export(root, steps), Path(root) / self.name
-        for name in ("config.json", "metrics.csv", "scores.safetensors"):
-            write_atomically(copy / name, self.checked(name))
-        for step in steps:
-            name = f"checkpoints/{self.checkpoint_file(step).name}"
-            halves = {key: tensor.half() for key, tensor in self.tensors(name).items()}
-            save_tensors(copy / name, halves, self.name)
-        Run(copy).finish(self.checked("provenance.json"))
-        return Run(copy)
-
-    def check_export(self, root: str | Path, steps: Iterable[int] | None = None) -> list[int]:
-        """The steps that an export would take along, if it can be done; see `export`."""
-        if not self.finished:
-            raise ValueError(f"{self.name} is not finished; train it to its end before exporting it.")
-        copy, steps = Path(root) / self.name, self.steps if steps is None else sorted(set(steps))
-        if copy.exists():
-            raise ValueError(f"{copy} is there already; remove it or export to another folder.")
-        if not set(steps) <= set(self.steps):
-            raise ValueError(f"steps={steps} are not checkpoints of {self.name}; choose among {self.steps}.")
-        self.check()
-        for step in steps:
-            self.tensors(f"checkpoints/{self.checkpoint_file(step).name}")
-        return steps
-
-
-def tell_build(folder: Path) -> None:
-    """Note for the book's build, if it asks, that a chapter reads a run's folder, or looks for one by a pattern."""
-    if log := os.environ.get("MODGROK_READS"):
-        with open(log, "a") as file:
-            file.write(f"{folder.absolute()}\n")
 
 
 def escaped(text: object) -> str:
     """A text from a run folder as Markdown and HTML that show it and do nothing else."""
     return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", " ".join(str(text).split())))
-
-
-def _is_duration(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value < 1e12
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**6
-
-
-def _are_counts(value: object) -> bool:
-    return isinstance(value, list) and 0 < len(value) < 10**5 and all(map(_is_count, value))
-
-
-def _is_brief(value: object) -> bool:
-    """Nothing, a flag, a bounded number, or printable text (or a list of such) of bounded length."""
-    if isinstance(value, list):
-        return len(value) <= 1000 and all(isinstance(text, str) and _is_brief(text) for text in value)
-    if isinstance(value, str):
-        return len(value) <= LONGEST_TEXT and value.isprintable()
-    return value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < 1e15)

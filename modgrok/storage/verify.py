@@ -1,4 +1,4 @@
-"""Whether a run is the evidence it claims to be: its files, its table, and what its weights really score."""
+"""Checks that a run is the evidence it claims to be: its files, its tables, and what its weights really score."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from modgrok.config import SETS
 from modgrok.data import Data
-from modgrok.evaluate import KINDS, REFERENCES, count_kinds, questions, score
+from modgrok.evaluate import KINDS, REFERENCES, Questions, count_kinds, questions, score
 from modgrok.storage.runs import Run
 
 LOSS_TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
@@ -14,6 +14,26 @@ LOSS_TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
 
 ANSWER_TOLERANCE = {"float32": 0.005, "float16": 0.01}
 """Share of answers, of all shots, that may differ for the same reason."""
+
+
+def check(run: Run) -> None:
+    """Compare every file of a finished run with its manifest.
+
+    A run without a manifest is checked by its contents: tables that agree, in finite numbers, and whole checkpoints.
+
+    Raises:
+        ValueError: the first file that is missing, damaged or not the one that the run was finished with.
+    """
+    if run.manifest is not None:
+        checkpoints = {_file_name(step) for step in run.steps}
+        for name in sorted({*run.manifest, "config.json", "metrics.csv", "scores.safetensors"} | checkpoints):
+            run.read(name)
+        return
+    if run.config.steps not in run.steps:
+        raise ValueError(f"{run.checkpoint_file(run.config.steps)} is missing; {run.repair}.")
+    check_tables(run)
+    for step in run.steps:
+        run.model(step)
 
 
 def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
@@ -36,93 +56,121 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
         raise ValueError(
             f"{run.path} has no manifest; `python -m modgrok export` writes a copy that has one."
         )
-    run.check()
+    check(run)
     check_manifest(run)
     check_tables(run)
-    places = np.linspace(len(run.steps) - 1, 0, checkpoints + 1)[:checkpoints].round().astype(int)
-    steps = sorted({run.steps[i] for i in places}) if run.steps else []
+    checked_files = f"{len(run.manifest)} files as recorded"
+    set_questions = _questions(run, sets)
+    if not run.steps:
+        return f"{checked_files}; shipped without weights, so nothing could be scored anew"
+    positions = np.linspace(len(run.steps) - 1, 0, checkpoints + 1)[:checkpoints].round().astype(int)
+    steps = sorted({run.steps[i] for i in positions})
+    if not steps:
+        return checked_files
+    error = max(_loss_error(run, step, set_questions) for step in steps)
+    return f"{checked_files}; scored anew at {', '.join(map(str, steps))}, losses within {error:.1g}"
+
+
+def _questions(run: Run, sets: Sequence[str]) -> dict[str, Questions]:
+    """The questions of each set, which must be as many of each kind as the run recorded."""
     data = Data(run.config)
-    asked = {
-        name: questions(data.evaluation_set(name), run.config.p, data.tasks["id"])
-        for name in sets
-        if name in data.sets
-    }
-    for name, own in asked.items():
-        if not np.array_equal(count_kinds(own.kinds).numpy(), run.queries[name]):
-            raise ValueError(f"{run.path} was not scored on the sequences of its config ({name}).")
-    worst = 0.0
-    for step in steps:
-        model, dtype = run.model(step), run.manifest[_file(step)]["dtype"]
-        row = run.metrics["step"].tolist().index(step)
-        for name, own in asked.items():
-            n = len(own.tokens)
-            sums = score(model, own)
-            loss, recorded = float(sums.loss.mean() / n), run.metrics[f"{name}_loss"][row]
-            moved = np.abs(sums.correct.numpy() - run.correct[name][row]).sum() / run.queries[name].sum()
-            if not (abs(loss - recorded) <= LOSS_TOLERANCE[dtype] and moved <= ANSWER_TOLERANCE[dtype]):
-                raise ValueError(
-                    f"{run.path / _file(step)} has a loss of {loss:.4f} on {name}, recorded is {recorded:.4f}, "
-                    f"and {moved:.1%} of its answers differ; {run.repair}."
-                )
-            worst = max(worst, abs(loss - recorded))
-    scored = f"; scored anew at {', '.join(map(str, steps))}, losses within {worst:.1g}" if steps else ""
-    without = "" if run.steps else "; shipped without weights, so nothing could be scored anew"
-    return f"{len(run.manifest)} files as recorded{scored}{without}"
+    set_questions = {}
+    for name in sets:
+        if name in data.sets:
+            set_questions[name] = questions(data.evaluation_set(name), run.config.p, data.tasks["id"])
+            if not np.array_equal(count_kinds(set_questions[name].kinds).numpy(), run.queries[name]):
+                raise ValueError(f"{run.path} was not scored on the sequences of its config ({name}).")
+    return set_questions
+
+
+def _loss_error(run: Run, step: int, set_questions: dict[str, Questions]) -> float:
+    """The largest difference, in nats, between recorded losses and those of the weights of a step.
+
+    Raises:
+        ValueError: losses or answers differ by more than the tolerance.
+    """
+    model, dtype = run.model(step), run.manifest[_file_name(step)]["dtype"]
+    row = run.metrics["step"].tolist().index(step)
+    errors = [0.0]
+    for name, asked_questions in set_questions.items():
+        sums = score(model, asked_questions)
+        loss, recorded = (
+            float(sums.loss.mean() / len(asked_questions.tokens)),
+            run.metrics[f"{name}_loss"][row],
+        )
+        n_changed = np.abs(sums.correct.numpy() - run.correct[name][row]).sum()
+        changed = n_changed / run.queries[name].sum()
+        if not (abs(loss - recorded) <= LOSS_TOLERANCE[dtype] and changed <= ANSWER_TOLERANCE[dtype]):
+            raise ValueError(
+                f"{run.path / _file_name(step)} has a loss of {loss:.4f} on {name}, recorded is {recorded:.4f}, "
+                f"and {changed:.1%} of its answers differ; {run.repair}."
+            )
+        errors.append(abs(loss - recorded))
+    return max(errors)
 
 
 def check_manifest(run: Run) -> None:
-    """Every checkpoint listed is what the list says, and none is there besides.
+    """Check that every checkpoint in the manifest is as described there, and that no other is on disk.
 
     Raises:
-        ValueError: the first that is not.
+        ValueError: the first checkpoint that is not.
     """
-    listed = {name for name in run.manifest if name.startswith("checkpoints/")}
-    for name in sorted(listed):
+    names = {name for name in run.manifest if name.startswith("checkpoints/")}
+    for name in sorted(names):
         entry = run.manifest[name]
-        if entry.get("dtype") not in LOSS_TOLERANCE or name != _file(entry.get("step")):
+        if entry.get("dtype") not in LOSS_TOLERANCE or name != _file_name(entry.get("step")):
             raise ValueError(f"{run.path / 'manifest.json'} is damaged ({name}); {run.repair}.")
-        stored = {str(tensor.dtype).removeprefix("torch.") for tensor in run.tensors(name).values()}
-        if stored != {entry["dtype"]}:
-            raise ValueError(f"{run.path / name} holds {' and '.join(sorted(stored))}, not {entry['dtype']}.")
-    there = {f"checkpoints/{file.name}" for file in run.path.glob("checkpoints/*.safetensors")}
-    if more := there - listed:
+        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in run.read_tensors(name).values()}
+        if dtypes != {entry["dtype"]}:
+            raise ValueError(f"{run.path / name} holds {' and '.join(sorted(dtypes))}, not {entry['dtype']}.")
+    on_disk = {f"checkpoints/{file.name}" for file in run.path.glob("checkpoints/*.safetensors")}
+    if unlisted := on_disk - names:
         raise ValueError(
-            f"{run.path / min(more)} is no part of the run: its manifest does not list it; remove it."
+            f"{run.path / min(unlisted)} is no part of the run: its manifest does not list it; remove it."
         )
 
 
 def check_tables(run: Run) -> None:
-    """metrics.csv says of every evaluation what scores.safetensors says, in finite numbers.
+    """Check that metrics.csv and scores.safetensors agree at every evaluation, in finite numbers.
 
     Raises:
         ValueError: the first column that does not.
     """
-    rows, K = len(run.metrics["step"]), run.config.n_examples
-    shapes = {
-        "correct": (rows, len(KINDS), K),
-        "divergence": (rows, len(REFERENCES), K),
-        "queries": (len(KINDS), K),
-    }
+    table = run.path / "metrics.csv"
     for name in SETS:
-        for table, shape in shapes.items():
-            if getattr(run, table)[name].shape != shape:
-                raise ValueError(
-                    f"{run.path / 'scores.safetensors'} has not the shape of its run; {run.repair}."
-                )
+        _check_shapes(run, name)
+        correct, queries = run.correct[name][..., -1], run.queries[name][:, -1]  # of the last shot, by kind
         with np.errstate(invalid="ignore"):  # a set without tasks, or without novel queries
-            last, asked = run.correct[name][..., -1], run.queries[name][:, -1]
-            expected = {"acc": last.sum(-1) / asked.sum(), "novel": last[:, 1:].sum(-1) / asked[1:].sum()}
-        for what, values in expected.items():
-            if not np.allclose(run.metrics[f"{name}_{what}"], values, atol=1e-6, equal_nan=True):
+            expected = {
+                "acc": correct.sum(-1) / queries.sum(),
+                "novel": correct[:, 1:].sum(-1) / queries[1:].sum(),
+            }
+        for quantity, values in expected.items():
+            if not np.allclose(run.metrics[f"{name}_{quantity}"], values, atol=1e-6, equal_nan=True):
                 raise ValueError(
-                    f"{run.path / 'metrics.csv'} and scores.safetensors do not agree on {name}_{what}; {run.repair}."
+                    f"{table} and scores.safetensors do not agree on {name}_{quantity}; {run.repair}."
                 )
-        if asked.sum() and not np.isfinite(run.metrics[f"{name}_loss"]).all():
-            raise ValueError(f"{run.path / 'metrics.csv'} has no number for some {name}_loss; {run.repair}.")
-    trained = run.metrics["train_loss"][1:]  # nothing was trained yet at the first
-    if not (np.isfinite(trained).all() and np.isfinite(run.metrics["lr"]).all()):
-        raise ValueError(f"{run.path / 'metrics.csv'} has no number for some lr or train_loss; {run.repair}.")
+        if queries.sum() and not np.isfinite(run.metrics[f"{name}_loss"]).all():
+            raise ValueError(f"{table} has no number for some {name}_loss; {run.repair}.")
+    losses = run.metrics["train_loss"][1:]  # nothing was trained before the first evaluation
+    if not (np.isfinite(losses).all() and np.isfinite(run.metrics["lr"]).all()):
+        raise ValueError(f"{table} has no number for some lr or train_loss; {run.repair}.")
 
 
-def _file(step: int) -> str:
+def _check_shapes(run: Run, name: str) -> None:
+    """Check that the scores of a set have a row for each evaluation, a place for each kind, reference and shot."""
+    n_rows, n_shots = len(run.metrics["step"]), run.config.n_examples
+    shapes = {
+        "correct": (n_rows, len(KINDS), n_shots),
+        "divergence": (n_rows, len(REFERENCES), n_shots),
+        "queries": (len(KINDS), n_shots),
+    }
+    for quantity, shape in shapes.items():
+        if getattr(run, quantity)[name].shape != shape:
+            raise ValueError(
+                f"{run.path / 'scores.safetensors'} does not have the shape of its run; {run.repair}."
+            )
+
+
+def _file_name(step: int) -> str:
     return f"checkpoints/step-{step:07d}.safetensors" if isinstance(step, int) else ""

@@ -1,14 +1,15 @@
-"""What a training step computes with on this machine: processes, number format, attention, compilation, threads.
+"""How a training step is computed on this machine: processes, number format, attention, compilation, threads.
 
 A GPU takes bf16, fused attention and torch.compile. CPUs differ: those with bf16 instructions (AMX, AVX512-BF16)
 multiply matrices two to ten times faster in bf16, but torch's fused attention and its backward do not profit, so
-attention is written out and compiled there; on other CPUs bf16 is slower by orders of magnitude, and all
-stays float32.
+attention is written out and compiled there; on other CPUs bf16 is slower by orders of magnitude, and everything
+stays in float32. Where torch.compile does not work, nothing is compiled.
 `python -m modgrok bench` measures the candidates.
 """
 
 import contextlib
 import ctypes
+import functools
 import math
 import os
 import platform
@@ -21,12 +22,22 @@ import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, TorchDynamoPlugin
 
 from modgrok.config import Config, nearest_multiple
 from modgrok.model import flops_per_step, n_weights
 
 WORTH_COMPILING = 5e12
 """Operations of a whole run from which compiling pays: a minute of one core, where compiling takes half of one."""
+
+
+UNSUPPORTED = (
+    "ACCELERATE_USE_DEEPSPEED",
+    "ACCELERATE_USE_MEGATRON_LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG",
+    "ACCELERATE_USE_SAGEMAKER",
+)
+"""Variables by which Accelerate is told to train in ways that a run's folder cannot be saved and resumed from."""
 
 
 class Arithmetic(NamedTuple):
@@ -51,26 +62,27 @@ class Arithmetic(NamedTuple):
 
 
 def arithmetic(config: Config) -> Arithmetic:
-    """The fastest arithmetic that this machine has for a config."""
+    """The fastest arithmetic that works on this machine for a config."""
     if torch.cuda.is_available():
-        return Arithmetic(config.mixed_precision != "no", explicit=False, compiled=True)
-    compiled = worth_compiling(config) and has_compiler()
-    fast = {"auto": compiled and bf16_hardware(), "bf16": True, "no": False}[config.mixed_precision]
-    return Arithmetic(fast, explicit=fast and compiled, compiled=compiled)
+        is_compiled = compile_failure("cuda") is None
+        return Arithmetic(config.mixed_precision != "no", explicit=False, compiled=is_compiled)
+    is_compiled = worth_compiling(config) and compile_failure("cpu") is None
+    is_bf16 = {"auto": is_compiled and bf16_hardware(), "bf16": True, "no": False}[config.mixed_precision]
+    return Arithmetic(is_bf16, explicit=is_bf16 and is_compiled, compiled=is_compiled)
 
 
 def reason(config: Config) -> str:
     """Why `arithmetic` chooses what it does here, in a sentence."""
-    chosen = arithmetic(config)
-    if torch.cuda.is_available():
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not worth_compiling(config):
+        return "the run is too short for compiling, which takes half a minute, to pay"
+    if failure := compile_failure(device):
+        return f"torch.compile does not work here ({failure}); where it does, steps are shorter"
+    if device == "cuda":
         return "a GPU multiplies fastest in bf16 and pays for compiling at once"
     if config.mixed_precision != "auto":
         return f"mixed_precision={config.mixed_precision!r} asks for it"
-    if not worth_compiling(config):
-        return "the run is too short for compiling, which takes half a minute, to pay"
-    if not chosen.compiled:
-        return "torch.compile finds no C++ compiler; with one (g++, or the variable CXX) steps are shorter"
-    if not chosen.bf16:
+    if not bf16_hardware():
         return (
             "this CPU has no bf16 instructions, so that bf16 would be many times slower, Muon's own included"
         )
@@ -87,9 +99,30 @@ def bf16_hardware() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def has_compiler() -> bool:
-    """Whether torch.compile finds the C++ compiler that it needs on a CPU."""
-    return shutil.which(os.environ.get("CXX", "g++")) is not None
+@functools.cache
+def compile_failure(device: str) -> str | None:
+    """Why torch.compile does not work here, in a few words, or None if it does.
+
+    Compiles a trivial function, which takes some seconds the first time: a compiler may lack headers, or the cache
+    folder may be missing or not allow programs.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+    if torch._dynamo.config.disable:
+        return "TORCH_COMPILE_DISABLE turns it off"
+    if device == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        return "no C++ compiler; g++ is one, and the variable CXX may name another"
+    try:
+        with torch._dynamo.config.patch(suppress_errors=False):
+            torch.compile(lambda numbers: numbers + 1)(torch.ones(2, device=device))
+    except Exception as error:  # of the compiler, the linker or the file system
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        message = next(
+            (line for line in lines if "error" in line.lower()), lines[0] if lines else "no message"
+        )
+        return "".join(filter(str.isprintable, f"{type(error).__name__}: {message}"))[:200]
+    return None
 
 
 def processor() -> str:
@@ -138,23 +171,100 @@ def keep_memory() -> None:
 def make_accelerator(
     config: Config, path: Path, accumulate: int = 1, log_with: str | None = None
 ) -> Accelerator:
-    """What distributes a training over processes and computes its steps, with arguments as for `train.train`."""
+    """The object that distributes a training over processes and computes its steps.
+
+    Args:
+        config, accumulate, log_with: as for `train.train`.
+        path: the run's folder, for trackers.
+
+    Raises:
+        ValueError: the environment or torch's defaults ask for something else.
+        ModuleNotFoundError: the tracker is not installed.
+    """
+    check_environment(accumulate)
     AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
-    torch.compiler.reset()  # after eight models torch would compile no more, be slower and round otherwise
-    chosen = arithmetic(config)
+    with contextlib.suppress(OSError):  # a cache folder that cannot be made; nothing is compiled then
+        torch.compiler.reset()  # after eight models torch would compile no more, be slower and round otherwise
+    steps = arithmetic(config)
     if not torch.cuda.is_available():
         keep_memory()
+    backend = "inductor" if steps.compiled else "no"
+    # in full: Accelerate takes what is not passed from variables of the environment
+    dynamo = TorchDynamoPlugin(
+        backend=backend, mode="default", fullgraph=False, use_regional_compilation=False
+    )
+    dynamo.dynamic = None
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
-        mixed_precision="bf16" if chosen.bf16 else "no",
-        gradient_accumulation_steps=accumulate,
+        mixed_precision="bf16" if steps.bf16 else "no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate),
         log_with=log_with,
         project_dir=path,
-        dynamo_backend="inductor" if chosen.compiled else "no",
+        dynamo_plugin=dynamo,
     )
     if log_with and not accelerator.log_with:
         raise ModuleNotFoundError(f"--log-with {log_with} needs a package: pip install {log_with}")
+    check_accelerator(accelerator, steps, accumulate)
     return accelerator
+
+
+def check_environment(accumulate: int) -> None:
+    """Refuse variables of the environment, and defaults of torch, that would change a training unseen.
+
+    Raises:
+        ValueError: one sentence naming the variable or the default.
+    """
+    for name in UNSUPPORTED:
+        if os.environ.get(name, "false").lower() in ("true", "1", "yes"):
+            raise ValueError(f"{name}={os.environ[name]} asks for what modgrok does not support; unset it.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    wanted_device = os.environ.get("ACCELERATE_TORCH_DEVICE", device)
+    if wanted_device.split(":")[0] != device:
+        raise ValueError(
+            f"ACCELERATE_TORCH_DEVICE={wanted_device} is not the device here, {device}; unset it."
+        )
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", str(accumulate))
+    if steps != str(accumulate):
+        raise ValueError(
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={steps} is not accumulate={accumulate}; unset it, or choose the "
+            "number by --accumulate."
+        )
+    if torch.get_default_dtype() != torch.float32 or torch.get_default_device().type != "cpu":
+        raise ValueError(
+            f"torch's defaults are {torch.get_default_dtype()} on {torch.get_default_device()}; training needs "
+            "torch.set_default_dtype(torch.float32) and torch.set_default_device('cpu')."
+        )
+
+
+def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: int) -> None:
+    """Compare what Accelerate took with what it was asked for.
+
+    Raises:
+        ValueError: one sentence naming the first difference.
+    """
+    kinds = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    requested = {
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "mixed precision": "bf16" if steps.bf16 else "no",
+        "micro-batches": accumulate,
+        "compilation": "INDUCTOR" if steps.compiled else "NO",
+        "distribution": accelerator.distributed_type
+        if accelerator.distributed_type in kinds
+        else "data-parallel",
+    }
+    taken = {
+        "device": accelerator.device.type,
+        "mixed precision": accelerator.mixed_precision,
+        "micro-batches": accelerator.gradient_accumulation_steps,
+        "compilation": accelerator.state.dynamo_plugin.backend.value,
+        "distribution": accelerator.distributed_type,
+    }
+    for name, value in requested.items():
+        if taken[name] != value:
+            raise ValueError(
+                f"Accelerate took {name} {taken[name]} where {value} was asked for; unset its variables (ACCELERATE_…) "
+                "and see `accelerate env`."
+            )
 
 
 def check_divides(config: Config, processes: int, accumulate: int) -> None:

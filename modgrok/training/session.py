@@ -1,32 +1,33 @@
-"""A process's stay with a run folder: the lock it holds, the signals it heeds, and what it says of the machine."""
+"""One process at work on a run folder: the lock it holds, and the signals it handles."""
 
 import contextlib
 import os
 import platform
 import signal
-import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-import accelerate
-import numpy as np
 import torch
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from modgrok.config import Config
-from modgrok.storage.files import read_bytes, write_atomically
+from modgrok.storage.files import make_folder, read_bytes, write_atomically
 from modgrok.storage.find import collision, find_run, same_result
 from modgrok.storage.runs import Run
+from modgrok.storage.verify import check
+from modgrok.training.process import terminate_with_parent
 
-ASK_EVERY = 10
-"""Seconds between two words among processes that wait for another trainer; a group that is silent is given up."""
+WAITING_INTERVAL = 10
+"""Seconds between two exchanges of processes that wait for another trainer; a group that is silent is given up."""
 
 
 def is_finished(path: Path, config: Config) -> bool:
     """Whether a folder holds the finished run of a config.
 
     Raises:
-        ValueError: it holds a run of another config, or something else.
+        ValueError: the folder holds a run of another config, or something else.
     """
     if not os.path.lexists(path / "config.json"):
         return False
@@ -37,52 +38,64 @@ def is_finished(path: Path, config: Config) -> bool:
 
 
 def finished_elsewhere(config: Config, root: str | Path) -> Path | None:
-    """The folder of the finished run of a config in a subfolder of a root."""
+    """The folder of the finished run of a config in a subfolder of a root, or None."""
     with contextlib.suppress(FileNotFoundError):
         return find_run(config, root).path
 
 
 def finished_run(path: Path) -> Run:
-    """A finished run, whose resume point is still there if the process that finished it was killed right then.
+    """A finished run, verified; a resume point is removed if the process that finished the run left one.
 
     Raises:
-        ValueError: something is missing from it or damaged; the message says what helps.
+        ValueError: a file is missing or damaged; the message says what helps.
     """
     resume = path / "resume.safetensors"
     if resume.exists():
         resume.unlink(missing_ok=True)
     run = Run(path)
-    run.check()
+    check(run)
     return run
 
 
 @contextlib.contextmanager
-def held(path: Path, accelerator: Accelerator):
-    """Hold a run's folder against other trainers; the system lets go of a dead process's lock."""
+def held(path: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold a run's folder, so that no other process trains it; wait while another one does.
+
+    SIGTERM raises KeyboardInterrupt in the body, as SIGINT does, so that the folder is let go. The system releases the
+    lock of a process that is killed.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came.
+        OSError: the folder cannot be made or written.
+    """
     if not accelerator.is_main_process:
-        while not _together(True, accelerator):
+        while not _all_ready(True, accelerator):
             pass
         yield
         return
     holder = path / "holder"
-    path.mkdir(parents=True, exist_ok=True)
-    lock, said = FileLock(path / "lock"), False
-    while not _together(_acquired(lock, ASK_EVERY if said else 0), accelerator):
-        if not said:
-            who = "another process"
-            with contextlib.suppress(OSError, ValueError):  # it has only just come, or is about to go
-                who = read_bytes(holder, 1000).decode()
-            print(f"{path.name} is being trained by {who}; waiting for it.", flush=True)
-        said = True
-    try:
-        write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+    make_folder(path)
+    lock, was_announced = FileLock(path / "lock"), False
+    with _raising_on_sigterm():
+        while not _all_ready(_acquire(lock, WAITING_INTERVAL if was_announced else 0), accelerator):
+            if not was_announced:
+                print(f"{path.name} is being trained by {_holder_name(holder)}; waiting for it.", flush=True)
+            was_announced = True
+        try:
+            write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
 
 
-def _acquired(lock: FileLock, seconds: float) -> bool:
+def _holder_name(holder: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):  # the other process has just come or is about to go
+        return read_bytes(holder, 1000).decode()
+    return "another process"
+
+
+def _acquire(lock: FileLock, seconds: float) -> bool:
     try:
         lock.acquire(timeout=seconds)
         return True
@@ -90,42 +103,52 @@ def _acquired(lock: FileLock, seconds: float) -> bool:
         return False
 
 
-def _together(ready: bool, accelerator: Accelerator) -> bool:
-    """Whether all processes are ready; asked again and again, since no process may be silent for long."""
-    return bool(accelerator.gather(torch.tensor([int(ready)], device=accelerator.device)).all())
+def _all_ready(is_ready: bool, accelerator: Accelerator) -> bool:
+    """Whether all processes are ready; asked repeatedly, since no process may be silent for long."""
+    return bool(accelerator.gather(torch.tensor([int(is_ready)], device=accelerator.device)).all())
+
+
+def _is_main_thread() -> bool:
+    """Python allows signal handlers in the main thread only."""
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager
-def signals():
-    """Collect SIGINT and SIGTERM instead of dying of them, so that a step ends before we stop."""
-    received: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    old = [signal.signal(kind, lambda number, frame: received.append(number)) for kind in kinds]
+def _raising_on_sigterm() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, so that what is held is let go.
+
+    Raises:
+        KeyboardInterrupt: SIGTERM came.
+    """
+
+    def stop(signal_number: int, frame: object) -> None:
+        raise KeyboardInterrupt("stopped by SIGTERM before the first step; the same command starts again.")
+
+    if not _is_main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGTERM, stop)
     try:
-        yield received
+        yield
     finally:
-        for kind, handler in zip(kinds, old, strict=True):
-            signal.signal(kind, handler)
+        signal.signal(signal.SIGTERM, handler)
 
 
-def environment() -> dict[str, str | int | None]:
-    """What a measurement depends on besides its config: device, threads, versions and commit."""
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "accelerate": accelerate.__version__,
-        "commit": commit(),
-    }
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of dying of them, so that a step can end before the stop.
 
-
-def commit() -> str | None:
-    """The commit of this source tree, marked where files differ from it; None outside a checkout."""
+    In a notebook's kernel the end of the process that started it counts as SIGTERM, too.
+    """
+    received: list[int] = []
+    if not _is_main_thread():
+        yield received
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, lambda number, frame: received.append(number)) for number in numbers]
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+        with terminate_with_parent():
+            yield received
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,51 @@
+"""Copying a finished run to another root, weights in half precision, in order to ship it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from modgrok.storage.files import save_tensors, write_atomically
+from modgrok.storage.runs import TABLES, Run
+from modgrok.storage.verify import check
+
+
+def export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> Run:
+    """Copy a finished run to another root, weights in half precision, with a manifest.
+
+    Args:
+        run: the run.
+        root: the folder that will hold the copy.
+        steps: the checkpoints to copy, by default all; without any, (), only the measurements are shipped.
+
+    Raises:
+        ValueError: the run is not finished, keeps no such checkpoint, or one of its files is damaged; nothing is
+            written then.
+    """
+    steps, folder = check_export(run, root, steps), Path(root) / run.name
+    for name in TABLES:
+        write_atomically(folder / name, run.read(name))
+    for step in steps:
+        name = f"checkpoints/{run.checkpoint_file(step).name}"
+        halves = {key: tensor.half() for key, tensor in run.read_tensors(name).items()}
+        save_tensors(folder / name, halves, run.name)
+    copy = Run(folder)
+    copy.finish(run.read("provenance.json"))
+    return copy
+
+
+def check_export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> list[int]:
+    """The steps whose weights `export` would copy.
+
+    Raises:
+        ValueError: the export is not possible; see `export`.
+    """
+    if not run.finished:
+        raise ValueError(f"{run.name} is not finished; train it to its end before exporting it.")
+    folder, steps = Path(root) / run.name, run.steps if steps is None else sorted(set(steps))
+    if folder.exists():
+        raise ValueError(f"{folder} is there already; remove it or export to another folder.")
+    if not set(steps) <= set(run.steps):
+        raise ValueError(f"steps={steps} are not checkpoints of {run.name}; choose among {run.steps}.")
+    check(run)
+    for step in steps:
+        run.read_tensors(f"checkpoints/{run.checkpoint_file(step).name}")
+    return steps
