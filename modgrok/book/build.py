@@ -218,7 +218,7 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     except DeadKernelError:
         raise ChapterError(f"{notebook.name}: its kernel was killed, or out of memory.") from None
     printed = "".join(output.get("text", "") for output in executed.cells.pop().outputs)
-    folders = {Path(line).resolve() for line in printed.splitlines()}
+    folders = {Path(line).resolve() for line in printed.splitlines() if line}
     _fold_set_up(executed.cells)
     for cell in executed.cells:
         if "injected-parameters" in _tags(cell):
@@ -364,7 +364,6 @@ def _hash_folder(folder: Path) -> str:
     files = sorted(f for pattern in ("*", "*/*") for f in folder.glob(pattern))  # links are followed
     files = [f for f in files if f.is_file() and f.name not in ("lock", "holder")]
     return _hash("\n".join(f"{f.relative_to(folder)} {_hash_file(f)}" for f in files))
-
 
 
 def _literal(source: str):
