@@ -386,6 +386,7 @@ def setup(app) -> dict:
     app.connect("config-inited", _before_sphinx, priority=1)
     app.connect("env-get-outdated", _glued)
     app.connect("build-finished", _write_weights)
+    app.connect("build-finished", _write_thumbnails)
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-skip-member", _skip_foreign)
     app.connect("build-finished", _mend_pages)
@@ -443,6 +444,26 @@ def _write_weights(app, exception) -> None:
 
         for run, steps in steps_by_run.items():
             write_weights(Run(Path(app.srcdir).parent / run), steps, Path(app.outdir))
+
+
+def _write_thumbnails(app, exception) -> None:
+    """Write the first picture of every figure that a page shows as _static/thumbnails/NAME.svg beside the pages."""
+    source, folder = Path(app.srcdir), Path(app.outdir) / "_static/thumbnails"
+    pages = [page.read_text(encoding="utf8") for page in source.glob("*.md")] if exception is None else []
+    wanted = {name for page in pages for name in re.findall(r"_static/thumbnails/([\w-]+)\.svg", page)}
+    for notebook in source.glob("*.ipynb") if wanted else ():
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+            content = "".join(
+                output.get("data", {}).get("text/html", "") for output in cell.get("outputs", [])
+            )
+            svg = re.search(r'<svg class="modgrok-wide".*?</svg>', content, re.DOTALL)
+            if name in wanted and svg:
+                folder.mkdir(parents=True, exist_ok=True)
+                scalable = re.sub(
+                    r' style="width:[^"]*"', "", svg[0], count=1
+                )  # as large as the page wants it
+                (folder / f"{name}.svg").write_text(scalable, encoding="utf8")
 
 
 def _mend_pages(app, exception) -> None:
