@@ -9,6 +9,9 @@ if "TORCHELASTIC_RUN_ID" in os.environ:
     # wait for each other for minutes.
     die_with_parent()
 
+import csv
+import difflib
+import io
 import json
 import signal
 import sys
@@ -20,9 +23,10 @@ import torch
 from tqdm.auto import tqdm
 
 from modgrok.authors import import_authors
-from modgrok.config import PRESETS, SETS, preset
+from modgrok.config import PRESET_COSTS, PRESETS, SETS, preset
 from modgrok.scale import bench
-from modgrok.scale.sweep import SWEEPS, Sweep, grid, parse_values, sweep
+from modgrok.scale.grids import SWEEPS, grid, parse_values, sweep_named
+from modgrok.scale.sweep import sweep
 from modgrok.storage.export import check_export, export
 from modgrok.storage.files import write_atomically
 from modgrok.storage.find import find_run, run_folders
@@ -38,19 +42,19 @@ except ModuleNotFoundError:
     sys.exit('The command line needs tyro; install it with: pip install "modgrok[cli]"')
 
 
-def place(text: str) -> Path:
+def parse_path(text: str) -> Path:
     """A path as it was typed; an empty one, which a script's unset variable gives, is not the current folder."""
     if not text:
         raise ValueError("an empty path is not allowed; name a folder or a file.")
     return Path(text)
 
 
-Place = Annotated[
+TypedPath = Annotated[
     Path,
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
-        instance_from_str=lambda words: place(*words),
+        instance_from_str=lambda words: parse_path(*words),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
     ),
@@ -59,16 +63,14 @@ Place = Annotated[
 
 Presets = tyro.extras.subcommand_type_from_defaults(
     {name: preset(name) for name in PRESETS},
-    descriptions={
-        "smoke": "Seconds; to see that everything works.",
-        "laptop": "Minutes on a CPU core; shows the phenomena.",
-        "desk": "An hour on a CPU core, at p = 11.",
-        "night": "Hours at p = 13, with four blocks of width 128.",
-        "paper": "The paper's d = 2 model; hours on a GPU.",
-    },
+    descriptions={name: f"{cost[0].upper()}{cost[1:]}." for name, cost in PRESET_COSTS.items()},
     prefix_names=False,
 )
 """A config chosen by preset name, every field a flag."""
+
+SWEEP_HELP = "a preset, or a named sweep, whose own values --vary and --seeds replace: " + "; ".join(
+    f"{name} ({named.n_runs} runs, {named.cost})" for name, named in SWEEPS.items()
+)
 
 app = tyro.extras.SubcommandApp()
 
@@ -76,7 +78,7 @@ app = tyro.extras.SubcommandApp()
 @app.command(name="train")
 def train_command(
     config: Annotated[Presets, tyro.conf.arg(name="")],
-    root: Place = Path("runs"),
+    root: TypedPath = Path("runs"),
     accumulate: int = 1,
     log_with: str | None = None,
     anew: bool = False,
@@ -94,15 +96,15 @@ def train_command(
     run = train(config, root, accumulate, log_with, anew)
     if os.environ.get("RANK", "0") == "0":
         elsewhere = run.path != root / config.name
-        print(f"finished: {run.path}" + " (found there; --anew True trains it again)" * elsewhere)
+        print(f"finished: {run.path}" + " (found there; --anew trains it again)" * elsewhere)
 
 
 @app.command(name="sweep")
 def sweep_command(
-    name: tyro.conf.Positional[str],
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=SWEEP_HELP)],
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     seeds: str | None = None,
-    root: Place = Path("runs"),
+    root: TypedPath = Path("runs"),
     jobs: int = 2,
     cluster: Literal["local", "slurm"] = "local",
     gpus: int | None = None,
@@ -113,7 +115,7 @@ def sweep_command(
     """Train every combination of some values, several at once; finished ones are skipped.
 
     Args:
-        name: a preset, or a named sweep, whose own values --vary and --seeds replace.
+        name: a preset or a named sweep.
         vary: a field and its values, such as n_tasks=4,8,16; can be given several times.
         seeds: such as 1,2,3; by default 0.
         root: folder that holds runs.
@@ -124,15 +126,15 @@ def sweep_command(
         minutes: time limit of a SLURM job; one that reaches it is requeued and goes on.
         slurm: another option of sbatch, such as account=lab; can be given several times.
     """
-    chosen = SWEEPS.get(name, Sweep(name, {}))
-    given = [parse_values(text) for text in vary]
-    if twice := [name for i, (name, _) in enumerate(given) if name in dict(given[:i])]:
+    named = sweep_named(name)
+    replacements = [parse_values(text) for text in vary]
+    fields = [field for field, _ in replacements]
+    if repeated := [field for field in fields if fields.count(field) > 1]:
         raise ValueError(
-            f"--vary {twice[0]} is given twice; write all its values in one, like n_tasks=4,8,16."
+            f"--vary {repeated[0]} is given twice; write all its values in one, like n_tasks=4,8,16."
         )
-    values = chosen.vary | dict(given)
-    chosen_seeds = parse_values(f"seed={seeds}")[1] if seeds else chosen.seeds
-    configs = grid(chosen.preset, values, chosen_seeds, chosen.one_at_a_time)
+    chosen_seeds = parse_values(f"seed={seeds}")[1] if seeds else named.seeds
+    configs = grid(named.preset, named.vary | dict(replacements), chosen_seeds, named.one_at_a_time)
     options = dict(text.split("=", 1) if "=" in text else (text, True) for text in slurm)
     results = sweep(configs, root, jobs, cluster, gpus, partition, minutes, options)
     if failed := [result for result in results if result.error]:
@@ -143,8 +145,8 @@ def sweep_command(
 
 @app.command(name="import-authors")
 def import_authors_command(
-    file: tyro.conf.Positional[Place],
-    root: Place = Path("authors-runs"),
+    file: tyro.conf.Positional[TypedPath],
+    root: TypedPath = Path("authors-runs"),
     n_head: int = 4,
     p: int | None = None,
     n_tasks: int | None = None,
@@ -168,14 +170,16 @@ def import_authors_command(
         seed: of our split of tasks and inputs; the authors' own is not in the file.
     """
     fields = {"n_tasks": n_tasks, "alpha": alpha, "batch_size": batch_size, "eval_sequences": eval_sequences}
-    given = {name: value for name, value in fields.items() if value is not None}
-    run = import_authors(file, root, n_head, p, seed=seed, **given)
+    fields = {name: value for name, value in fields.items() if value is not None}
+    run = import_authors(file, root, n_head, p, seed=seed, **fields)
     print(f"imported: {run.path}")
 
 
 @app.command(name="bench")
 def bench_command(
-    rows: tyro.conf.Positional[tuple[str, ...]] = (), out: Place = Path("bench.json"), repetitions: int = 7
+    rows: tyro.conf.Positional[tuple[str, ...]] = (),
+    out: TypedPath = Path("bench.json"),
+    repetitions: int = 7,
 ) -> None:
     """Time each shortcut against the plain computation, and two processes against one: some ten minutes in all.
 
@@ -194,8 +198,8 @@ def bench_command(
 @app.command(name="export")
 def export_command(
     names: tyro.conf.Positional[tuple[str, ...]],
-    to: Place,
-    root: Place = Path("runs"),
+    to: TypedPath,
+    root: TypedPath = Path("runs"),
     steps: tuple[int, ...] | None = None,
     weights: bool = True,
 ) -> None:
@@ -210,42 +214,64 @@ def export_command(
     """
     if not weights and steps:
         raise ValueError(
-            "--steps names checkpoints to take along, --weights False takes none; leave one of them out."
+            "--steps names checkpoints to take along, --no-weights takes none; leave one of them out."
         )
     if weights and steps == ():
-        raise ValueError("--steps names checkpoints to take along; to take none say --weights False.")
+        raise ValueError("--steps names checkpoints to take along; to take none say --no-weights.")
     steps = steps if weights else ()
     if not names:
         raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")
-    found = [find_run(name, root) for name in dict.fromkeys(names)]
-    for run in found:
+    runs = [find_run(name, root) for name in dict.fromkeys(names)]
+    for run in runs:
         check_export(run, to, steps)  # all of them, before the first is written
-    for run in found:
+    for run in runs:
         print(f"exported: {export(run, to, steps).path}")
 
 
 @app.command(name="runs")
-def runs_command(roots: tyro.conf.Positional[tuple[str, ...]] = ("runs",)) -> None:
+def runs_command(roots: tyro.conf.Positional[tuple[str, ...]] = ("runs",), csv: bool = False) -> None:
     """List the runs under some folders: steps done, minutes, and last-shot accuracy on the four sets.
 
     Args:
         roots: folders that hold runs, at any depth.
+        csv: print a table with all metrics and fields of the config instead, as CSV.
     """
-    print(f"{'step':>15} {'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  run")
-    damaged = 0
-    for path in existing_runs(*map(place, roots)):
-        try:
-            print(f"{table_row(Run(path))}  {path}")
-        except ValueError as error:  # the others are listed all the same
-            print(error)
-            damaged += 1
-    if damaged:
-        sys.exit(f"modgrok: {damaged} run(s) cannot be read.")
+    folders = existing_runs(*map(parse_path, roots))
+    if not csv:
+        print(f"{'step':>15} {'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  run")
+    rows, n_damaged = [], 0
+    for folder in folders:
+        row = describe(folder)
+        if isinstance(row, str):  # the others are listed all the same
+            print(row, file=sys.stderr if csv else sys.stdout)
+            n_damaged += 1
+        elif csv:
+            rows.append(row)
+        else:
+            print(f"{table_row(row)}  {folder}")
+    if rows:
+        print_csv(rows)
+    if n_damaged:
+        sys.exit(f"modgrok: {n_damaged} run(s) cannot be read.")
+
+
+def describe(folder: Path) -> dict[str, object] | str:
+    """A run's row as in `find.run_table`, or the sentence that says why it cannot be read."""
+    try:
+        return {"path": str(folder)} | Run(folder).summary()
+    except ValueError as error:
+        return str(error)
+
+
+def print_csv(rows: list[dict[str, object]]) -> None:
+    writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 @app.command(name="verify")
 def verify_command(
-    names: tyro.conf.Positional[tuple[str, ...]] = (), root: Place = Path("runs"), checkpoints: int = 2
+    names: tyro.conf.Positional[tuple[str, ...]] = (), root: TypedPath = Path("runs"), checkpoints: int = 2
 ) -> None:
     """Check finished runs: files against the manifest, tables against each other, weights against the metrics.
 
@@ -257,9 +283,11 @@ def verify_command(
     if checkpoints < 0:
         raise ValueError(f"checkpoints={checkpoints} is not allowed; choose 0 or more.")
     paths = [find_run(name, root).path for name in names] or existing_runs(root)
-    wrong, scored = 0, f", {checkpoints} checkpoints of each scored anew" * (checkpoints > 0)
+    n_wrong = 0
     print(
-        f"{len(paths)} run{'s' * (len(paths) != 1)}{scored}: seconds each, minutes where p is 29.", flush=True
+        f"runs to check: {len(paths)}; checkpoints of each to score anew: {checkpoints}; seconds each, minutes where "
+        "p is 29.",
+        flush=True,
     )
     with engine.one_thread(), tqdm(paths, desc="verify", unit="run") as bar:
         for path in bar:
@@ -267,9 +295,9 @@ def verify_command(
                 bar.write(f"{path}: {verify(Run(path), checkpoints)}")
             except ValueError as error:
                 bar.write(f"WRONG: {error}")
-                wrong += 1
-    if wrong:
-        sys.exit(f"modgrok: {wrong} of {len(paths)} runs are not what they claim to be.")
+                n_wrong += 1
+    if n_wrong:
+        sys.exit(f"modgrok: {n_wrong} of {len(paths)} runs are not what they claim to be.")
 
 
 def existing_runs(*roots: Path) -> list[Path]:
@@ -278,17 +306,19 @@ def existing_runs(*roots: Path) -> list[Path]:
         if not root.is_dir():
             raise ValueError(f"{root} is no folder; name one that holds runs.")
     if not (paths := run_folders(*roots)):
-        raise ValueError(f"{' and '.join(map(str, roots))} hold no run; name a folder that does.")
+        raise ValueError(
+            f"there is no run under {' or '.join(map(str, roots))}; name a folder that holds one."
+        )
     return paths
 
 
-def table_row(run: Run) -> str:
-    if not run.finished and not (run.path / "metrics.csv").exists():
+def table_row(row: dict[str, object]) -> str:
+    """A run's row as text: step, minutes, and accuracies."""
+    if row["step"] is None:
         return "not evaluated yet".ljust(68)
-    last = {name: values[-1] for name, values in run.metrics.items()}
-    minutes = f"{run.provenance['seconds'] / 60:.1f}" if run.finished else "…"
-    accuracies = " ".join(f"{last[f'{name}_acc']:10.2f}" for name in SETS)
-    return f"{last['step']:7d}/{run.config.steps:<7d} {minutes:>8} {accuracies}"
+    minutes = "…" if row["minutes"] is None else f"{row['minutes']:.1f}"
+    accuracies = " ".join(f"{row[f'{name}_acc']:10.2f}" for name in SETS)
+    return f"{row['step']:7d}/{row['steps']:<7d} {minutes:>8} {accuracies}"
 
 
 def check_launcher() -> None:
@@ -297,20 +327,39 @@ def check_launcher() -> None:
     Raises:
         ValueError: the launcher was told to use GPUs, none is here, and nobody said that none is wanted.
     """
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "False") != "False"
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
-    if launched and not on_cpu and not hidden and not torch.cuda.is_available():
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "False") != "False"
+    hides_gpus = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    if is_launched and not (wants_cpu or hides_gpus or torch.cuda.is_available()):
         raise ValueError(
             "accelerate launch was asked for several GPUs, and this machine has none; start processes on the CPU by "
             "`torchrun --nproc_per_node 2 -m modgrok train …`, or set CUDA_VISIBLE_DEVICES to nothing."
         )
 
 
+COMMANDS = ("train", "sweep", "import-authors", "bench", "export", "runs", "verify")
+
+
+def check_command(words: list[str]) -> None:
+    """Refuse a command that does not exist, also before --help, which would print the general help.
+
+    Raises:
+        ValueError: one sentence with the commands that there are.
+    """
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        similar = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {similar[0]}?" if similar else f"the commands are {', '.join(COMMANDS)}."
+        raise ValueError(f"{words[0][:80]!r} is not a command; {hint}")
+
+
 def main() -> None:
     """Run a command; every expected failure is one sentence and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no failure
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app.cli(prog="modgrok", config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagConversionOff))
+        check_command(sys.argv[1:])
+        app.cli(prog="modgrok", config=(tyro.conf.CascadeSubcommandArgs,))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

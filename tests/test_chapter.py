@@ -15,7 +15,7 @@ from modgrok.book import chapter
 from modgrok.book.chapter import Chapter, evenly, flat, obtain, scale, table
 from modgrok.book.parameters import declared
 from modgrok.config import preset
-from modgrok.scale.sweep import SWEEPS, NoSweep, Sweep
+from modgrok.scale.grids import SWEEPS, NoSweep, Sweep
 from modgrok.storage.runs import Run
 from modgrok.train import train
 

@@ -1,6 +1,8 @@
 """The command line: inside this process where the promise is not about one, since importing torch takes seconds."""
 
+import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -172,8 +174,8 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
     (tmp_path / "empty").mkdir()
     for arguments, expected in [
         (("runs", tmp_path / "typo"), "is no folder; name one that holds runs."),
-        (("runs", tmp_path / "empty"), "hold no run; name a folder that does."),
-        (("verify", "--root", tmp_path / "empty"), "hold no run; name a folder that does."),
+        (("runs", tmp_path / "empty"), "; name a folder that holds one."),
+        (("verify", "--root", tmp_path / "empty"), "; name a folder that holds one."),
         (("verify", "typo", *root), "no finished run typo"),
         (("verify", "--checkpoints", -1, *root), "checkpoints=-1 is not allowed"),
         (("export", "typo", *root, *shipped), "no finished run typo"),
@@ -182,7 +184,7 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
         (("export", run.path, *root, *shipped), "is not the name of a run"),
         (("export", run.name, "typo", *root, *shipped), "no finished run typo"),
         (("export", run.name, *root, *shipped, "--steps", 12, 999), "steps=[12, 999] are not checkpoints"),
-        (("export", run.name, *root, *shipped, "--steps"), "to take none say --weights False"),
+        (("export", run.name, *root, *shipped, "--steps"), "to take none say --no-weights"),
         (("bench", "--repetitions", 0, "--out", tmp_path / "b.json"), "repetitions=0 is not allowed"),
         (("sweep", "smoke", "--vary", "depth=1", "--vary", "depth=2"), "--vary depth is given twice"),
         (("sweep", "smoke", "--vary", "betas=0.9,0.98"), "betas is a pair of numbers"),
@@ -231,8 +233,8 @@ def test_training_says_where_it_found_the_run(tmp_path, inside):
     shipped = train(preset("smoke", steps=4), tmp_path / "shipped")
     flags = ("train", "smoke", "--steps", 4, "--root", tmp_path)
     _, out, _ = inside(*flags)
-    assert out == f"finished: {shipped.path} (found there; --anew True trains it again)\n"
-    _, out, _ = inside(*flags, "--anew", "True")
+    assert out == f"finished: {shipped.path} (found there; --anew trains it again)\n"
+    _, out, _ = inside(*flags, "--anew")
     assert out.splitlines()[-1] == f"finished: {tmp_path / shipped.name}"
 
 
@@ -274,3 +276,40 @@ def test_runs_are_exported_to_be_shipped(tmp_path, inside):
     copy = Run(tmp_path / "shipped" / run.name)
     assert len(run.steps) > 1 and copy.steps == [4] and copy.finished
     assert "no finished run nope" in refusal(inside("export", "nope", *where)[0])
+
+
+def test_runs_are_a_table_for_other_programs(tmp_path, inside):
+    train(tiny(), tmp_path)
+    code, out, _ = inside("runs", tmp_path, "--csv")
+    (row,) = csv.DictReader(out.splitlines())
+    assert code == 0 and row["name"] == tiny().name and row["n_tasks"] == "4" and float(row["minutes"]) >= 0
+
+
+def test_a_command_that_is_none_is_refused_even_with_help(inside):
+    code, out, _ = inside("verfy", "--help")
+    assert refusal(code) == "'verfy' is not a command; did you mean verify?" and not out
+    assert "laptop-map (18 runs, half an hour)" in " ".join(
+        inside("sweep", "--help")[1].replace("│", " ").split()
+    )
+
+
+def test_every_field_has_a_help(inside):
+    text = " ".join(inside("train", "smoke", "--help")[1].replace("│", " ").split())
+    for name in Config().to_dict():
+        words = text.split(f"--{name.replace('_', '-')} ")[-1].split(", --no-" + name.replace("_", "-"))[-1]
+        assert not re.match(r"(\S+ )?\(default", words.strip()), name
+
+
+def test_nothing_is_listed_before_a_folder_without_runs_is_refused(tmp_path, inside):
+    code, out, _ = inside("runs", tmp_path)
+    assert out == "" and refusal(code) == f"there is no run under {tmp_path}; name a folder that holds one."
+
+
+@pytest.mark.parametrize("words", [["runs"], ["train", "--help"]])
+def test_a_terminal_without_our_letters_is_no_failure(words, tmp_path):
+    run = train(tiny(), tmp_path)
+    (run.path / "provenance.json").unlink()  # so that its minutes are "…"
+    argv = [sys.executable, "-m", "modgrok", *words, *[str(tmp_path)] * (words == ["runs"])]
+    environment = ENV | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(argv, env=environment, cwd=ROOT, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == "" and "\\u" in done.stdout

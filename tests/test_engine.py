@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from tiny import one_thread, tiny  # noqa: F401 (a fixture)
+from tiny import ENV, command, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok.config import preset
 from modgrok.data import Data
@@ -144,6 +144,7 @@ def test_attention_written_out_sees_what_the_mask_allows():
         ({"compiler": False}, {"steps": 200}, "too short"),
         ({}, {"steps": 200}, "too short"),
         ({}, {"mixed_precision": "no"}, "asks for it"),
+        ({"compiler": False}, {"mixed_precision": "no"}, "no C++ compiler"),
         ({"gpu": True}, {}, "GPU"),
     ],
 )
@@ -155,3 +156,78 @@ def test_the_choice_has_a_reason(machine, has, fields, words):
 def test_arithmetic_is_named_in_words():
     names = {str(engine.Arithmetic(*choice)) for choice in itertools.product((False, True), repeat=3)}
     assert len(names) == 8 and "float32, fused attention, compiled" in names
+
+
+VARIABLES = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "5",
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_USE_MEGATRON_LM": "true",
+    "ACCELERATE_TORCH_DEVICE": "meta",
+}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_that_asks_for_something_else_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, VARIABLES[name])
+    with pytest.raises(ValueError, match=name) as error:
+        train(tiny(), tmp_path / "runs")
+    sentence(error)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_accelerate_took_is_compared(tmp_path):
+    accelerator = engine.make_accelerator(tiny(), tmp_path, accumulate=2)
+    float32 = engine.Arithmetic(False, False, False)
+    engine.check_accelerator(accelerator, float32, 2)
+    for steps, accumulate, name in (
+        (float32, 1, "micro-batches"),
+        (float32._replace(bf16=True), 2, "precision"),
+    ):
+        with pytest.raises(ValueError, match=f"Accelerate took .*{name}") as error:
+            engine.check_accelerator(accelerator, steps, accumulate)
+        sentence(error)
+
+
+def test_options_of_compilation_are_not_taken_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "max-autotune")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "true")
+    plugin = engine.make_accelerator(tiny(), tmp_path).state.dynamo_plugin
+    assert plugin.mode == "default" and plugin.dynamic is None
+
+
+def test_another_default_type_is_refused(tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(ValueError, match=r"torch.float64 on cpu; training needs"):
+            train(tiny(), tmp_path / "runs")
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+PROBE = "from modgrok.training.engine import compile_failure; print(compile_failure('cpu'))"
+
+
+@pytest.mark.parametrize("fault", ["compiler", "switch"])
+def test_compiling_that_does_not_work_is_noticed_before(fault, tmp_path):
+    """A compiler that only answers questions, and torch's own switch."""
+    compiler = tmp_path / "g++"
+    script = "#!/bin/sh\n[ $1 = --version ] && exit 0\necho 'fatal error: no headers' >&2; exit 1\n"
+    compiler.write_text(script)
+    compiler.chmod(0o755)
+    variables = {
+        "compiler": {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        "switch": {"TORCH_COMPILE_DISABLE": "1"},
+    }[fault]
+    argv = [sys.executable, "-c", PROBE]
+    done = subprocess.run(argv, env=ENV | variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() != "None" and len(done.stdout) < 250
+
+
+def test_a_cache_folder_that_cannot_be_made_hinders_no_training(tmp_path):
+    """In a process of its own: torch looks for the folder when it is first needed."""
+    environment = ENV | {"TORCHINDUCTOR_CACHE_DIR": "/proc/none"}
+    argv = command(tiny(), tmp_path)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "TORCHINDUCTOR_CACHE_DIR=/proc/none cannot be made" in done.stdout

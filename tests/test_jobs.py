@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import short
 
-from modgrok.scale.jobs import NO_LIMIT, Point, _error, _local_submit, slurm_executor
+from modgrok.scale.jobs import NO_LIMIT, Point, Resources, _error, _local_submit, slurm_executor
 from modgrok.scale.sweep import sweep
 from modgrok.storage.runs import Run
 from modgrok.train import train
@@ -102,7 +102,7 @@ def test_slurm_runs_an_array(tmp_path, slurm):
 
 
 def test_the_script_for_runs_on_several_gpus(tmp_path, slurm):
-    executor = slurm_executor(tmp_path, jobs=4, gpus=8, partition=None, minutes=60, options={})
+    executor = slurm_executor(tmp_path, Resources(jobs=4, cluster="slurm", gpus=8, minutes=60))
     script = executor._make_submission_file_text("python train.py", "uid")
     assert "#SBATCH --gpus-per-node=8\n" in script and "#SBATCH --ntasks-per-node=8\n" in script
     assert "--partition" not in script
@@ -118,3 +118,12 @@ def test_local_jobs_share_out_the_gpus(tmp_path, monkeypatch):
     assert _local_submit(tmp_path, gpus=0)(None, 1) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
     assert [_local_submit(tmp_path, gpus=2)(None, slot) for slot in range(2)] == [[4, 6], [7, 4]]
+
+
+def test_a_refused_array_leaves_no_folder(tmp_path, slurm):
+    (slurm.parent / "bin/sbatch").write_text(
+        "#!/bin/sh\necho 'sbatch: error: invalid partition' >&2; exit 1\n"
+    )
+    with pytest.raises(ValueError, match="sbatch refused the jobs"):
+        sweep([short()], tmp_path / "runs", cluster="slurm")
+    assert not (tmp_path / "runs/sweep-logs").exists()

@@ -13,7 +13,8 @@ import pytest
 from tiny import SHORT, short
 
 from modgrok.__main__ import main
-from modgrok.scale.sweep import SWEEPS, Sweep, grid, obtain_factors, obtain_grid, parse_values, sweep
+from modgrok.scale.grids import SWEEPS, Sweep, grid, parse_values, sweep_named
+from modgrok.scale.sweep import obtain_factors, obtain_grid, sweep
 from modgrok.storage.runs import Run
 from modgrok.train import train
 
@@ -62,7 +63,13 @@ def test_one_at_a_time_departs_from_the_first_values():
 
 def test_named_sweeps_are_valid():
     for chosen in SWEEPS.values():
-        assert grid(*chosen)
+        assert len(grid(*chosen[:4])) == chosen.n_runs and chosen.cost
+
+
+def test_a_sweep_of_no_name_is_answered_with_sweeps():
+    assert sweep_named("laptop").preset == "laptop" and sweep_named("smoke-map") is SWEEPS["smoke-map"]
+    with pytest.raises(ValueError, match=r"'laptop-mapp' is no sweep and no preset; .*laptop-map"):
+        sweep_named("laptop-mapp")
 
 
 def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch):
@@ -88,7 +95,10 @@ def test_what_is_not_shipped_is_none(tmp_path, monkeypatch):
     monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_head": (2, 1)} | only))
     base, other = train(short(n_head=2), tmp_path), train(short(p=3, n_tasks=4), tmp_path)
     found = obtain_factors("shipped", "smoke", tmp_path, [0, 1])
-    names = {f: {v: [run and run.name for run in of] for v, of in each.items()} for f, each in found.items()}
+    names = {
+        field: {value: [run and run.name for run in runs] for value, runs in runs_by_value.items()}
+        for field, runs_by_value in found.items()
+    }
     missing = [None, None]
     assert names == {
         "n_head": {2: [base.name, None], 1: missing},

@@ -3,14 +3,16 @@
 import json
 import re
 import shutil
+import subprocess
 
 import pytest
-from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
+from tiny import ROOT, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok.storage.export import export
 from modgrok.storage.files import load_tensors, save_tensors
 from modgrok.storage.runs import Run
-from modgrok.storage.verify import verify
+from modgrok.storage.verify import check, verify
+from modgrok.train import train
 
 CONFIG = tiny(lr=3e-2)
 
@@ -118,3 +120,41 @@ def test_what_is_not_finished_or_listed_is_refused(run):
     (run.path / "provenance.json").unlink()
     with pytest.raises(ValueError, match="is not finished"):
         verify(Run(run.path))
+
+
+@pytest.mark.parametrize("forgery", ["a loss that is no number", "an accuracy"])
+def test_without_a_manifest_a_run_is_checked_by_its_contents(forgery, run):
+    check(run)
+    (run.path / "manifest.json").unlink()
+    check(Run(run.path))
+    FORGERIES[forgery](run)
+    with pytest.raises(ValueError, match=r"metrics\.csv"):
+        train(CONFIG, run.path.parent)
+
+
+def test_without_a_manifest_a_destroyed_checkpoint_is_not_finished(run):
+    (run.path / "manifest.json").unlink()
+    run.checkpoint_file(5).write_bytes(run.checkpoint_file(5).read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"step-0000005\.safetensors is damaged"):
+        train(CONFIG, run.path.parent)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "provenance.json"])
+def test_line_ends_that_git_changed_are_named(name, run):
+    file = run.path / name
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(ValueError, match=r"core\.autocrlf=true; clone again with `git clone -c") as error:
+        verify(Run(run.path))
+    sentence(error)
+
+
+def test_git_changes_no_line_end_of_what_is_hashed_or_executed():
+    """Under any core.autocrlf: the files of runs are no text to it, all other text is checked out with LF."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["git", "check-attr", "--stdin", "text", "eol"]
+    done = subprocess.run(command, cwd=ROOT, input=names, capture_output=True, text=True, check=True)
+    attributes = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    assert len(attributes) > 1000
+    for name in names.splitlines():
+        is_bytes = attributes[f"{name}: text"] == "unset"
+        assert is_bytes if name.startswith("runs/") else is_bytes or attributes[f"{name}: eol"] == "lf", name

@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tiny import ROOT
 
+import modgrok
+
 BARE = {
     name: value
     for name, value in os.environ.items()
@@ -38,13 +40,17 @@ def call(*argv, where: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy, since building leaves traces."""
+    """Built from a copy, in which a former build left a module that is gone."""
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "scripts/backend.py"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    (copy / "build/lib/modgrok").mkdir(parents=True)
+    (copy / "build/lib/modgrok/stale.py").touch()
     shutil.copytree(ROOT / "modgrok", copy / "modgrok", ignore=shutil.ignore_patterns("__pycache__"))
     pip = (sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation", "-w")
     call(*pip, out, ".", where=copy)
+    assert not (copy / "build").exists()
     return next(out.glob("*.whl"))
 
 
@@ -104,6 +110,8 @@ def test_the_wheel_holds_every_module_and_data_file(wheel):
     }
     held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == files
+    assert wheel.name.startswith(f"modgrok-{modgrok.__version__}-")
+    assert f"version: {modgrok.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_the_library_works_with_what_it_requires(environment, tmp_path):
@@ -117,6 +125,7 @@ from modgrok.config import preset
 from modgrok.train import train
 run = train(preset("smoke", steps=4, eval_every=2), "mine")
 print(verify.verify(run))
+assert run.provenance["modgrok"] and run.provenance["commit"] is None
 assert "site-packages" in runs.__file__, runs.__file__
 for name in ("tyro", "matplotlib", "submitit", "IPython"):
     assert name not in sys.modules, name
@@ -130,12 +139,12 @@ for name in ("tyro", "matplotlib", "submitit", "IPython"):
 
 
 def test_train_bench_and_verify_from_anywhere(programs, tmp_path):
-    modgrok = programs / "modgrok"
-    said = call(modgrok, "train", "smoke", "--steps", 4, "--eval-every", 2, where=tmp_path)
+    program = programs / "modgrok"
+    said = call(program, "train", "smoke", "--steps", 4, "--eval-every", 2, where=tmp_path)
     assert said.splitlines()[-1].startswith("finished: runs/p5-")
-    said = call(modgrok, "bench", "making a batch", "--repetitions", 1, where=tmp_path)
+    said = call(program, "bench", "making a batch", "--repetitions", 1, where=tmp_path)
     assert "making a batch" in said and "ratio" in said and (tmp_path / "bench.json").exists()
-    assert "files as recorded; scored anew" in call(modgrok, "verify", where=tmp_path)
+    assert "files as recorded; scored anew" in call(program, "verify", where=tmp_path)
 
 
 def test_importing_takes_little_more_than_importing_torch(programs, tmp_path):

@@ -52,11 +52,12 @@ def one_thread():
 
 def command(config: Config, root: Path, *launcher: str | Path) -> list[str]:
     """The command line that trains a config, by default in one process of this interpreter."""
-    flags = [
-        text
-        for name, value in config.to_dict().items()
-        for text in (f"--{name}", *map(str, value if isinstance(value, list) else [value]))
-    ]
+    flags = []
+    for name, value in config.to_dict().items():
+        if isinstance(value, bool):
+            flags += [f"--{name}" if value else f"--no-{name}"]
+        else:
+            flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     launcher = launcher or (sys.executable,)
     return [*map(str, launcher), "-m", "modgrok", "train", "smoke", *flags, "--root", str(root)]
 

@@ -29,7 +29,8 @@ from modgrok.claims.cost import core_minutes
 from modgrok.config import PRESETS, Config, preset
 from modgrok.model import n_weights
 from modgrok.plots.style import blocks
-from modgrok.scale.sweep import NoSweep, obtain_factors, obtain_grid
+from modgrok.scale.grids import NoSweep
+from modgrok.scale.sweep import obtain_factors, obtain_grid
 from modgrok.storage.find import find_run, finished_runs, run_folders
 from modgrok.storage.runs import Run, escaped
 from modgrok.train import train

@@ -1,4 +1,4 @@
-"""Trainings as jobs, several at once: processes on this machine or an array of SLURM's, through submitit."""
+"""Trainings as jobs, several at once: local processes or an array of SLURM's, through submitit."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,19 +18,56 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from modgrok.config import Config
+from modgrok.storage.files import make_folder
 from modgrok.train import train
 from modgrok.training.session import signals
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What the runs of a sweep are trained on.
+
+    Attributes:
+        jobs: how many run at once. Local ones share out this machine's CPU cores and GPUs.
+        cluster: "local" for processes on this machine, "slurm" for an array of jobs.
+        gpus: GPUs, and processes, of each run; 0 trains on the CPU. By default 1 if this machine has one, else 0.
+        partition: of SLURM.
+        minutes: time limit of a SLURM job; a job that reaches it is requeued and resumes.
+        slurm: other options of sbatch, such as {"account": "lab", "cpus_per_task": 8, "mem": "16GB"}.
+
+    Raises:
+        ValueError: a value that is not allowed.
+    """
+
+    jobs: int = 2
+    cluster: Literal["local", "slurm"] = "local"
+    gpus: int | None = None
+    partition: str | None = None
+    minutes: int = 24 * 60
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.cluster not in ("local", "slurm"):
+            raise ValueError(f'cluster={self.cluster!r} is not allowed; choose "local" or "slurm".')
+        if self.gpus is None:
+            object.__setattr__(self, "gpus", int(torch.cuda.is_available()))
+        for name, lowest in (("jobs", 1), ("gpus", 0), ("minutes", 1)):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name}={getattr(self, name)} is not allowed; choose {lowest} or more.")
+
+
+@dataclass(frozen=True)
 class Point:
-    """The job of one run. submitit pickles it, calls it in each of its processes, and again after a preemption."""
+    """The job of one run. submitit pickles it, calls it in each of its processes, and again after a preemption.
+
+    Attributes:
+        config, root: what to train, and the folder that holds runs.
+        alive: a lock that the sweep holds; once it is free, however the sweep ended, the job saves and stops.
+    """
 
     config: Config
     root: Path
-    alive: Path | None = (
-        None  # a lock that the sweep holds; without it, however it ended, the job stops and saves
-    )
+    alive: Path | None = None
 
     def __call__(self) -> str | None:
         """Train; return the error, if any, as a sentence."""
@@ -56,7 +93,7 @@ class Point:
 def _end_with(alive: Path) -> None:
     """Wait for the lock of a sweep, which the system lets go of when its process ends, and stop as if by SIGTERM."""
     FileLock(alive, poll_interval=1).acquire().lock.release()  # for the next job that waits
-    while True:  # asked again, for a process that starts is deaf for a moment
+    while True:  # repeatedly, since a process that starts is deaf for a moment
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.5)
 
@@ -69,57 +106,76 @@ NO_LIMIT = 60 * 24 * 365
 
 
 def work_off(
-    configs: Sequence[Config],
-    root: Path,
-    jobs: int,
-    cluster: Literal["local", "slurm"],
-    gpus: int,
-    partition: str | None,
-    minutes: int,
-    slurm: Mapping[str, Any],
-    bar: tqdm,
+    configs: Sequence[Config], root: Path, resources: Resources, bar: tqdm
 ) -> Iterator[tuple[Config, str | None]]:
-    """Train configs under a root, so many at once, and yield each as it ends, with its error if any.
+    """Train configs under a root, several at once, and yield each as it ends, with its error if any.
 
     Args:
-        root, jobs, cluster, gpus, partition, minutes, slurm: as for `sweep.sweep`.
         bar: shows how far the running ones are.
 
     Raises:
-        ValueError: the machine has not what is asked for.
+        ValueError: the machine does not have the resources.
         ModuleNotFoundError: submitit is not installed.
         KeyboardInterrupt: SIGINT or SIGTERM came.
     """
-    # a time and a process id: submitit's files of former sweeps must not be taken for this one's
+    # a time and a process id, so that submitit's files of former sweeps are not taken for those of this one
     logs = root / "sweep-logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    if cluster == "local":
-        submit = _local_submit(logs, gpus)
-        logs.mkdir(parents=True, exist_ok=True)
-        alive = FileLock(logs / "alive")
-        alive.acquire()
-        work, at_once = [Point(config, root, logs / "alive") for config in configs], jobs
-    else:
-        work, at_once = [Point(config, root) for config in configs], len(configs)
-        executor = slurm_executor(logs, jobs, gpus, partition, minutes, slurm)
-        submit = _slurm_submit(executor, work)
+    work_off_points = _work_off_locally if resources.cluster == "local" else _work_off_by_slurm
     try:
-        for point, error in _follow(work, submit, at_once, cluster, bar):
+        for point, error in work_off_points(configs, root, resources, logs, bar):
             yield point.config, error
     finally:
-        if cluster == "local":
-            # before the lock goes, lest a job that ends take it
-            (logs / "alive").unlink(missing_ok=True)
-            alive.release()
         for folder in (logs / "%j", logs, logs.parent):  # "%j" is submitit's, for a job without a number
-            with contextlib.suppress(OSError):  # logs of jobs that failed are in it
+            with contextlib.suppress(OSError):  # it holds logs of jobs that failed
                 folder.rmdir()
 
 
+Outcomes = Iterator[tuple[Point, str | None]]
+"""Points as they end, each with its error if any."""
+
+
+def _work_off_locally(
+    configs: Sequence[Config], root: Path, resources: Resources, logs: Path, bar: tqdm
+) -> Outcomes:
+    submit = _local_submit(logs, resources.gpus)
+    make_folder(logs)
+    alive = FileLock(logs / "alive")
+    alive.acquire()
+    points = [Point(config, root, logs / "alive") for config in configs]
+    try:
+        yield from _follow(points, submit, resources.jobs, _stop_locally, bar)
+    finally:
+        (logs / "alive").unlink(missing_ok=True)  # before the lock is released, lest a job that ends take it
+        alive.release()
+
+
+def _work_off_by_slurm(
+    configs: Sequence[Config], root: Path, resources: Resources, logs: Path, bar: tqdm
+) -> Outcomes:
+    points = [Point(config, root) for config in configs]
+    try:
+        submit = _slurm_submit(slurm_executor(logs, resources), points)
+    except ValueError:
+        shutil.rmtree(logs, ignore_errors=True)  # the scripts of jobs that were refused
+        raise
+    yield from _follow(points, submit, len(points), _leave_queued, bar)
+
+
 def _follow(
-    work: list[Point], submit: Submit, at_once: int, cluster: str, bar: tqdm
-) -> Iterator[tuple[Point, str | None]]:
-    """Submit the points, never more at once than allowed, and yield each as it ends, with its error if any."""
-    waiting, running, ended = deque(work), {}, bar.n  # running: slot → (point, job)
+    points: list[Point],
+    submit: Submit,
+    at_once: int,
+    stop: Callable[[list[Any]], str],
+    bar: tqdm,
+) -> Outcomes:
+    """Submit the points, never more at once than allowed, and yield each as it ends.
+
+    Args:
+        stop: receives the jobs that are running when a signal comes, or anything else ends the sweep; returns what
+            the user should know about them.
+    """
+    waiting, running, n_ended = deque(points), {}, bar.n  # running: slot → (point, job)
+    advice = ""
     with signals() as received:
         try:
             while (waiting or running) and not received:
@@ -131,24 +187,38 @@ def _follow(
                 for slot, (point, job) in list(running.items()):
                     if job.done():
                         del running[slot]
-                        ended += 1
+                        n_ended += 1
                         yield point, _error(job)
-                at = [(_step(point), point.config.steps) for point, _ in running.values()]
-                bar.n = round(ended + sum(step / steps for step, steps in at), 2)
-                told = ", ".join(f"{step}/{steps}" for step, steps in at[:4])
-                bar.set_postfix_str(told, refresh=told != bar.postfix)
+                _show_progress(bar, n_ended, [point for point, _ in running.values()])
         finally:
-            for _, job in running.values() if cluster == "local" else ():
-                while not job.done():  # asked again, for a process that starts is deaf for a moment
-                    os.kill(int(job.job_id), signal.SIGTERM)
-                    time.sleep(0.5)
-                shutil.rmtree(job.paths.folder, ignore_errors=True)
+            advice = stop([job for _, job in running.values()])
     if received:
-        queued = {job.job_id.split("_")[0] for _, job in running.values()} if cluster == "slurm" else ()
-        rest = f"; scancel {' '.join(queued)} ends the jobs that are queued" if queued else ""
-        raise KeyboardInterrupt(
-            f"stopped by {signal.Signals(received[0]).name}{rest}; the same command continues."
-        )
+        name = signal.Signals(received[0]).name
+        raise KeyboardInterrupt(f"stopped by {name}{advice}; the same command continues.")
+
+
+def _show_progress(bar: tqdm, n_ended: int, points: list[Point]) -> None:
+    """Count the running points by the share of their steps, and list the first few."""
+    progress = [(_step(point), point.config.steps) for point in points]
+    bar.n = round(n_ended + sum(step / steps for step, steps in progress), 2)
+    text = ", ".join(f"{step}/{steps}" for step, steps in progress[:4])
+    bar.set_postfix_str(text, refresh=text != bar.postfix)
+
+
+def _stop_locally(jobs: list[Any]) -> str:
+    """Have local jobs save and end."""
+    for job in jobs:
+        while not job.done():  # repeatedly, since a process that starts is deaf for a moment
+            os.kill(int(job.job_id), signal.SIGTERM)
+            time.sleep(0.5)
+        shutil.rmtree(job.paths.folder, ignore_errors=True)
+    return ""
+
+
+def _leave_queued(jobs: list[Any]) -> str:
+    """How to end the jobs that SLURM goes on with."""
+    numbers = sorted({job.job_id.split("_")[0] for job in jobs})
+    return f"; scancel {' '.join(numbers)} ends the jobs that are queued" if numbers else ""
 
 
 def _submitit():
@@ -170,13 +240,14 @@ def _local_submit(logs: Path, gpus: int) -> Submit:
         raise ValueError(f"gpus={gpus} is more than this machine has; choose at most {len(cards)}.")
 
     def submit(point: Point, slot: int):
-        own = [cards[(slot * gpus + i) % len(cards)] for i in range(gpus)]  # more jobs than GPUs share them
+        visible = [
+            cards[(slot * gpus + i) % len(cards)] for i in range(gpus)
+        ]  # more jobs than GPUs share them
         executor.update_parameters(
-            tasks_per_node=max(1, gpus), gpus_per_node=gpus, visible_gpus=own, timeout_min=NO_LIMIT
+            tasks_per_node=max(1, gpus), gpus_per_node=gpus, visible_gpus=visible, timeout_min=NO_LIMIT
         )
-        handler = signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # inherited: Ctrl-C is for us, who then tell the job
+        # the job inherits it: Ctrl-C reaches this process, which then stops the job
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             return executor.submit(point)
         finally:
@@ -185,10 +256,8 @@ def _local_submit(logs: Path, gpus: int) -> Submit:
     return submit
 
 
-def slurm_executor(
-    logs: Path, jobs: int, gpus: int, partition: str | None, minutes: int, options: Mapping[str, Any]
-):
-    """submitit's executor for an array of jobs, of which so many run at once; arguments as for `sweep`.
+def slurm_executor(logs: Path, resources: Resources):
+    """submitit's executor for an array of jobs, of which `resources.jobs` run at once.
 
     Raises:
         ValueError: SLURM is not on this machine.
@@ -198,28 +267,28 @@ def slurm_executor(
     executor = _submitit().SlurmExecutor(logs / "%j", max_num_timeout=100)  # how often a run may be continued
     executor.update_parameters(
         job_name="modgrok",
-        partition=partition,
-        time=minutes,
-        gpus_per_node=gpus or None,
-        ntasks_per_node=max(1, gpus),
-        array_parallelism=jobs,
+        partition=resources.partition,
+        time=resources.minutes,
+        gpus_per_node=resources.gpus or None,
+        ntasks_per_node=max(1, resources.gpus),
+        array_parallelism=resources.jobs,
         # since SLURM 22.05 srun no longer takes the number of CPUs from sbatch
         setup=["export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}"],
-        additional_parameters=dict(options),
+        additional_parameters=dict(resources.slurm),
     )
     return executor
 
 
-def _slurm_submit(executor: Any, work: list[Point]) -> Submit:
+def _slurm_submit(executor: Any, points: list[Point]) -> Submit:
     try:
-        submitted = dict(zip(work, executor.submit_array(work), strict=True))
+        submitted = dict(zip(points, executor.submit_array(points), strict=True))
     except _submitit().core.utils.FailedJobError as error:
         raise ValueError(f"sbatch refused the jobs: {str(error).strip().splitlines()[-1]}") from None
     return lambda point, slot: submitted[point]
 
 
 def _error(job: Any) -> str | None:
-    """What a job that ended says went wrong; the log of one that went well is removed."""
+    """The error of a job that ended, if any; the log of a job without an error is removed."""
     try:
         errors = [error for error in job.results() if error]
     except Exception:  # submitit's way to say that there is no result

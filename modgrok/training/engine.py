@@ -109,6 +109,7 @@ def compile_failure(device: str) -> str | None:
     Args:
         device: "cpu" or "cuda".
     """
+    check_cache_folder()
     if torch._dynamo.config.disable:
         return "TORCH_COMPILE_DISABLE turns it off"
     if device == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
@@ -123,6 +124,22 @@ def compile_failure(device: str) -> str | None:
         )
         return "".join(filter(str.isprintable, f"{type(error).__name__}: {message}"))[:200]
     return None
+
+
+def check_cache_folder() -> None:
+    """Use torch's own folder for compiled code if the one that TORCHINDUCTOR_CACHE_DIR names cannot be made.
+
+    torch would fail otherwise, even where nothing is compiled.
+    """
+    if folder := os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            print(
+                f"TORCHINDUCTOR_CACHE_DIR={folder} cannot be made ({error.strerror}) and is not used.",
+                flush=True,
+            )
+            del os.environ["TORCHINDUCTOR_CACHE_DIR"]
 
 
 def processor() -> str:
@@ -182,9 +199,9 @@ def make_accelerator(
         ModuleNotFoundError: the tracker is not installed.
     """
     check_environment(accumulate)
+    check_cache_folder()
     AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
-    with contextlib.suppress(OSError):  # a cache folder that cannot be made; nothing is compiled then
-        torch.compiler.reset()  # after eight models torch would compile no more, be slower and round otherwise
+    torch.compiler.reset()  # after eight models torch would compile no more, be slower and round otherwise
     steps = arithmetic(config)
     if not torch.cuda.is_available():
         keep_memory()

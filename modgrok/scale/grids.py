@@ -1,0 +1,238 @@
+"""Which runs a sweep consists of: named grids over a preset, and grids from the command line."""
+
+import contextlib
+import dataclasses
+import difflib
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from modgrok.config import PRESETS, Config, preset
+
+
+class Sweep(NamedTuple):
+    """A named grid: every combination of the values, for every seed, on top of a preset.
+
+    Fields that change together are named together, separated by commas, and each of their values is a tuple.
+
+    Attributes:
+        preset: the preset's name.
+        vary: field, or fields → values.
+        seeds: one run of each at every point.
+        one_at_a_time: whether, instead of combinations, one field at a time departs from the first values.
+        cost: how long all runs take, in words.
+    """
+
+    preset: str
+    vary: Mapping[str, Sequence[Any]]
+    seeds: Sequence[int] = (0,)
+    one_at_a_time: bool = False
+    cost: str = ""
+
+    @property
+    def n_runs(self) -> int:
+        lengths = [len(values) for values in self.vary.values()]
+        n_points = 1 + sum(length - 1 for length in lengths) if self.one_at_a_time else math.prod(lengths)
+        return n_points * len(self.seeds)
+
+
+SHORT = {"steps": (2000,), "eval_every": (100,)}
+BOTH_RULES = {"task_rule": ("rectangle", "random")}
+RUNG = "p,n_tasks,n_examples,batch_size,steps,eval_every"
+PAPER_PLANE = {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
+
+SWEEPS = {
+    "smoke-map": Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6, 0.8)}, cost="up to a minute"),
+    "smoke-rule": Sweep("smoke", BOTH_RULES | {"n_tasks": (8, 16), "alpha": (0.8,)}, cost="up to a minute"),
+    "smoke-coarse": Sweep("smoke", {"depth": (1, 2), "n_tasks": (8, 16), "alpha": (0.6, 0.8)}, cost="up to a minute"),
+    "smoke-lasting": Sweep("smoke", {"depth": (1, 2), "alpha": (0.6,)}, cost="up to a minute"),
+    "smoke-factors": Sweep(
+        "smoke", {"n_head": (2, 1), "optimizer": ("adamw", "muon")}, one_at_a_time=True,
+        cost="up to a minute",
+    ),
+    "smoke-ladder": Sweep("smoke", {RUNG: ((3, 4, 4, 16, 20, 5), (5, 16, 8, 48, 20, 5))}, cost="up to a minute"),
+    "laptop-depth": Sweep("laptop", {"depth": (1, 2, 4)}, seeds=(0, 1, 2), cost="half an hour"),
+    "laptop-map": Sweep(
+        "laptop",
+        {"n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
+        seeds=(0, 1, 2),
+        cost="half an hour",
+    ),
+    "laptop-rule": Sweep(
+        "laptop",
+        BOTH_RULES | {"depth": (1, 2, 4), "n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
+        seeds=(0, 1, 2),
+        cost="four hours",
+    ),
+    "laptop-coarse": Sweep(
+        "laptop",
+        {"depth": (1, 2, 4), "n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
+        seeds=(0, 1, 2),
+        cost="two hours",
+    ),
+    "laptop-lasting": Sweep(
+        "laptop",
+        {"depth": (2, 4), "alpha": (0.4,)} | SHORT,
+        seeds=(0, 1, 2),
+        cost="a quarter of an hour",
+    ),
+    "laptop-factors": Sweep(
+        "laptop",
+        SHORT
+        | {
+            "lr,muon_lr": ((1e-3, 0.01), (3e-4, 0.003), (3e-3, 0.03)),
+            "weight_decay": (0.9, 0.0, 0.3, 2.7),
+            "n_embd": (64, 32, 128),
+            "n_head": (2, 1, 4),
+            "n_examples": (12, 8, 16),
+            "rope_base": (100.0, 10.0, 10_000.0),
+            "optimizer": ("muon", "adamw"),
+            "batch_size": (160, 80, 320),
+            "p,n_tasks,batch_size": ((7, 40, 160), (5, 20, 160), (11, 96, 192)),
+        },
+        seeds=(0, 1),
+        one_at_a_time=True,
+        cost="an hour",
+    ),
+    "desk-depth": Sweep("desk", {"depth": (1, 2, 4)}, seeds=(0, 1, 2), cost="three hours"),
+    "desk-ladder": Sweep(
+        "desk",
+        {RUNG: ((5, 20, 10, 160, 2000, 50), (7, 40, 12, 160, 3000, 100), (11, 96, 16, 192, 16_000, 250))},
+        seeds=(0, 1, 2),
+        cost="a quarter of an hour after desk-depth",
+    ),
+    "desk-map": Sweep(
+        "desk",
+        {"depth": (2,), "n_tasks": (16, 32, 64, 96), "alpha": (0.4, 0.6, 0.8), "steps": (8000,)},
+        seeds=(0, 1, 2),
+        cost="two hours and a quarter",
+    ),
+    "desk-coarse": Sweep(
+        "desk",
+        {"depth": (1, 2, 4), "alpha": (0.4, 0.8), "steps": (8000,)},
+        cost="half an hour after desk-map",
+    ),
+    "desk-lasting": Sweep("desk", {"depth": (2, 4), "alpha": (0.4,)}, seeds=(0, 1, 2), cost="two hours and a half"),
+    "paper-map": Sweep("paper", PAPER_PLANE, cost="hours on a GPU for each run"),
+    "paper-rule": Sweep("paper", BOTH_RULES | {"depth": (1, 2, 4)} | PAPER_PLANE, cost="hours on a GPU for each run"),
+    "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE, cost="hours on a GPU for each run"),
+    "paper-lasting": Sweep("paper", {"depth": (2, 4, 6), "alpha": (0.4,)}, cost="hours on a GPU for each run"),
+}  # fmt: skip
+"""Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, over the same map, for
+several depths (A1). `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again,
+with few training inputs. `ladder`: the modulus, and with it all that grows with it. `factors`: one setting at a time
+(A8). Times are those on two cores, at p = 11 with bf16; runs that two sweeps share are trained once."""
+
+
+class NoSweep(ValueError):
+    """A preset has no sweep of that kind."""
+
+
+def sweep_named(name: str) -> Sweep:
+    """The sweep of a name; a preset's name is the sweep of one run.
+
+    Raises:
+        ValueError: no sweep and no preset has that name; the message suggests similar ones.
+    """
+    if name in SWEEPS:
+        return SWEEPS[name]
+    if name in PRESETS:
+        return Sweep(name, {})
+    names = [*SWEEPS, *PRESETS]
+    similar = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names
+    raise ValueError(f"{name[:80]!r} is no sweep and no preset; choose for example {', '.join(similar)}.")
+
+
+def sweep_of_kind(preset_name: str, kind: str) -> Sweep:
+    """The sweep "PRESET-KIND".
+
+    Raises:
+        NoSweep: the preset has no sweep of that kind.
+    """
+    presets = [name.removesuffix(f"-{kind}") for name in SWEEPS if name.endswith(f"-{kind}")]
+    if preset_name not in presets:
+        raise NoSweep(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(presets)}.")
+    return SWEEPS[f"{preset_name}-{kind}"]
+
+
+def grid(
+    preset_name: str,
+    vary: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int] = (0,),
+    one_at_a_time: bool = False,
+) -> list[Config]:
+    """The configs of every combination of values and seeds on top of a preset.
+
+    Args:
+        preset_name, vary, seeds, one_at_a_time: as in `Sweep`.
+
+    Raises:
+        ValueError: an unknown preset, or the points that are not valid, one sentence each.
+    """
+    preset(preset_name)
+    configs, errors = [], []
+    for values in departures(vary) if one_at_a_time else _combinations(vary):
+        fields = _single_fields(values)
+        try:
+            configs += [preset(preset_name, **{"seed": seed} | fields) for seed in seeds]
+        except ValueError as error:
+            errors.append(f"{in_words(fields)}: {error}".removeprefix(": "))
+    if errors:
+        lines = "".join(f"\n  {error}" for error in errors)
+        raise ValueError(f"{len(errors)} point(s) of the sweep are not valid, nothing was started:{lines}")
+    return configs
+
+
+def _combinations(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+
+
+def departures(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The point of all first values, and then each point at which one field departs from it."""
+    base = {name: values[0] for name, values in vary.items()}
+    return [base] + [departure(base, name, value) for name, values in vary.items() for value in values[1:]]
+
+
+def departure(base: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """A point with one value replaced; it comes last, so that it counts where a field is named twice."""
+    return {field: base[field] for field in base if field != name} | {name: value}
+
+
+def _single_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Field → value, where some of the names may be several fields separated by commas."""
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        fields |= zip(name.split(","), value, strict=True) if "," in name else {name: value}
+    return fields
+
+
+def in_words(fields: Mapping[str, Any]) -> str:
+    """Fields and values as text: "n_tasks=8 alpha=0.6"."""
+    return " ".join(f"{name}={value}" for name, value in fields.items())
+
+
+def parse_values(text: str) -> tuple[str, list[Any]]:
+    """The field and values of text such as "n_tasks=4,8,16"; a value that is not of the field's type stays text.
+
+    Raises:
+        ValueError: the text is not NAME=VALUE,VALUE…, or the field is no single value.
+    """
+    name, equals, values = text.partition("=")
+    if not (name and equals and all(values.split(","))):
+        raise ValueError(f"{text!r} does not say what to vary; write it like n_tasks=4,8,16.")
+    name = name.replace("-", "_")
+    if name == "betas":
+        raise ValueError(
+            "betas is a pair of numbers, which --vary does not take; train such a run by itself."
+        )
+    types = {field.name: field.type for field in dataclasses.fields(Config)}
+    truths = {"true": True, "false": False}
+    parsers = {int: int, float: float, bool: lambda value: truths[value.lower()]}
+
+    def parse(value: str) -> Any:
+        with contextlib.suppress(ValueError, KeyError):
+            return parsers[types[name]](value)
+        return value  # the config will say what is wrong with it
+
+    return name, [parse(value) for value in values.split(",")]
