@@ -1,0 +1,427 @@
+"""How a model finds its answer, shown by replacing values inside it and predicting what it then says.
+
+A model that matches ratios is thought to do three things: block 0 writes x where y stands, as a wave of the
+logarithm of x; heads of a later block find an example j of the query's ratio and fetch z_j / y_j; the rest multiplies
+by y. Each step is tested by a change that has one predicted outcome, beside a control of the same size:
+
+- `query_swap`: exchange what the matching heads look for;
+- `turned_inputs`, `turned_slopes`: turn a wave of the logarithm, so that it stands for another number;
+- `patching`: move the stream, position by position, or heads, from one context to another;
+- `attribution`: what heads and MLPs add to the logit of the right answer;
+- `joint_ablation`: switch the matching heads off together.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from modgrok.analysis import structure
+from modgrok.analysis.activations import Edit, activations, draw_contexts, edited, through_output
+from modgrok.analysis.attention import matching_attention, patterns, preferences
+from modgrok.analysis.interventions import ablated
+from modgrok.data import Data, generator, grid, paired_sequences
+from modgrok.evaluate import kinds, targets
+from modgrok.model import Transformer
+from modgrok.predictors import modular_inverse, ratio_classes
+
+Head = tuple[int, int]
+"""A head: its block, and its number in the block."""
+
+
+def all_heads(model: Transformer) -> list[Head]:
+    """Every head of a model, block by block."""
+    return list(np.ndindex(model.config.depth, model.config.n_head))
+
+
+def matching_heads(model: Transformer, tokens: Tensor) -> list[Head]:
+    """The heads that find examples by their ratio.
+
+    A head counts if, from a query's y, it pays an example of the query's ratio 1.5 times or more what it pays another,
+    and the difference exceeds the error of `attention.preferences`. Both examples share no number with the query.
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K) sequences with pairs of their own.
+    """
+    paid = [matching_attention(pattern, tokens, model.config.p) for pattern in patterns(model, tokens)]
+    lows = [preference[1] for preference in preferences(paid)]
+    means = [np.nanmean(block_paid, 0) for block_paid in paid]  # (H, 2) each
+    return [(i, h) for i, h in all_heads(model) if lows[i][h] > 0 and means[i][h, 0] >= 1.5 * means[i][h, 1]]
+
+
+# --- the query swap -------------------------------------------------------------------------------------
+
+
+class Swap(NamedTuple):
+    """Queries, for each another query of the same context, and the answers that tell them apart.
+
+    Attributes:
+        tokens: (N, 3·k + 2) k examples, then x and y of the query.
+        donors: (N, 3·k + 2) the same examples, then x' and y' of the donor.
+        predicted: (N,) (y / y_j)·z_j for an example j of the donor's ratio.
+        usual: (N,) the query's answer, a·x + b·y.
+        donated: (N,) the donor's answer, a·x' + b·y'.
+    """
+
+    tokens: Tensor
+    donors: Tensor
+    predicted: Tensor
+    usual: Tensor
+    donated: Tensor
+
+
+def draw_swaps(sample: Data, n_contexts: int = 20, shots: int = 4) -> Swap:
+    """Every query that has an example of its ratio, in contexts as of `draw_contexts`, with a random donor.
+
+    A donor has another ratio, of which there is an example, and another y; y and y' are not 0. The three answers of a
+    `Swap` are different numbers. A query without such a donor is left out.
+    """
+    p, pairs = sample.config.p, grid(sample.config.p)
+    y = pairs[:, 1]
+    ratio, rng = ratio_classes(p), generator(sample.config.seed, "swaps")
+    contexts, tasks = draw_contexts(sample, n_contexts)
+    chosen: list[tuple[np.ndarray, ...]] = []
+    for context, task in zip(contexts[:, :shots], tasks, strict=True):
+        is_usable = np.isin(ratio, ratio[context @ (p, 1)]) & (y > 0) & (ratio >= 0)
+        answer, slope = pairs @ task % p, (task[0] * ratio + task[1]) % p  # slope: z / y, where y is not 0
+        predicted = y[:, None] * slope % p  # (query, donor)
+        fits = is_usable[:, None] & is_usable & (ratio[:, None] != ratio) & (y[:, None] != y)
+        fits &= (predicted != answer[:, None]) & (predicted != answer) & (answer[:, None] != answer)
+        queries = np.flatnonzero(fits.any(1))
+        donors = (fits * rng.random(fits.shape))[queries].argmax(1)
+        sequence = np.column_stack([context, context @ task % p]).ravel()
+        prefix = np.broadcast_to(sequence, (len(queries), len(sequence)))
+        chosen.append(
+            (np.hstack([prefix, pairs[queries]]), np.hstack([prefix, pairs[donors]]),
+             predicted[queries, donors], answer[queries], answer[donors])
+        )  # fmt: skip
+    return Swap(*(torch.from_numpy(np.concatenate(parts)) for parts in zip(*chosen, strict=True)))
+
+
+class Shares(NamedTuple):
+    """How often the answer is the predicted one, the query's own, the donor's, and any other number."""
+
+    predicted: float
+    usual: float
+    donated: float
+    elsewhere: float
+
+
+def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Shares:
+    """Answers when heads look for what another query of the same context looks for.
+
+    Of each head (i, h) only the query vector at the last position, y, is replaced: coordinates h·D … (h + 1)·D - 1 of
+    `blocks.i.attn.qkv`, before positions turn it, take the value that they have in the donor's sequence. Keys, values,
+    other heads, other positions and the residual stream stay. A model that finds an example by ratio with these heads
+    and multiplies its z by y / y_j answers `swap.predicted`.
+    """
+    width, edits = model.config.n_embd // model.config.n_head, {}
+    for layer in sorted({layer for layer, _ in heads}):
+        columns = [h * width + d for i, h in heads if i == layer for d in range(width)]
+        name = f"blocks.{layer}.attn.qkv"
+        donated = activations(model, swap.donors, [name], [-1])[name][:, 0, columns]
+        edits[name] = _replace((slice(None), -1, columns), donated)
+    answers = _answers(model, swap.tokens, edits)
+    shares = [float((answers == number).double().mean()) for number in swap[2:]]
+    return Shares(*shares, 1 - sum(shares))
+
+
+# --- turned waves ---------------------------------------------------------------------------------------
+
+
+class Turn(NamedTuple):
+    """Answers after waves of a logarithm were turned on by k = 1 … p - 2 steps.
+
+    Attributes:
+        turned: (1 + waves, p - 2) share of answers that are those of the turned number: all waves, then each alone.
+        usual: (1 + waves, p - 2) share of answers that stay.
+        control: (p - 2,) as `turned`, of all waves, if the same displacement points in a random direction.
+        wave_shares: (waves,) share of the variance between numbers that each wave has; wave s turns s times.
+    """
+
+    turned: np.ndarray
+    usual: np.ndarray
+    control: np.ndarray
+    wave_shares: np.ndarray
+
+
+def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 8, shots: int = 8) -> Turn:
+    """Turn what block 0 writes about x at the position of y, so that it stands for g^k·x.
+
+    The number is x, the written vector the output of all heads of block 0, and the predicted answer that of the query
+    (g^k·x, y). Counted are queries without a 0 whose ratio has an example before and after the turn.
+    """
+    p = model.config.p
+    log, g, ratio = structure.discrete_log(p), structure.primitive_root(p), ratio_classes(p)
+    context, task, query, tokens = _queries(sample, n_contexts, shots)
+    has_example = np.zeros((len(context), p + 1), dtype=bool)
+    np.put_along_axis(has_example, ratio[context @ (p, 1)], True, axis=1)
+    predicted, is_counted = [], []
+    for k in range(p - 1):
+        turned_query = query * (pow(g, k, p), 1) % p
+        predicted.append((turned_query * task).sum(1) % p)
+        is_counted.append(has_example[np.arange(len(query)), ratio[turned_query @ (p, 1)]])
+    is_counted = np.array(is_counted) & is_counted[0]
+    heads = [(0, h) for h in range(model.config.n_head)]
+    return _turn(model, tokens, heads, log[query[:, 0]], np.array(predicted), is_counted)
+
+
+def turned_slopes(
+    model: Transformer, sample: Data, heads: Sequence[Head], n_contexts: int = 8, shots: int = 8
+) -> Turn:
+    """Turn what the matching heads fetch, so that z_j / y_j becomes g^k times itself.
+
+    The number is z / y = z_j / y_j, the written vector the output of `heads`, all of one block, at the position of y,
+    and the predicted answer g^k times the right one. Counted are queries without a 0, and answer not 0, whose ratio has
+    an example.
+    """
+    p = model.config.p
+    log, g, ratio = structure.discrete_log(p), structure.primitive_root(p), ratio_classes(p)
+    context, task, query, tokens = _queries(sample, n_contexts, shots)
+    answer = (query * task).sum(1) % p
+    has_example = (ratio[context @ (p, 1)] == ratio[query @ (p, 1)][:, None]).any(1)
+    rows = has_example & (answer > 0)
+    slope = answer * modular_inverse(p).numpy()[query[:, 1]] % p
+    predicted = np.array([answer * pow(g, k, p) % p for k in range(p - 1)])[:, rows]
+    return _turn(
+        model, tokens[rows], heads, log[slope[rows]], predicted, np.ones(predicted.shape, dtype=bool)
+    )
+
+
+def _queries(sample: Data, n_contexts: int, shots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
+    """Every query without a 0 after every context: contexts (N, k, 2), tasks, queries (N, 2), tokens (N, 3·k + 2)."""
+    p, (contexts, tasks) = sample.config.p, draw_contexts(sample, n_contexts)
+    pairs = grid(p)[(grid(p) > 0).all(1)]
+    context, task = (np.repeat(part, len(pairs), axis=0) for part in (contexts[:, :shots], tasks))
+    query = np.tile(pairs, (len(contexts), 1))
+    sequence = np.concatenate([context, query[:, None]], 1)
+    tokens = paired_sequences(torch.from_numpy(task), torch.from_numpy(sequence), p)[:, :-1]
+    return context, task, query, tokens
+
+
+def _turn(
+    model: Transformer,
+    tokens: Tensor,
+    heads: Sequence[Head],
+    logs: np.ndarray,
+    predicted: np.ndarray,
+    is_counted: np.ndarray,
+) -> Turn:
+    """Fit the waves on the first half of the sequences, turn them in the second.
+
+    Args:
+        model: the transformer.
+        tokens: (N, T) sequences that end in a query.
+        heads: of one block; their summed output at the last position is turned.
+        logs: (N,) logarithm 1 … p - 1 of the number that the output stands for.
+        predicted: (p - 1, N) the answer after a turn by k = 0 … p - 2 steps.
+        is_counted: (p - 1, N) which sequences count at that turn.
+    """
+    n, layer, half = model.config.p - 1, heads[0][0], len(tokens) // 2
+    mix = activations(model, tokens[:half], [name := f"blocks.{layer}.attn.mix"], [-1])[name][:, 0]
+    written = through_output(model, mix, layer)[:, [h for _, h in heads]].sum(1).double()  # (N/2, C)
+    means = structure.class_means(written.numpy(), logs[:half] - 1)  # (n, C)
+    spectrum = np.fft.rfft(means - means.mean(0), axis=0)
+    power = (abs(spectrum) ** 2).sum(1)[1:] * np.where(2 * np.arange(1, n // 2 + 1) == n, 1, 2)
+    waves = np.arange(1, n // 2 + 1)
+    tokens, logs, predicted, is_counted = (
+        tokens[half:],
+        logs[half:],
+        predicted[:, half:],
+        is_counted[:, half:],
+    )
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((means.shape[1],) * 2))
+
+    def shares(steps: int, kept: ArrayLike, direction: np.ndarray | None = None) -> tuple[float, float]:
+        """Share of answers that are the predicted one, and the usual one."""
+        part = np.where(np.isin(np.arange(n // 2 + 1), kept)[:, None], spectrum, 0)
+        wave = np.fft.irfft(part, n, axis=0)  # (n, C)
+        displacement = np.roll(wave, -steps, axis=0) - wave
+        displacement = displacement if direction is None else displacement @ direction
+        added = torch.from_numpy(displacement[logs - 1]).to(model.embed.weight)
+        answers = _answers(model, tokens, {f"blocks.{layer}.attn.out": _add_last(added)}).numpy()
+        counted = is_counted[steps]
+        return (answers == predicted[steps])[counted].mean(), (answers == predicted[0])[counted].mean()
+
+    kept_waves = [waves, *([wave] for wave in waves)]
+    outcome = np.array(
+        [[shares(k, kept) for k in range(1, n)] for kept in kept_waves]
+    )  # (1 + waves, n - 1, 2)
+    control = np.array([shares(k, waves, rotation)[0] for k in range(1, n)])
+    return Turn(outcome[..., 0], outcome[..., 1], control, power / power.sum())
+
+
+# --- patching and attribution ---------------------------------------------------------------------------
+
+PLACES = ("matching x, y", "matching z", "other x, y", "other z", "query x", "query y")
+"""Groups of positions between which `patching` tells: examples of the query's ratio, all other examples, the query."""
+
+
+class Pairs(NamedTuple):
+    """Two sequences of the same pairs (x, y) under two tasks, whose answers differ.
+
+    Attributes:
+        tokens, donors: (N, 3·k + 2) under the first and the second task.
+        usual, donated: (N,) their answers.
+        places: (N, 3·k + 2) index of PLACES at each position.
+    """
+
+    tokens: Tensor
+    donors: Tensor
+    usual: Tensor
+    donated: Tensor
+    places: Tensor
+
+
+def draw_pairs(sample: Data, kind: int, n: int = 300, shots: int = 8) -> Pairs:
+    """Up to n pairs of sequences whose last query is of a kind, an index of `evaluate.KINDS`, after so many shots.
+
+    Inputs are training inputs; the tasks are two held-out ones, with a and b not 0 (`draw_contexts`).
+    """
+    p, (contexts, tasks) = sample.config.p, draw_contexts(sample, 8 * n)
+    pairs = torch.from_numpy(contexts[:, : shots + 1])
+    tokens, donors = (
+        paired_sequences(torch.from_numpy(task), pairs, p) for task in (tasks, np.roll(tasks, 1, axis=0))
+    )
+    usual, donated = tokens[:, -1], donors[:, -1]
+    rows = ((kinds(tokens, p)[:, -1] == kind) & (usual != donated)).nonzero()[:n, 0]
+    ratio = torch.from_numpy(ratio_classes(p)[contexts[:, : shots + 1] @ (p, 1)])
+    example = torch.where(ratio[:, :-1] == ratio[:, -1:], 0, 2)  # (N, k)
+    places = torch.stack([example, example, example + 1], -1).flatten(1)
+    query = torch.tensor([4, 5]).expand(len(places), 2)
+    places = torch.cat([places, query], 1)
+    return Pairs(tokens[rows, :-1], donors[rows, :-1], usual[rows], donated[rows], places[rows])
+
+
+@torch.no_grad()
+def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """How far the answer moves to that of another task if activations come from there (activation patching).
+
+    The measure is the logit of the other task's answer less that of the own, averaged over sequences, on a scale from 0
+    (nothing replaced) to 1 (the whole sequence under the other task). What differs at first is z alone, so x and y at
+    the embedding are a control that must give 0.
+
+    Returns:
+        (depth + 1, 6) for the stream at the positions of each of PLACES, at the embedding and after each block; and
+        (depth, H) for what one head gathers at the position of the query's y.
+    """
+    depth, n_head = model.config.depth, model.config.n_head
+    streams = ["embed", *(f"blocks.{i}.resid_post" for i in range(depth))]
+    mixes = [f"blocks.{i}.attn.mix" for i in range(depth)]
+    donated = activations(model, pairs.donors, streams + mixes)
+    rows = torch.arange(len(pairs.tokens))
+
+    def difference(tokens: Tensor, edits: dict[str, Edit]) -> float:
+        with edited(model, edits):
+            logits = model.plain_logits(tokens)[:, -1]
+        return float((logits[rows, pairs.donated] - logits[rows, pairs.usual]).double().mean())
+
+    start, end = difference(pairs.tokens, {}), difference(pairs.donors, {})
+    masks = [pairs.places == place for place in range(len(PLACES))]
+    by_place = [
+        [difference(pairs.tokens, {name: _replace(mask, donated[name][mask])}) for mask in masks]
+        for name in streams
+    ]
+    index = [(slice(None), -1, h) for h in range(n_head)]
+    by_head = [
+        [difference(pairs.tokens, {name: _replace(at_head, donated[name][at_head])}) for at_head in index]
+        for name in mixes
+    ]
+    return tuple((np.array(effect) - start) / (end - start) for effect in (by_place, by_head))
+
+
+@torch.no_grad()
+def attribution(model: Transformer, tokens: Tensor, answers: Tensor) -> np.ndarray:
+    """What each part adds to the logit of an answer above the mean logit, at the last position (direct attribution).
+
+    The scale of the final LayerNorm stays that of the whole stream, so that the parts, the embedding and the bias of
+    that LayerNorm sum to the model's own logit.
+
+    Args:
+        model: the transformer.
+        tokens: (N, 3·k + 2) sequences that end in a query.
+        answers: (N,) the answers.
+
+    Returns:
+        (depth, H + 1) means over sequences: each head, and last the MLP, of each block.
+    """
+    depth = model.config.depth
+    names = [f"blocks.{i}.{part}" for i in range(depth) for part in ("attn.mix", "mlp.out")]
+    kept = activations(model, tokens, [*names, stream := f"blocks.{depth - 1}.resid_post"], [-1])
+    direction = model.embed.weight[answers] - model.embed.weight.mean(0)
+    direction = (
+        direction
+        * model.ln_f.weight
+        / (kept[stream][:, 0].var(-1, correction=0) + model.ln_f.eps).sqrt()[:, None]
+    )
+    direction = direction - direction.mean(-1, keepdim=True)  # as the LayerNorm takes off the mean
+    parts = []
+    for i in range(depth):
+        heads = through_output(model, kept[f"blocks.{i}.attn.mix"][:, 0], i)  # (N, H, C)
+        outputs = torch.cat([heads, kept[f"blocks.{i}.mlp.out"]], 1)
+        parts.append((outputs @ direction[:, :, None])[..., 0].mean(0))
+    return torch.stack(parts).cpu().numpy()
+
+
+def joint_ablation(
+    model: Transformer, tokens: Tensor, heads: Sequence[Head]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy by kind of query if heads add their mean over all sequences, together, and if as many others do.
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K).
+        heads: the heads to switch off.
+
+    Returns:
+        (3,) accuracy on repeats, other multiples and combinations without them, and (choices, 3) without each other
+        choice of as many heads in the same blocks; at most 20 random choices where there are more.
+    """
+    layers = {layer for layer, _ in heads}
+    others = [head for head in all_heads(model) if head[0] in layers and head not in heads]
+    choices = list(combinations(others, len(heads)))
+    if len(choices) > 20:
+        choices = [choices[i] for i in np.random.default_rng(0).choice(len(choices), 20, replace=False)]
+    kind = kinds(tokens, model.config.p)
+
+    def accuracy(chosen: Sequence[Head]) -> list[float]:
+        with (
+            torch.no_grad(),
+            ablated(model, *(f"blocks.{i}.head.{h}" for i, h in chosen), mean=True) as predict,
+        ):
+            is_correct = predict(tokens).argmax(-1) == targets(tokens)
+        return [float(is_correct[kind == i].double().mean()) for i in range(3)]
+
+    return np.array(accuracy(heads)), np.array([accuracy(choice) for choice in choices]).reshape(-1, 3)
+
+
+# --- edits ----------------------------------------------------------------------------------------------
+
+
+def _replace(index: tuple | Tensor, values: Tensor) -> Edit:
+    """An edit that puts values at an index of the activation."""
+
+    def edit(output: Tensor) -> Tensor:
+        output = output.clone()
+        output[index] = values
+        return output
+
+    return edit
+
+
+def _add_last(added: Tensor) -> Edit:
+    """An edit that adds (N, C) to an activation (N, T, C) at the last position."""
+    return lambda output: output + F.pad(added[:, None], (0, 0, output.shape[1] - 1, 0))
+
+
+@torch.no_grad()
+def _answers(model: Transformer, tokens: Tensor, edits: dict[str, Edit]) -> Tensor:
+    """The answer to the last query of each sequence (N,), with edits in place."""
+    with edited(model, edits):
+        return model.plain_logits(tokens)[:, -1].argmax(-1)

@@ -1,0 +1,105 @@
+"""Interventions on a transformer built by hand, whose algorithm is known."""
+
+import numpy as np
+import pytest
+import torch
+from ratio_matcher import EXAMPLES, P, ratio_matcher
+from torch.testing import assert_close as same
+
+from modgrok.analysis import mechanisms
+from modgrok.analysis.activations import activations
+from modgrok.data import Data
+from modgrok.evaluate import COMBINATION, MULTIPLE, kinds, targets
+
+
+@pytest.fixture(scope="module")
+def matcher():
+    return ratio_matcher()
+
+
+@pytest.fixture(scope="module")
+def sample(matcher):
+    return Data(matcher.config)
+
+
+def test_the_matcher_matches_ratios(matcher, sample):
+    tokens = sample.evaluation_set("ood_train", 200)
+    is_correct = matcher.plain_logits(tokens).argmax(-1) == targets(tokens)
+    without_zero = (tokens[:, 0::3] * tokens[:, 1::3] > 0) & (kinds(tokens, P) == MULTIPLE)
+    assert without_zero.sum() > 50 and is_correct[without_zero].all()
+
+
+def test_matching_heads_are_found_by_rule(matcher, sample):
+    assert mechanisms.matching_heads(matcher, sample.evaluation_set("ood_train", 200)) == [(1, 0)]
+
+
+def test_swapped_queries_fetch_another_example(matcher, sample):
+    swap = mechanisms.draw_swaps(sample, 6, 3)
+    p, (x, y) = P, swap.tokens[:, -2:].T
+    examples, donors = swap.tokens[:, :-2].unflatten(1, (-1, 3)), swap.donors[:, -2:]
+    assert len(swap.tokens) > 20 and torch.equal(swap.tokens[:, :-2], swap.donors[:, :-2])
+    for row in range(len(x)):  # the definition, example by example
+        (u, v), (a, b) = donors[row].tolist(), (int(x[row]), int(y[row]))
+        matches = [
+            (z * pow(j, -1, p) * b) % p
+            for i, j, z in examples[row].tolist()
+            if j and (i * v - j * u) % p == 0
+        ]
+        assert matches and set(matches) == {int(swap.predicted[row])}
+        assert (a * v - b * u) % p != 0 and b != v and b and v
+        assert len({int(number[row]) for number in swap[2:]}) == 3
+    matching = mechanisms.query_swap(matcher, swap, [(1, 0)])
+    others = mechanisms.query_swap(matcher, swap, [(1, 1)])
+    rows = (x > 0) & (donors[:, 0] > 0)
+    without_zero = mechanisms.Swap(*(part[rows] for part in swap))
+    assert mechanisms.query_swap(matcher, without_zero, [(1, 0)]).predicted == 1
+    assert matching.predicted > 0.9 and others.predicted == 0 and others.usual > 0.9
+    assert sum(matching) == pytest.approx(1)
+
+
+def test_turned_waves_stand_for_other_numbers(matcher, sample):
+    for turn in (
+        mechanisms.turned_inputs(matcher, sample, 8, 4),
+        mechanisms.turned_slopes(matcher, sample, [(1, 0)], 8, 4),
+    ):
+        assert turn.turned.shape == (1 + P // 2, P - 2)
+        assert (turn.turned[0] == 1).all() and (turn.usual[0] == 0).all()
+        assert turn.control.max() < 0.7
+        same(turn.wave_shares.sum(), np.float64(1))
+
+
+def test_patching_follows_the_answer_to_the_query(matcher, sample):
+    pairs = mechanisms.draw_pairs(sample, MULTIPLE, 40, 3)
+    by_place, by_head = mechanisms.patching(matcher, pairs)
+    assert by_place.shape == (3, len(mechanisms.PLACES)) and by_head.shape == (2, 2)
+    assert (abs(by_place[0, [0, 2, 4, 5]]) < 1e-6).all()  # x and y are the same under both tasks
+    assert by_place[0, 1] > 0.95 and by_place[1, 1] > 0.95 and by_place[2, 5] == pytest.approx(1)
+    assert by_head[1, 0] > 0.95 and abs(by_head[1, 1]) < 1e-6
+    assert (kinds(torch.cat([pairs.tokens, pairs.usual[:, None]], 1), P)[:, -1] == MULTIPLE).all()
+
+
+@torch.no_grad()
+def test_attribution_sums_to_the_logit(model, config):
+    pairs = mechanisms.draw_pairs(Data(config), COMBINATION, 30, 4)
+    parts = mechanisms.attribution(model, pairs.tokens, pairs.usual)
+    assert parts.shape == (2, 3)
+    logits = model.plain_logits(pairs.tokens)[:, -1]
+    excess = logits[torch.arange(len(logits)), pairs.usual] - logits.mean(-1)
+    stream = model.embed(pairs.tokens[:, -1])
+    direction = model.embed.weight[pairs.usual] - model.embed.weight.mean(0)
+    last = activations(model, pairs.tokens, ["blocks.1.resid_post"], [-1])["blocks.1.resid_post"][:, 0]
+    scale = (last.var(-1, correction=0) + model.ln_f.eps).sqrt()
+    embedded = ((stream - stream.mean(-1, keepdim=True)) * direction).sum(-1) / scale
+    assert parts.sum() + float(embedded.mean()) == pytest.approx(float(excess.mean()), abs=1e-4)
+
+
+def test_without_matching_heads_nothing_is_matched(matcher, sample):
+    tokens = sample.evaluation_set("ood_train", 200)
+    without, controls = mechanisms.joint_ablation(matcher, tokens, [(1, 0)])
+    assert controls.shape == (1, 3) and controls[0, 1] > without[1] + 0.3
+
+
+def test_as_many_other_heads_or_none(model, config):
+    tokens = Data(config).evaluation_set("ood_train", 20)
+    assert mechanisms.joint_ablation(model, tokens, [(0, 0), (0, 1)])[1].shape == (0, 3)
+    assert EXAMPLES == 5 and mechanisms.all_heads(model) == [(0, 0), (0, 1), (1, 0), (1, 1)]
