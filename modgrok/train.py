@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config
 from modgrok.data import Data
-from modgrok.evaluate import PASS, count_kinds, questions, score, targets
+from modgrok.evaluate import PASS, count_kinds, prepare_questions, score, targets
 from modgrok.model import Transformer, flops_per_step
 from modgrok.storage import files
 from modgrok.storage.provenance import environment
@@ -89,7 +89,7 @@ class Training:
         self.weights = accelerator.unwrap_model(self.model, keep_torch_compile=False)
         rank, processes = accelerator.process_index, accelerator.num_processes
         self.questions = {
-            name: questions(tokens[rank::processes], config.p, self.data.tasks["id"])
+            name: prepare_questions(tokens[rank::processes], config.p, self.data.tasks["id"])
             for name, tokens in self.data.evaluation_sets().items()
         }
         self.queries = {

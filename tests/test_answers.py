@@ -21,7 +21,7 @@ def test_a_predictor_agrees_with_itself(tokens):
     for predict in algorithms.predictors(SMOKE.p).values():
         reference = evaluate.log_probabilities(predict, tokens)
         assert evaluate.divergence(reference, reference).abs().max() < 1e-5
-        known = evaluate.certain(reference)
+        known = evaluate.is_certain(reference)
         assert (evaluate.agreement(reference, reference)[known] == 1).all()
 
 
@@ -39,11 +39,11 @@ def test_kinds_are_the_weakest_predictor_that_knows(tokens):
     exact = algorithms.predictors(SMOKE.p)
     names = ["look-up", "ratio matching", "regression"]
     references = [evaluate.log_probabilities(exact[name], tokens) for name in names]
-    kinds = evaluate.query_kinds(references)
+    kinds = evaluate.weakest_certain(references)
     x, y, _ = tokens.unflatten(1, (-1, 3)).unbind(2)
     for k in range(SMOKE.n_examples):
         earlier = (x[:, :k] == x[:, k : k + 1]) & (y[:, :k] == y[:, k : k + 1])
         assert torch.equal(kinds[:, k] == 0, earlier.any(1))
     z = evaluate.targets(tokens)
     for i, reference in enumerate(references):  # on a true sequence who is certain is right
-        assert (reference.argmax(-1) == z)[kinds <= i][evaluate.certain(reference)[kinds <= i]].all()
+        assert (reference.argmax(-1) == z)[kinds <= i][evaluate.is_certain(reference)[kinds <= i]].all()

@@ -148,7 +148,7 @@ def test_contexts_are_prefixes_and_their_tasks_need_both_numbers(config):
 def test_without_nothing_it_is_the_whole_and_questions_stay_apart(model, config):
     asked = {name: Data(config).evaluation_set(name, 40) for name in ("id_train", "ood_train")}
     whole = interventions.accuracy_without(model, asked)
-    kinds = evaluate.kinds(asked["ood_train"], 5)[:, 3:]
+    kinds = evaluate.query_kinds(asked["ood_train"], 5)[:, 3:]
     right = (model(asked["ood_train"]).argmax(-1) == asked["ood_train"][:, 2::3])[:, 3:]
     assert whole["ood_train"] == pytest.approx(float(right[kinds != 0].double().mean()), abs=1e-6)
     parts = interventions.parts_of(model)
@@ -157,6 +157,6 @@ def test_without_nothing_it_is_the_whole_and_questions_stay_apart(model, config)
 
 def test_readout_by_kind_ends_in_the_models_accuracy(model, tokens):
     found = interventions.readout_by_kind(model, tokens)
-    right, kinds = model(tokens).argmax(-1) == tokens[:, 2::3], evaluate.kinds(tokens, 5)
+    right, kinds = model(tokens).argmax(-1) == tokens[:, 2::3], evaluate.query_kinds(tokens, 5)
     assert found.shape == (3, 3)
     assert found[1, -1] == pytest.approx(float(right[kinds == 1].double().mean()))

@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch, Polygon
 
 from modgrok import plots
 from modgrok.config import SETS
-from modgrok.predictors import consistent
+from modgrok.predictors import consistent_tasks
 
 
 def test_task_tables_cover_held_out_inputs():
@@ -64,7 +64,7 @@ def test_four_sets_colour_tasks_by_a_and_b():
 def test_consistent_tasks_are_those_that_fit(shots):
     task, pairs = (2, 3), [(1, 2), (0, 4), (3, 3)]
     tokens = context(task, pairs)
-    strip, plane = plots.consistent_tasks(tokens, shots, *consistent(tokens, shots, P), task).axes
+    strip, plane = plots.consistent_tasks(tokens, shots, *consistent_tasks(tokens, shots, P), task).axes
     fitting = {
         (a, b)
         for a, b in np.ndindex(P, P)

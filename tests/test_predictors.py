@@ -13,7 +13,7 @@ from torch.testing import assert_close as same
 from modgrok.data import grid
 from modgrok.predictors import (
     bayes,
-    consistent,
+    consistent_tasks,
     expected_accuracy,
     look_up,
     modular_inverse,
@@ -410,7 +410,7 @@ def test_consistent_tasks_are_the_support_of_the_posterior(case, data):
     p, task, examples = case
     tokens = torch.tensor(examples).flatten()
     shots = data.draw(st.integers(0, len(examples) - 1))
-    fits, answers = consistent(tokens, shots, p)
+    fits, answers = consistent_tasks(tokens, shots, p)
     for a, b in itertools.product(range(p), repeat=2):
         assert fits[a, b] == all((a * x + b * y - z) % p == 0 for x, y, z in examples[:shots])
     assert fits[task]

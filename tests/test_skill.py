@@ -8,7 +8,7 @@ from made_up import ALL, ASKED, COMBINES, RATIOS, K, P, made_up, solving
 from modgrok.analysis import skill
 from modgrok.config import SETS, preset
 from modgrok.data import Data
-from modgrok.evaluate import KINDS, kinds, targets
+from modgrok.evaluate import KINDS, query_kinds, targets
 from modgrok.predictors import predictors
 
 
@@ -18,15 +18,15 @@ def test_look_up_has_no_skill_and_ratio_matching_has_skill_one(alpha, set_name):
     """On real sequences, where a predictor's ties are broken at random, many times over."""
     config = preset("laptop", alpha=alpha)
     tokens = Data(config).evaluation_set(set_name, 500)
-    query_kinds, rng = kinds(tokens, P), torch.Generator().manual_seed(0)
-    n_queries = np.stack([(query_kinds == i).sum(0) for i in range(len(KINDS))])
+    kinds, rng = query_kinds(tokens, P), torch.Generator().manual_seed(0)
+    n_queries = np.stack([(kinds == i).sum(0) for i in range(len(KINDS))])
     skills = {}
     for name in ("look-up", "ratio matching", "regression"):
         probabilities = predictors(P)[name](tokens).exp().flatten(0, 1)
         guesses = torch.multinomial(probabilities, 200, replacement=True, generator=rng)
-        is_correct = guesses.unflatten(0, query_kinds.shape) == targets(tokens)[..., None]
+        is_correct = guesses.unflatten(0, kinds.shape) == targets(tokens)[..., None]
         accuracy = is_correct.double().mean(-1)
-        n_correct = np.stack([(accuracy * (query_kinds == i)).sum(0) for i in range(len(KINDS))])
+        n_correct = np.stack([(accuracy * (kinds == i)).sum(0) for i in range(len(KINDS))])
         skills[name] = skill.skill(n_correct, n_queries, P)
     assert skills["look-up"].shape == (K,) and skills["look-up"][-1] == pytest.approx(0, abs=0.02)
     assert skills["ratio matching"][-1] == pytest.approx(1, abs=0.02)

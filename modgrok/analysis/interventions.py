@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modgrok.analysis.activations import CHUNK, Edit, activations, edited
-from modgrok.evaluate import REPEAT, Predictor, targets
-from modgrok.evaluate import kinds as query_kinds
+from modgrok.evaluate import REPEAT, Predictor, query_kinds, targets
 from modgrok.model import Transformer
 
 

@@ -100,7 +100,7 @@ def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
                     alike[torch.arange(n) % len(alike)], pairs, config.p
                 )
     tokens = torch.cat(list(sequences.values()))
-    kinds = evaluate.kinds(tokens[:n], config.p)
+    kinds = evaluate.query_kinds(tokens[:n], config.p)
     is_multiple, is_combination = kinds == MULTIPLE, kinds == COMBINATION
     is_counted = is_multiple | is_combination
     accuracy = {task_set: np.full((len(TASK_KINDS), len(steps)), np.nan) for task_set in data.tasks}

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from modgrok.analysis.activations import draw_contexts
 from modgrok.data import Data
-from modgrok.evaluate import query_grid, right_grid
+from modgrok.evaluate import correct_grid, query_grid
 from modgrok.predictors import ratio_matches
 from modgrok.storage.runs import Run
 
@@ -50,7 +50,7 @@ def duel(runs: dict[str, Run], n: int = 60) -> Duel:
     models = {label: run.model() for label, run in runs.items()}
     hits = {
         label: np.stack(
-            [right_grid(model, [t], of, [shots])[0, 0] for of, t in zip(pairs, tasks, strict=True)]
+            [correct_grid(model, [t], of, [shots])[0, 0] for of, t in zip(pairs, tasks, strict=True)]
         )
         for label, model in models.items()
     }

@@ -123,7 +123,7 @@ def consistent_tasks(
     Args:
         tokens: (3·K,) a sequence.
         shots: examples in front of the query.
-        fits: (p, p) bool, indexed [a, b]: the tasks that fit these examples, as `algorithms.consistent`.
+        fits: (p, p) bool, indexed [a, b]: the tasks that fit these examples, as `algorithms.consistent_tasks`.
         answers: what they answer.
         task: (2,) the true (a, b).
     """

@@ -6,7 +6,7 @@ import numpy as np
 
 from modgrok.config import SETS
 from modgrok.data import Data
-from modgrok.evaluate import KINDS, REFERENCES, Questions, count_kinds, questions, score
+from modgrok.evaluate import KINDS, REFERENCES, Questions, count_kinds, prepare_questions, score
 from modgrok.storage.runs import Run
 
 LOSS_TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
@@ -77,7 +77,7 @@ def _questions(run: Run, sets: Sequence[str]) -> dict[str, Questions]:
     set_questions = {}
     for name in sets:
         if name in data.sets:
-            set_questions[name] = questions(data.evaluation_set(name), run.config.p, data.tasks["id"])
+            set_questions[name] = prepare_questions(data.evaluation_set(name), run.config.p, data.tasks["id"])
             if not np.array_equal(count_kinds(set_questions[name].kinds).numpy(), run.queries[name]):
                 raise ValueError(f"{run.path} was not scored on the sequences of its config ({name}).")
     return set_questions
