@@ -16,7 +16,7 @@ from tiny import one_thread, tiny  # noqa: F401
 
 from modgrok import evaluate, plots
 from modgrok.book import findings, social
-from modgrok.claims.verdicts import Claim
+from modgrok.claims.verdicts import VERDICTS, Claim, Rule
 from modgrok.data import pretraining_tasks
 from modgrok.live.duel import duel
 from modgrok.train import train
@@ -63,38 +63,39 @@ def test_its_answers_are_those_of_query_grid_after_every_number_of_shots(asked):
 
 
 def claim(verdict):
-    return Claim(
-        "It is so", "it does <so>", "it does not", "p = 7", "three seeds", "0.5 (0.4 to 0.6)", verdict, 1, 7
-    )
+    rule = Rule("It is so", "it <can>", "it does <so>", "it does not")
+    return Claim(rule, verdict, 7, {"skill": "0.5"}, "seeds: 3, able to tell: 3", {"n": "40"})
 
 
 def card(**claims):
-    figure = plots.seed_dots({"a": [0.1, 0.2], "b": [0.8]}, 0.5, "skill", "solved")
-    return findings.Card("A finding.", "A number.", figure, "what <is> seen", claims, "05_depth", "Depth")
+    text = findings.CardText("A finding.", "A number.", "what <is> seen", "05_depth", "Depth")
+    return findings.Card(text, plots.seed_dots({"a": [0.1, 0.2], "b": [0.8]}, "skill", 0.5, "solved"), claims)
 
 
-def test_a_card_tells_verdict_number_figure_and_what_disagrees():
-    made = findings.shown([card(first=claim("shown"), second=claim("not shown"))], "The models.")
-    assert isinstance(made, HTML)
-    for part in (
-        "1. A finding.",
-        "A number.",
-        'href="05_depth.html"',
-        "first: shown, p = 7",
-        "second: not shown, p = 7",
-        "The models.",
-    ):
-        assert part in made.data
-    assert 'role="img" aria-label="what &lt;is> seen"' in made.data
-    (told,) = re.findall("<details>.*?</details>", made.data)
-    assert "Second." in told and "To be shown: it does &lt;so>." in told and "First." not in told
-    assert "<details>" not in findings.shown([card(**{"": claim("shown")})], "").data
+def test_a_card_tells_verdict_number_figure_and_reason():
+    shown = findings.as_html([card(first=claim("shown"), second=claim("not shown"))], "The models.")
+    assert isinstance(shown, HTML)
+    for part in ("1. A finding.", "A number.", 'href="05_depth.html"', "The models."):
+        assert part in shown.data
+    assert 'role="img" aria-label="what &lt;is&gt; seen"' in shown.data
+    visible, details = shown.data.split("<details>")
+    assert "shown, p = 7" in visible and "not shown, p = 7" not in visible
+    assert "To be shown: it does &lt;so&gt;. Seen: skill 0.5." in details
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_every_verdict_has_a_reason_and_a_style(verdict):
+    shown = findings.as_html([card(main=claim(verdict))], "").data
+    assert f'<span class="verdict {verdict.split()[0]}">{verdict}, p = 7</span>' in shown
+    assert ("for it would take this: it &lt;can&gt;. Tried: n 40." in shown) == (
+        verdict == "needs a larger p"
+    )
 
 
 def test_a_cards_ink_follows_the_theme():
-    made = findings.shown([card(**{"": claim("shown")})], "").data
+    shown = findings.as_html([card(main=claim("shown"))], "").data
     ink = plots.INK.lower()
-    assert f"var(--mg-{ink[1:]}, {ink})" in made and f": {ink}" not in made.partition("</style>")[2]
+    assert f"var(--mg-{ink[1:]}, {ink})" in shown and f": {ink}" not in shown.partition("</style>")[2]
 
 
 def test_cards_have_the_numbers_of_the_runs():
@@ -108,34 +109,25 @@ def test_cards_have_the_numbers_of_the_runs():
             embed=SimpleNamespace(weight=SimpleNamespace(detach=lambda: SimpleNamespace(numpy=lambda: e)))
         )
         run.metrics["step"] = np.arange(2)
-    lasting = np.array([two, four], dtype=object)
     runs = findings.Evidence(
-        points, {1: one, 2: two}, {2: two, 4: four}, lasting, [*one, *two, *four], {5: two}
-    )
-    names = [
-        "more tasks",
-        "four phases",
-        "in context",
-        "two blocks",
-        "transience",
-        "transience, test inputs",
-        "transience, fewer inputs",
-    ]
-    names += ["parity of the logarithm", "waves of the logarithm", "likeness by ratio", "combination"]
-    names += ["parity of the logarithm, smaller p", "shift with shots"]
-    made = findings.cards(dict.fromkeys(names, claim("shown")), runs)
-    assert [len(each.claims) for each in made] == [2, 1, 1, 3, 4, 2]
-    numbers = [re.findall(r"-?\d\.\d\d", each.number) for each in made]
-    assert numbers[0][0] == "1.00" and numbers[0][1] == "0.00"  # with most and with fewest tasks
-    assert numbers[5][0] == "0.90" and numbers[5][1] == "0.14"  # combinations: four blocks, two
-    assert numbers[2][0] == "0.00" and numbers[2][1] == "1.00"  # one block, two
+        points, {1: one, 2: two}, {2: two, 4: four}, np.array([two, four], dtype=object), [*one, *two, *four],
+        {5: two}, four,
+    )  # fmt: skip
+    names = ("1a", "1b", "2", "3", "4, training inputs", "5, parity", "6a", "6b")
+    cards = findings.cards(dict.fromkeys(names, claim("shown")), runs)
+    assert [len(card.claims) for card in cards] == [2, 1, 1, 1, 1, 2]
+    numbers = [re.findall(r"-?\d\.\d\d", card.text.sentence) for card in cards]
+    assert numbers[0] == ["1.00"] * 3 + ["0.00"] * 3  # with most tasks and with fewest
+    assert numbers[2] == ["0.00"] * 3 + ["1.00"] * 3  # one block, two
+    assert numbers[5] == ["0.90"] * 3 + ["0.14"] * 4  # combinations: four blocks, two, a guess
+    assert "p = 7, 0 of 0 on training inputs" in cards[3].text.sentence
+    assert len({run.config for run in runs.judged}) == len(runs.judged) == 12
 
 
 def test_seed_lines_are_the_curves_of_each_group_at_its_places():
     curves = {"2 blocks": [[0.1, 0.2], [0.3, 0.4]], "4 blocks": [[0.5, 0.6, 0.7]]}
-    (ax,) = plots.seed_lines(
-        {"2 blocks": [0, 5], "4 blocks": [0, 2, 4]}, curves, 0.5, "step", "skill", "solved"
-    ).axes
+    steps = {"2 blocks": [0, 5], "4 blocks": [0, 2, 4]}
+    (ax,) = plots.seed_lines(steps, curves, "step", "skill", 0.5, "solved").axes
     half, *drawn = ax.lines
     assert list(half.get_ydata()) == [0.5, 0.5]
     assert [list(line.get_ydata()) for line in drawn] == [*curves["2 blocks"], *curves["4 blocks"]]

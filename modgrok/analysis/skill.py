@@ -185,10 +185,41 @@ def phases_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
     return {"at the end": phases(runs), "stopped early": phases(runs, stops)}
 
 
+def phase_panels(maps: dict[str, NDArray[np.object_]]) -> dict[str, dict[str, np.ndarray]]:
+    """Moment, "at the end" or "stopped early" → title of a map → its phases, as by `phases_twice`."""
+    by_title = {title: phases_twice(runs) for title, runs in maps.items()}
+    moments = ("at the end", "stopped early")
+    return {moment: {title: reached[moment] for title, reached in by_title.items()} for moment in moments}
+
+
 def map_axes(runs: NDArray[np.object_]) -> tuple[list[int], list[float]]:
     """Numbers of tasks and values of α along the last two axes of a map of runs, (…, alphas, n_tasks)."""
     configs = [run.config for run in runs.flat if run]
     return sorted({config.n_tasks for config in configs}), sorted({config.alpha for config in configs})
+
+
+def maps_by_depth(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
+    """Depth → its map (seeds, alphas, n_tasks), of a sweep laid out as (depths, n_tasks, alphas, seeds)."""
+    n_alphas = len(map_axes(runs)[1])
+    maps = runs.reshape(len(runs), -1, n_alphas, runs.shape[-1]).transpose(0, 3, 2, 1)
+    return {grid.flat[0].config.depth: grid for grid in maps}
+
+
+def maps_by_choice(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
+    """Depth → a map for each rule of choosing tasks, (rules, seeds, alphas, n_tasks).
+
+    Args:
+        runs: of a sweep laid out as (rules, depths, n_tasks, alphas, seeds); None for a missing run. Depths that lack
+            all runs of a rule are left out.
+    """
+    n_tasks, alphas = map_axes(runs)
+    maps = runs.reshape(len(runs), -1, len(n_tasks), len(alphas), runs.shape[-1]).swapaxes(2, 4)
+    is_there = ~np.equal(maps, None).astype(bool)
+    by_depth = {}
+    for i in np.flatnonzero(is_there.any(axis=(2, 3, 4)).all(0)):
+        grid = maps[:, i]
+        by_depth[grid[is_there[:, i]][0].config.depth] = grid
+    return by_depth
 
 
 def typical_points(skills: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:

@@ -1,9 +1,10 @@
-"""The paper's six claims, each a contrast whose unit of replication is named; `verdicts` says how they are decided."""
+"""The paper's six claims, each judged by a rule with a control; `verdicts` says how seeds decide together."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from modgrok.analysis import activations, similarity, stats, structure
 from modgrok.analysis.skill import (
@@ -15,11 +16,21 @@ from modgrok.analysis.skill import (
     map_skill,
     novel_at_end,
     ood_stop,
+    ood_twice,
     phases,
     solves,
 )
-from modgrok.analysis.stats import SHARE
-from modgrok.claims.verdicts import Claim, interval, seed_by_seed, structured
+from modgrok.claims.verdicts import (
+    CANNOT_TELL,
+    Claim,
+    Rule,
+    by_seed,
+    count,
+    curriculum,
+    paired_rows,
+    seed_by_seed,
+    structured,
+)
 from modgrok.config import SETS
 from modgrok.data import Data, grid
 from modgrok.evaluate import COMBINATION, MULTIPLE
@@ -28,6 +39,11 @@ from modgrok.storage.runs import Run
 INPUTS = {"ood_train": "training inputs", "ood_test": "test inputs"}
 """Set of o.o.d. tasks → its inputs, in words."""
 
+BOTH_TAUGHT = "both models of the seed learned their training set"
+
+
+# --- claim 1: phases ------------------------------------------------------------------------------------
+
 
 def more_tasks(runs: NDArray[np.object_]) -> Claim:
     """Claim 1, first half: with more pre-training tasks comes generalisation to others.
@@ -35,19 +51,28 @@ def more_tasks(runs: NDArray[np.object_]) -> Claim:
     Args:
         runs: (seeds, alphas, n_tasks).
     """
-    skills, numbers = map_skill(runs)["ood_train"], [run.config.n_tasks for run in runs[0, 0]]
+    skills, n_tasks = map_skill(runs)["ood_train"], [run.config.n_tasks for run in runs[0, 0]]
     solved = (skills >= SOLVED).mean(1)  # (seeds, n_tasks), over all α
     rise = solved[:, -1] - solved[:, 0]
-    correlation = np.array([stats.rank_correlation(np.broadcast_to(numbers, of.shape), of) for of in skills])
-    return seed_by_seed(
+    correlation = np.array(
+        [stats.rank_correlation(np.broadcast_to(n_tasks, seed.shape), seed) for seed in skills]
+    )
+    rule = Rule(
         "1a. With more pre-training tasks a model goes from in-distribution to out-of-distribution generalisation",
-        f"from {numbers[0]} to {numbers[-1]} tasks the share of all α at which o.o.d. tasks are solved (training "
-        "inputs) rises by half or more, and over the whole map skill grows with the number of tasks (rank correlation)",
+        "nothing",
+        "from the fewest to the most tasks the share of all α at which o.o.d. tasks are solved (training inputs) rises "
+        "by half or more, and over the whole map skill grows with the number of tasks (rank correlation)",
         "the share falls by half or more, and skill shrinks with the number of tasks",
+    )
+    return seed_by_seed(
+        rule,
         runs,
         np.where(correlation > 0, rise >= 0.5, 0) - np.where(correlation < 0, rise <= -0.5, 0),
-        f"share of α solved with {numbers[0]} tasks: {interval(solved[:, 0], SHARE)}; with {numbers[-1]}: "
-        f"{interval(solved[:, -1], SHARE)}; rank correlation: {interval(correlation, (-1, 1))}",
+        {
+            f"share of α solved with {n_tasks[0]} tasks": by_seed(solved[:, 0]),
+            f"with {n_tasks[-1]}": by_seed(solved[:, -1]),
+            "rank correlation": by_seed(correlation),
+        },
     )
 
 
@@ -58,20 +83,65 @@ def four_phases(runs: NDArray[np.object_]) -> Claim:
         runs: (seeds, alphas, n_tasks).
     """
     reached, skills = phases(runs), map_skill(runs)
-    solved = {name: values >= SOLVED for name, values in skills.items()}
-    disorder = np.any([solved[name] & ~solved[less] for name in SETS for less in EASIER[name]], axis=0)
-    able = (reached > 0).reshape(len(runs), -1).sum(1)
-    found = np.array([[(of_seed == i).any() for i in range(1, len(PHASES))] for of_seed in reached])
-    counts = ", ".join(f"{name} {(reached == i).sum()}" for i, name in enumerate(PHASES))
-    mostly = 2 * disorder.reshape(len(runs), -1).sum(1) > able
-    return seed_by_seed(
+    is_solved = {name: values >= SOLVED for name, values in skills.items()}
+    is_disordered = np.any(
+        [is_solved[name] & ~is_solved[easier] for name in SETS for easier in EASIER[name]], axis=0
+    )
+    n_able = (reached > 0).reshape(len(runs), -1).sum(1)
+    is_mostly_disordered = 2 * is_disordered.reshape(len(runs), -1).sum(1) > n_able
+    is_reached = np.array([[(seed == i).any() for i in range(1, len(PHASES))] for seed in reached])
+    is_squeezed = is_reached[:, 0] & is_reached[:, -1] & ~is_reached.all(1)
+    rule = Rule(
         "1b. There are four phases in the plane of tasks and inputs",
+        "the plane has room for all phases: no seed reaches the first and the last, but not all between them",
         "each of the four phases is reached by some model",
         "of the models that solve any set, most solve one without the easier ones, so that phases make no sense",
-        runs,
-        np.where(mostly, -1, found.all(1)),
-        f"models at the end: {counts}; {disorder.sum()} of {able.sum()} solve a set without the easier ones",
     )
+    return seed_by_seed(
+        rule,
+        runs,
+        np.select([is_mostly_disordered, is_reached.all(1), is_squeezed], [-1, 1, CANNOT_TELL]),
+        {name: str((reached == i).sum()) for i, name in enumerate(PHASES)}
+        | {"solve a set without the easier ones": f"{is_disordered.sum()} of {n_able.sum()}"},
+    )
+
+
+CHOICE_HEAD = ("blocks", "judged", "pairs", "rectangles", "random", "difference", "*P*", "outcome")
+
+
+def choice_rows(maps: Mapping[int, NDArray[np.object_]]) -> list[list]:
+    """Skill on o.o.d. tasks (training inputs) under the two rules of choosing tasks, of the depths that learned.
+
+    Two runs of one point and seed are a pair.
+
+    Args:
+        maps: depth → (2, seeds, alphas, n_tasks), as by `skill.maps_by_choice`.
+
+    Returns:
+        under CHOICE_HEAD a row for each depth, at the end and stopped early, as by `verdicts.paired_rows`.
+    """
+    settings = {
+        (depth, moment): skills.reshape(2, -1)
+        for depth, runs in maps.items()
+        if any(run is not None and learned_training_set(run) for run in runs.flat)
+        for moment, skills in ood_twice(runs).items()
+    }
+    rows = zip(settings, paired_rows(list(settings.values())), strict=True)
+    return [
+        [
+            *setting,
+            row.pairs,
+            f"{row.first:z.2f}",
+            f"{row.second:z.2f}",
+            "{:z.2f} ({:z.2f} to {:z.2f})".format(*row.difference),
+            f"{row.p_value:.2g}",
+            row.outcome,
+        ]
+        for setting, row in rows
+    ]
+
+
+# --- claims 2 to 4: shots, depth, transience ------------------------------------------------------------
 
 
 def in_context(runs: Sequence[Run]) -> Claim:
@@ -81,76 +151,155 @@ def in_context(runs: Sequence[Run]) -> Claim:
         runs: differing in their seed.
     """
     curves, errors = np.stack([novel_at_end(run, "ood_train") for run in runs], axis=1)  # (seeds, K) each
-    solved = np.array([solves(run, "ood_train")[-1] for run in runs])
-    rises = curves[:, -1] - curves[:, 0] > 1.96 * np.hypot(errors[:, -1], errors[:, 0])
+    is_solved = np.array([solves(run, "ood_train")[-1] for run in runs])
+    is_rising = curves[:, -1] - curves[:, 0] > 1.96 * np.hypot(errors[:, -1], errors[:, 0])
     last = curves.shape[1] - 1
-    shown = sorted({min(shot, last) for shot in (0, 1, 2, last // 2, last)})
-    by_shot = "; ".join(
-        f"{shot} shot{'s' * (shot != 1)}: {interval(curves[:, shot], SHARE)}" for shot in shown
+    rule = Rule(
+        "2. Out-of-distribution generalisation is in-context learning: accuracy rises with shots",
+        "the model solves o.o.d. tasks on training inputs",
+        "there its accuracy on queries that are no repeat rises from no shot to the last by more than its error",
+        "its accuracy does not rise",
     )
     return seed_by_seed(
-        "2. Out-of-distribution generalisation is in-context learning: accuracy rises with shots",
-        "the model solves o.o.d. tasks on training inputs, and there its accuracy on queries that are no repeat rises "
-        f"from 0 to {last} shots by more than its error",
-        "it solves them, and its accuracy does not rise",
+        rule,
         runs,
-        np.where(solved, np.where(rises, 1, -1), 0),
-        f"chance {1 / runs[0].config.p:.2f}; {by_shot}; {_count(solved, 'solve them')}",
+        np.where(is_solved, np.where(is_rising, 1, -1), CANNOT_TELL),
+        {"chance": f"{1 / runs[0].config.p:.2f}"}
+        | {f"shots {shot}": by_seed(curves[:, shot]) for shot in sorted({0, 1, 2, last // 2, last})}
+        | {"solve them": count(is_solved)},
     )
 
 
-def two_blocks(one: Sequence[Run], two: Sequence[Run]) -> Claim:
+def two_blocks(single: Sequence[Run], double: Sequence[Run]) -> Claim:
     """Claim 3: one block does not generalise out of distribution, two do.
 
     Args:
-        one, two: runs of one and of two blocks, seed by seed.
+        single, double: runs of one and of two blocks, seed by seed.
     """
-    best = np.array([[ood_stop(run).best for run in group] for group in (one, two)])
-    known = np.array([[learned_training_set(run) for run in group] for group in (one, two)])
-    solved = (best >= SOLVED) & known
-    words = [
-        f"{name} {interval(of)} ({_count(knows, 'learned their training set')})"
-        for name, of, knows in zip(("one block", "two blocks"), best, known, strict=True)
-    ]
-    return seed_by_seed(
+    best = np.array([[ood_stop(run).best for run in group] for group in (single, double)])
+    is_taught = np.array([[learned_training_set(run) for run in group] for group in (single, double)])
+    is_solved = (best >= SOLVED) & is_taught
+    measured = {
+        f"{blocks}, {name}": values
+        for blocks, skills, taught in zip(("one block", "two blocks"), best, is_taught, strict=True)
+        for name, values in (
+            ("skill when stopped early", by_seed(skills)),
+            ("learned the training set", count(taught)),
+        )
+    }
+    rule = Rule(
         "3. Two blocks are the least that generalise out of distribution",
-        "both learned their training set, and stopped early two blocks solve o.o.d. tasks on training inputs and one "
-        "block does not",
+        BOTH_TAUGHT,
+        "stopped early, two blocks solve o.o.d. tasks on training inputs and one block does not",
         "one block solves them",
-        [*one, *two],
-        np.where(solved[0], -1, solved[1] & known.all(0)),
-        f"skill, stopped early: {'; '.join(words)}",
     )
+    is_able = is_taught.all(0) | is_solved[0]
+    outcomes = np.where(is_solved[0], -1, is_solved[1].astype(int))
+    return seed_by_seed(rule, [*single, *double], np.where(is_able, outcomes, CANNOT_TELL), measured)
 
 
-def transience(shallow: Sequence[Run], deep: Sequence[Run], name: str = "ood_train") -> Claim:
+def transience(shallow: Sequence[Run], deep: Sequence[Run], set_name: str = "ood_train") -> Claim:
     """Claim 4: a deep model's generalisation rises and falls, a shallow one's lasts.
 
     Args:
-        shallow, deep: runs of two depths in one setting, seed by seed. A model that never solved the o.o.d. tasks, or
-            did not learn its training set, has nothing to keep, and tells nothing.
-        name: "ood_train" or "ood_test", the inputs.
+        shallow, deep: runs of two depths in one setting, seed by seed.
+        set_name: "ood_train" or "ood_test".
     """
-    stops = [[ood_stop(run, name) for run in group] for group in (shallow, deep)]
-    fell = np.array([[stop.is_transient for stop in group] for group in stops])
-    able = np.array([[stop.is_solved for stop in group] for group in stops])
-    able &= [[learned_training_set(run) for run in group] for group in (shallow, deep)]
-    depths = [group[0].config.depth for group in (shallow, deep)]
-    words = [
-        f"{depth} blocks {interval([stop.best for stop in group])} stopped early, "
-        f"{interval([stop.final for stop in group])} at the end ({_count(of, 'fell')})"
-        for depth, group, of in zip(depths, stops, fell, strict=True)
-    ]
-    return seed_by_seed(
-        f"4. In deeper models o.o.d. generalisation is transient ({INPUTS[name]}, {depths[1]} blocks against "
-        f"{depths[0]})",
-        f"both solve o.o.d. tasks on {INPUTS[name]} at some time; then {depths[1]} blocks lose skill, more than "
-        f"{MIN_FALL} and than noise explains, and {depths[0]} do not",
+    stops = [[ood_stop(run, set_name) for run in group] for group in (shallow, deep)]
+    is_fallen = np.array([[stop.is_transient for stop in group] for group in stops])
+    is_able = np.array([[stop.is_solved for stop in group] for group in stops])
+    is_able &= [[learned_training_set(run) for run in group] for group in (shallow, deep)]
+    depths, inputs = [group[0].config.depth for group in (shallow, deep)], INPUTS[set_name]
+    rule = Rule(
+        f"4. In deeper models o.o.d. generalisation is transient ({inputs}, {depths[1]} blocks against {depths[0]})",
+        f"both models of the seed learned their training set, and solve o.o.d. tasks on {inputs} at some time",
+        f"then {depths[1]} blocks lose skill, more than {MIN_FALL} and than noise explains, and {depths[0]} do not",
         f"{depths[0]} blocks lose it and {depths[1]} do not",
-        [*shallow, *deep],
-        np.where(able.all(0), fell[1].astype(int) - fell[0], 0),
-        f"skill: {'; '.join(words)}",
     )
+    measured = {
+        f"{depth} blocks, {name}": values
+        for depth, group, fallen in zip(depths, stops, is_fallen, strict=True)
+        for name, values in (
+            ("skill when stopped early", by_seed([stop.best for stop in group])),
+            ("at the end", by_seed([stop.final for stop in group])),
+            ("fell", count(fallen)),
+        )
+    }
+    outcomes = np.where(is_able.all(0), is_fallen[1].astype(int) - is_fallen[0], CANNOT_TELL)
+    return seed_by_seed(rule, [*shallow, *deep], outcomes, measured)
+
+
+LASTING_HEAD = ("blocks", "inputs", "skill, stopped early", "at the end", "learned", "solve", "fall")
+
+
+def lasting_rows(groups: Mapping[int, Sequence[Run]]) -> list[list]:
+    """Which runs of each depth learned their training set, solved o.o.d. tasks when stopped early, and then fell.
+
+    Returns:
+        under LASTING_HEAD two rows a depth, one for each kind of inputs.
+    """
+    rows = []
+    for depth, runs in groups.items():
+        for set_name, inputs in INPUTS.items():
+            stops = [ood_stop(run, set_name) for run in runs]
+            skills = [by_seed([stop.best for stop in stops]), by_seed([stop.final for stop in stops])]
+            is_taught = [learned_training_set(run) for run in runs]
+            is_solved, is_fallen = [stop.is_solved for stop in stops], [stop.is_transient for stop in stops]
+            rows.append([depth, inputs, *skills, *map(count, (is_taught, is_solved, is_fallen))])
+    return rows
+
+
+class FallenRow(NamedTuple):
+    """How many runs of a p, a depth and a way of training learned their training set, and what became of them.
+
+    Attributes:
+        p, blocks: of the runs.
+        curriculum: "yes" or "no".
+        runs: that learned their training set.
+        solve_train, fall_train: of these, how many solve o.o.d. tasks at their best moment, and how many of those then
+            fall (`EarlyStop.is_transient`), on training inputs.
+        solve_test, fall_test: the same on test inputs.
+    """
+
+    p: int
+    blocks: int
+    curriculum: str
+    runs: int
+    solve_train: int
+    fall_train: int
+    solve_test: int
+    fall_test: int
+
+
+FALLEN_HEAD = (
+    "$p$", "blocks", "curriculum", "runs", "solve, training inputs", "then fall", "solve, test inputs", "then fall",
+)  # fmt: skip
+
+
+def fallen_rows(runs: Iterable[Run]) -> list[FallenRow]:
+    """Under FALLEN_HEAD a row for each p, depth and way of training of the runs that learned their training set."""
+    groups: dict[tuple[int, int, str], list[Run]] = {}
+    for run in filter(learned_training_set, runs):
+        groups.setdefault((run.config.p, run.config.depth, curriculum(run)), []).append(run)
+    rows = []
+    for key, group in sorted(groups.items()):
+        stops = [[ood_stop(run, set_name) for run in group] for set_name in INPUTS]
+        counts = [
+            n
+            for by_run in stops
+            for n in (sum(stop.is_solved for stop in by_run), sum(stop.is_transient for stop in by_run))
+        ]
+        rows.append(FallenRow(*key, len(group), *counts))
+    return rows
+
+
+# --- claim 5: structure ---------------------------------------------------------------------------------
+
+N_CONTEXTS = 20
+"""Contexts over which a measure of structure is a mean."""
+
+CHANCE = 0.05
+"""Share of runs without structure that pass the test for a wave, or for likeness by ratio, at most."""
 
 
 def parity(runs: Sequence[Run]) -> Claim:
@@ -160,15 +309,19 @@ def parity(runs: Sequence[Run]) -> Claim:
         runs: of one p; see `verdicts.distinct`.
     """
     p = runs[0].config.p
-    ranks = [structure.parity_rank(run.model().embed.weight.detach().numpy(), p) for run in runs]
-    splits = ranks[0][1]
+    ranks, n_splits = zip(*(parity_rank(run) for run in runs), strict=True)
     return structured(
-        f"of {splits} ways to halve the numbers 1 … {p - 1}, odd and even discrete logarithms differ most in the "
+        f"of {n_splits[0]} ways to halve the numbers 1 … {p - 1}, odd and even discrete logarithms differ most in the "
         "embedding",
         runs,
-        [rank == 1 for rank, _ in ranks],
-        1 / splits,
+        np.array(ranks) == 1,
+        1 / n_splits[0],
     )
+
+
+def parity_rank(run: Run) -> tuple[int, int]:
+    """Rank of the split by parity of the logarithm in a run's embedding, and the number of splits."""
+    return structure.parity_rank(run.model().embed.weight.detach().numpy(), run.config.p)
 
 
 def waves(runs: Sequence[Run]) -> Claim:
@@ -177,8 +330,8 @@ def waves(runs: Sequence[Run]) -> Claim:
     Args:
         runs: see `verdicts.distinct`.
     """
-    what = "at y some head of block 0 writes x in waves of its discrete logarithm"
-    return _against_other_names(what, "heads", runs, wave_probability)
+    name = "at y some head of block 0 writes x in waves of its discrete logarithm"
+    return _beyond_relabelling(name, "heads", runs, wave_probability)
 
 
 def ratios(runs: Sequence[Run]) -> Claim:
@@ -187,63 +340,68 @@ def ratios(runs: Sequence[Run]) -> Claim:
     Args:
         runs: see `verdicts.distinct`.
     """
-    what = "at y, after some block, pairs of one ratio x/y are alike"
-    return _against_other_names(what, "blocks", runs, ratio_probability)
+    name = "at y, after some block, pairs of one ratio x/y are alike"
+    return _beyond_relabelling(name, "blocks", runs, ratio_probability)
 
 
-def _against_other_names(
-    what: str, places: str, runs: Sequence[Run], probability: Callable[[Run], float]
+def _beyond_relabelling(
+    name: str, places: str, runs: Sequence[Run], probability: Callable[[Run], float]
 ) -> Claim:
     """Claim 5 where a run has a structure if random names for the numbers would hardly show as much of it."""
     return structured(
-        f"{what}, more than if the numbers had other names (mean over {CONTEXTS} contexts, P < {CHANCE}, all {places} "
-        "counted)",
+        f"{name}, more than if the numbers had other names (mean over {N_CONTEXTS} contexts, P < {CHANCE}, all "
+        f"{places} counted)",
         runs,
         [probability(run) < CHANCE for run in runs],
         CHANCE,
     )
 
 
-CONTEXTS = 20
-"""Contexts that a measure of structure is the mean of."""
-
-CHANCE = 0.05
-"""What chance passes of the runs' tests for a wave, or for likeness by ratio, at most."""
-
-
 def wave_probability(run: Run, shots: int = 4) -> float:
-    """How probable, if numbers had random names, so large a log wave of x in some head of block 0 would be (F1d).
+    """P of the largest log wave of x that a head of block 0 writes at y, under random names for the numbers (F1d).
 
     Args:
         run: its last checkpoint is judged.
-        shots: examples in front of the pair that is looked at, at most; fewer where sequences are shorter.
+        shots: examples before the pair, at most; fewer where sequences are shorter.
     """
-    shots = min(shots, run.config.n_examples - 2)
-    model, p = run.model(), run.config.p
-    drawn = zip(*activations.draw_contexts(Data(run.config), CONTEXTS), strict=True)
-    at_y = [activations.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
-    log = structure.discrete_log(p)[grid(p)[:, 0]] - 1
-    means = [[structure.class_means(head[log >= 0], log[log >= 0]) for head in heads] for heads in at_y]
-    spectra = np.array([[structure.log_spectrum(of) for of in heads] for heads in means])
-    return stats.min_p_value(spectra.mean(0).max(-1))  # (heads, renamings)
+    outputs = _at_y(run, activations.head_features, shots)  # (contexts, depth, heads, p², C)
+    log = structure.discrete_log(run.config.p)[grid(run.config.p)[:, 0]] - 1
+    spectra = [
+        [
+            structure.log_spectrum(structure.class_means(head[log >= 0], log[log >= 0]))
+            for head in head_outputs[0]
+        ]
+        for head_outputs in outputs
+    ]
+    return stats.min_p_value(np.mean(spectra, axis=0).max(-1))  # (heads, relabellings)
 
 
 def ratio_probability(run: Run, shots: int = 4) -> float:
-    """How probable, if numbers had random names, such likeness by ratio at y after some block would be (F7).
+    """P of the likeness by ratio at y after the best block, under random names for the numbers, times the depth (F7).
 
-    Pairs of one ratio must be more alike than others: a score that is negative, if less so than by chance, is none.
+    Pairs of one ratio must be more alike than others: a negative score counts as none, whatever the null.
 
     Args:
-        run, shots: as in `wave_probability`.
+        run, shots: as for `wave_probability`.
     """
-    shots = min(shots, run.config.n_examples - 2)
-    model = run.model()
-    drawn = zip(*activations.draw_contexts(Data(run.config), CONTEXTS), strict=True)
-    at_y = [activations.block_features(model, context[:shots], task)[:, 1] for context, task in drawn]
-    alike = [[similarity.cosine_similarity(of, center=True) for of in blocks] for blocks in at_y]
-    each = similarity.contrast(alike, similarity.ratio_groupings(run.config.p))  # (contexts, depth, shuffles)
-    scores = [stats.compare_with_null(of_block) for of_block in each.swapaxes(0, 1)]
-    return min(1.0, run.config.depth * min(of.p_value if of.value > 0 else 1.0 for of in scores))
+    outputs = _at_y(run, activations.block_features, shots)  # (contexts, depth, p², C)
+    likeness = [[similarity.cosine_similarity(block, center=True) for block in blocks] for blocks in outputs]
+    contrasts = similarity.contrast(likeness, similarity.ratio_groupings(run.config.p))
+    scores = [
+        stats.compare_with_null(block) for block in contrasts.swapaxes(0, 1)
+    ]  # (contexts, shuffles) each
+    p_values = [score.p_value if score.value > 0 else 1.0 for score in scores]
+    return min(1.0, run.config.depth * min(p_values))
+
+
+def _at_y(run: Run, features: Callable, shots: int) -> list[NDArray]:
+    """What a run writes at y in each of N_CONTEXTS contexts: features(model, context, task)[…, position y, :, :]."""
+    model, n_shots = run.model(), min(shots, run.config.n_examples - 2)
+    contexts = zip(*activations.draw_contexts(Data(run.config), N_CONTEXTS), strict=True)
+    return [features(model, context[:n_shots], task)[..., 1, :, :] for context, task in contexts]
+
+
+# --- claim 6: algorithms --------------------------------------------------------------------------------
 
 
 def combination(two: Sequence[Run], four: Sequence[Run]) -> Claim:
@@ -253,20 +411,33 @@ def combination(two: Sequence[Run], four: Sequence[Run]) -> Claim:
         two, four: runs of two and of four blocks, seed by seed.
     """
     p = four[0].config.p
-    (a, error_a), (b, error_b) = (_pooled(group, COMBINATION) for group in (two, four))
-    multiples = [_pooled(group, MULTIPLE)[0] for group in (two, four)]
-    clear = np.maximum(0.1, 1.96 * np.hypot(error_a, error_b))
-    agrees = (multiples[0] >= (1 + 1 / p) / 2) & (b - 1 / p > 1.96 * error_b) & (b - a > clear)
-    return seed_by_seed(
+    combined, matched = (
+        [pooled_accuracy(group, kind) for group in (two, four)] for kind in (COMBINATION, MULTIPLE)
+    )
+    (low, low_error), (high, high_error) = combined
+    margin = np.maximum(0.1, 1.96 * np.hypot(low_error, high_error))
+    is_matching = matched[0].accuracy >= (1 + 1 / p) / 2
+    is_agreeing = is_matching & (high - 1 / p > 1.96 * high_error) & (high - low > margin)
+    rule = Rule(
         "6a. Two blocks match ratios; four also combine examples",
-        "both learned their training set; of the o.o.d. queries (training inputs) that are another multiple two blocks "
-        "have more than half of the way from a guess to all right, and on those that need a combination four blocks "
-        "are above chance, and above two blocks by 0.1, each by more than the error",
+        BOTH_TAUGHT,
+        "of the o.o.d. queries (training inputs) that are another multiple two blocks have more than half of the way "
+        "from a guess to all correct, and on those that need a combination four blocks are above chance, and above "
+        "two blocks by 0.1, each by more than the error",
         "on those that need a combination two blocks are above four by 0.1 and more than the error",
+    )
+    outcomes = is_agreeing.astype(int) - (low - high > margin)
+    return seed_by_seed(
+        rule,
         [*two, *four],
-        np.where(_learned(two, four), agrees.astype(int) - (a - b > clear), 0),
-        f"combinations: two blocks {interval(a, SHARE)}, four {interval(b, SHARE)}, chance {1 / p:.2f}; other "
-        f"multiples: two blocks {interval(multiples[0], SHARE)}, four {interval(multiples[1], SHARE)}",
+        np.where(_are_taught(two, four), outcomes, CANNOT_TELL),
+        {
+            "combinations, two blocks": by_seed(low),
+            "four": by_seed(high),
+            "chance": f"{1 / p:.2f}",
+            "other multiples, two blocks": by_seed(matched[0].accuracy),
+            "four blocks": by_seed(matched[1].accuracy),
+        },
     )
 
 
@@ -274,89 +445,53 @@ def shift(two: Sequence[Run], four: Sequence[Run]) -> Claim:
     """Claim 6, second half: with shots four blocks shift to combining examples, and two do not.
 
     Args:
-        two, four: as in `combination`.
+        two, four: as for `combination`.
     """
     half, shots = (four[0].config.n_examples + 1) // 2, four[0].config.n_examples
     early, late = (
-        np.array([_pooled(group, COMBINATION, part) for group in (two, four)])  # (depths, 2, runs)
+        np.array([pooled_accuracy(group, COMBINATION, part) for group in (two, four)])  # (depths, 2, runs)
         for part in (slice(0, half), slice(half, shots))
     )
     rise, errors = late[:, 0] - early[:, 0], np.hypot(late[:, 1], early[:, 1])
-    clear = np.maximum(0.1, 1.96 * np.hypot(*errors))
-    return seed_by_seed(
+    margin = np.maximum(0.1, 1.96 * np.hypot(*errors))
+    agrees = (rise[1] > 1.96 * errors[1]) & (rise[1] - rise[0] > margin)
+    contradicts = (rise[0] > 1.96 * errors[0]) & (rise[0] - rise[1] > margin)
+    rule = Rule(
         "6b. With more shots four blocks shift to combining examples, two do not",
-        "both learned their training set, and from the earlier half of the shots to the later accuracy on o.o.d. "
-        "queries (training inputs) that need a combination rises in four blocks, by 0.1 more than in two, each by "
-        "more than the error",
+        BOTH_TAUGHT,
+        "from the earlier half of the shots to the later, accuracy on o.o.d. queries (training inputs) that need a "
+        "combination rises in four blocks, by 0.1 more than in two, each by more than the error",
         "it rises in two blocks by 0.1 more than in four, and by more than the error",
-        [*two, *four],
-        np.where(
-            _learned(two, four),
-            ((rise[1] > 1.96 * errors[1]) & (rise[1] - rise[0] > clear)).astype(int)
-            - ((rise[0] > 1.96 * errors[0]) & (rise[0] - rise[1] > clear)),
-            0,
-        ),
-        f"rise: two blocks {interval(rise[0])}, four {interval(rise[1])}",
     )
+    outcomes = np.where(_are_taught(two, four), agrees.astype(int) - contradicts, CANNOT_TELL)
+    measured = {"rise, two blocks": by_seed(rise[0]), "four": by_seed(rise[1])}
+    return seed_by_seed(rule, [*two, *four], outcomes, measured)
 
 
-def _learned(one: Sequence[Run], other: Sequence[Run]) -> NDArray[np.bool_]:
-    """Whether both runs of a seed learned their training set."""
-    return np.array(
-        [learned_training_set(a) and learned_training_set(b) for a, b in zip(one, other, strict=True)]
-    )
+class Pooled(NamedTuple):
+    """Accuracy of runs on a kind of query with its standard error, (runs,) each."""
+
+    accuracy: NDArray
+    error: NDArray
 
 
-def lasting_table(groups: Mapping[int, Sequence[Run]]) -> str:
-    """Markdown, two rows a depth, one for each kind of inputs: which of its runs learned their training set, solved
-    o.o.d. tasks when stopped early, and then fell."""
-    rows = [
-        "| blocks | inputs | skill, stopped early | at the end | learned the training set | solve | transient |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for depth, runs in groups.items():
-        for name in INPUTS:
-            stops = [ood_stop(run, name) for run in runs]
-            best, final = (interval([getattr(stop, at) for stop in stops]) for at in ("best", "final"))
-            told = (
-                map(learned_training_set, runs),
-                (stop.is_solved for stop in stops),
-                (stop.is_transient for stop in stops),
-            )
-            counts = " | ".join(f"{sum(of)} of {len(stops)}" for of in told)
-            rows.append(f"| {depth} | {name.removeprefix('ood_')} | {best} | {final} | {counts} |")
-    return "\n".join(rows)
-
-
-def fallen_table(runs: Iterable[Run]) -> str:
-    """Markdown, a row for each p and depth: how many runs learned their training set, and how many of these solved
-    o.o.d. tasks at their best moment, and fell."""
-    groups: dict[tuple[int, int], list[Run]] = {}
-    for run in filter(learned_training_set, runs):
-        groups.setdefault((run.config.p, run.config.depth), []).append(run)
-    rows = [f"| $p$ | blocks | runs | {' | '.join(f'solve, {of} | then fall' for of in INPUTS.values())} |"]
-    rows.append("| --- | --- | --- | --- | --- | --- | --- |")
-    for of, group in sorted(groups.items()):
-        stops = [[ood_stop(run, name) for run in group] for name in INPUTS]
-        counts = [
-            sum(getattr(stop, what) for stop in each)
-            for each in stops
-            for what in ("is_solved", "is_transient")
-        ]
-        rows.append(f"| {' | '.join(map(str, (*of, len(group), *counts)))} |")
-    return "\n".join(rows)
-
-
-def _count(of: ArrayLike, what: str) -> str:
-    return f"{np.sum(of)} of {len(np.asarray(of))} {what}"
-
-
-def _pooled(runs: Sequence[Run], kind: int, shots: slice = slice(None)) -> np.ndarray:
-    """Accuracy of runs on a kind of o.o.d. query, all of these shots together, and its standard error: (2, runs).
+def pooled_accuracy(runs: Sequence[Run], kind: int, shots: slice = slice(None)) -> Pooled:
+    """Accuracy at the end on a kind of o.o.d. query (training inputs), some shots together.
 
     Queries of one sequence are not independent: the error counts those at one number of shots only.
+
+    Args:
+        runs: of one number of examples.
+        kind: index of `evaluate.KINDS`.
+        shots: which numbers of shots.
     """
-    right = np.array([run.correct["ood_train"][-1, kind, shots].sum() for run in runs])
-    asked = np.array([run.queries["ood_train"][kind, shots] for run in runs])  # (runs, shots)
-    share = right / np.maximum(asked.sum(1), 1)
-    return np.stack([share, np.sqrt(share * (1 - share) / np.maximum(asked.max(1), 1))])
+    n_correct = np.array([run.correct["ood_train"][-1, kind, shots].sum() for run in runs])
+    n_queries = np.array([run.queries["ood_train"][kind, shots] for run in runs])  # (runs, shots)
+    accuracy = n_correct / np.maximum(n_queries.sum(1), 1)
+    return Pooled(accuracy, np.sqrt(accuracy * (1 - accuracy) / np.maximum(n_queries.max(1), 1)))
+
+
+def _are_taught(first: Sequence[Run], second: Sequence[Run]) -> NDArray[np.bool_]:
+    """Whether both runs of a seed learned their training set: (seeds,)."""
+    pairs = zip(first, second, strict=True)
+    return np.array([all(map(learned_training_set, pair)) for pair in pairs])

@@ -1,8 +1,8 @@
-"""Verdicts: what runs say together of a claim, how many of them it takes, and the tables that tell it."""
+"""Verdicts: what runs say together of a claim, and the rows of the tables that show it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,116 +15,151 @@ from modgrok.analysis.stats import (
     sign_flip_test,
     stratified_exchange_test,
 )
-from modgrok.claims.cost import core_minutes
-from modgrok.config import Config
+from modgrok.config import Config, preset
 from modgrok.storage.runs import Run
 
 Runs = Sequence[Run] | NDArray[np.object_]
 
+VERDICTS = {
+    "shown": "every seed agrees with the claim, and there are at least three",
+    "contrary": "every seed contradicts it, and there are at least three",
+    "needs a larger p": "of at least three seeds none can tell, since what the claim presupposes holds in none",
+    "not shown": "anything else: the seeds differ, or neither agree nor contradict, or are too few",
+}
+"""Verdict → its rule."""
+
 MIN_SEEDS = 3
-"""With fewer, nothing is shown, nor its contrary."""
+"""The smallest number of seeds that a verdict other than "not shown" takes."""
+
+CANNOT_TELL = np.nan
+"""Outcome of a seed in which what the claim presupposes does not hold."""
+
+
+class Rule(NamedTuple):
+    """How a claim is judged.
+
+    Attributes:
+        claim: the claim in a sentence.
+        presupposes: what must hold in a seed, or else it cannot tell.
+        agrees, contradicts: what a seed does to count for the claim, or against it.
+    """
+
+    claim: str
+    presupposes: str
+    agrees: str
+    contradicts: str
 
 
 class Claim(NamedTuple):
     """A claim of the paper and what runs say of it.
 
     Attributes:
-        claim: in a sentence.
-        agrees, contradicts: what one unit must do to count for the claim, or against it.
-        setting: of the runs.
-        units: how many there are, of what: seeds, as a rule.
-        measured: numbers with 95 % intervals over these units.
-        verdict: "shown", "not shown" or "contrary".
-        minutes: core-minutes of training.
+        rule: how it is judged.
+        verdict: a key of VERDICTS.
         p: modulus of the runs.
+        measured: what → its values, as text.
+        units: how many seeds or runs there are, and how many of them can tell.
+        setting: field of the runs' configs → its values, as text.
     """
 
-    claim: str
-    agrees: str
-    contradicts: str
-    setting: str
-    units: str
-    measured: str
+    rule: Rule
     verdict: str
-    minutes: float
     p: int
+    measured: Mapping[str, str]
+    units: str
+    setting: Mapping[str, str]
 
 
-def verdict(outcomes: ArrayLike, min_seeds: int = MIN_SEEDS) -> str:
-    """What seeds say together: each 1 if it agrees with the claim, -1 if it contradicts it, 0 if it does not tell."""
-    outcomes = np.asarray(outcomes)
-    if len(outcomes) >= min_seeds and (outcomes == 1).all():
-        return "shown"
-    return "contrary" if len(outcomes) >= min_seeds and (outcomes == -1).all() else "not shown"
-
-
-def seed_by_seed(
-    claim: str, agrees: str, contradicts: str, runs: Runs, outcomes: ArrayLike, measured: str
-) -> Claim:
-    """A claim that seeds decide, one by one."""
-    n = len(np.asarray(outcomes))
-    return Claim(
-        claim, agrees, contradicts, _setting(runs), _words(n, "seed"), measured + _too_few(n),
-        verdict(outcomes), core_minutes(_flat(runs)), _flat(runs)[0].config.p,
-    )  # fmt: skip
-
-
-def contrasted(runs: Sequence[Run]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which runs solve o.o.d. tasks (training inputs) at the end, and which are their control: (runs,) each.
-
-    A control learned its training set and does not solve them: of a model that learned nothing, or for which all tasks
-    were pre-training tasks, nothing follows.
-    """
-    able = np.array([solves(run, "ood_train")[-1] for run in runs], dtype=bool)
-    return able, ~able & [learned_training_set(run) and run.queries["ood_train"].any() for run in runs]
-
-
-def structured(what: str, runs: Sequence[Run], found: ArrayLike, chance: float) -> Claim:
-    """Claim 5: models that generalise have a structure that others, and chance, do not have.
-
-    Here the unit is the run, and all of them are judged together: by chance some would have the structure, too. Runs
-    of one seed resemble each other, so that only these change places in the comparison with the control.
+def verdict(outcomes: ArrayLike, p: int) -> str:
+    """What seeds say together: a key of VERDICTS.
 
     Args:
-        what: the structure, in a sentence.
-        runs: those that were looked at, of whatever setting.
-        found: (runs,) whether each has it.
+        outcomes: (seeds,) 1 if a seed agrees with the claim, -1 if it contradicts it, 0 if neither, CANNOT_TELL if
+            what the claim presupposes does not hold.
+        p: modulus of the runs. At the paper's p no larger one is asked for.
+    """
+    outcomes = np.asarray(outcomes, dtype=float)
+    if len(outcomes) < MIN_SEEDS:
+        return "not shown"
+    if (outcomes == 1).all():
+        return "shown"
+    if (outcomes == -1).all():
+        return "contrary"
+    is_small = p < preset("paper").p
+    return "needs a larger p" if is_small and np.isnan(outcomes).all() else "not shown"
+
+
+def seed_by_seed(rule: Rule, runs: Runs, outcomes: ArrayLike, measured: Mapping[str, str]) -> Claim:
+    """A claim that seeds decide one by one; outcomes as for `verdict`."""
+    n_able, p = np.isfinite(outcomes).sum(), _flat(runs)[0].config.p
+    units = f"seeds: {len(np.asarray(outcomes))}, able to tell: {n_able}"
+    return Claim(rule, verdict(outcomes, p), p, measured, units, setting(runs))
+
+
+class Contrast(NamedTuple):
+    """Runs that generalise and their control, as found by `contrasted`.
+
+    Attributes:
+        is_solving: (runs,) whether a run solves o.o.d. tasks (training inputs) at the end.
+        is_control: (runs,) whether it learned its training set and does not solve them, though there are some.
+    """
+
+    is_solving: NDArray[np.bool_]
+    is_control: NDArray[np.bool_]
+
+
+def contrasted(runs: Sequence[Run]) -> Contrast:
+    """Which runs generalise and which are their control; a run that did not learn its training set is neither."""
+    is_solving = np.array([solves(run, "ood_train")[-1] for run in runs], dtype=bool)
+    is_taught = [learned_training_set(run) and bool(run.queries["ood_train"].any()) for run in runs]
+    return Contrast(is_solving, ~is_solving & is_taught)
+
+
+def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chance: float) -> Claim:
+    """Claim 5: models that generalise have a structure that the control, and chance, do not explain.
+
+    The unit is the run, and all runs are judged together, since chance alone gives some of them the structure. Runs of
+    one seed resemble each other, so that only these change places in the comparison with the control.
+
+    Args:
+        structure: what it is, in a sentence.
+        runs: of one p, in whatever setting.
+        is_present: (runs,) whether a run has it.
         chance: probability that a model without structure passes.
     """
-    found, (able, control) = np.asarray(found, dtype=bool), contrasted(runs)
-    hits, seed = int(found[able].sum()), np.array([run.config.seed for run in runs])
-    by_chance = binomial_tail(hits, int(able.sum()), chance)
-    counted = able | control
-    more, fewer = stratified_exchange_test(found[counted], able[counted], seed[counted])
-    decided = "shown" if by_chance < 0.01 and more < 0.05 else "contrary" if fewer < 0.05 else "not shown"
-    with_both, left_out = len(set(seed[able]) & set(seed[control])), int((~counted).sum())
-    beside = (
-        f"of the control{_depths(runs, control)}: {share(found[control])}"
-        if control.any()
-        else "there is no control, a run that learned its training set and does not solve them"
-    )
+    is_present, (is_solving, is_control) = np.asarray(is_present, dtype=bool), contrasted(runs)
+    seeds, p = np.array([run.config.seed for run in runs]), runs[0].config.p
+    is_counted = is_solving | is_control
+    by_chance = binomial_tail(is_present[is_solving].sum(), is_solving.sum(), chance)
+    exchange = stratified_exchange_test(is_present[is_counted], is_solving[is_counted], seeds[is_counted])
+    n_able = len(set(seeds[is_solving]) & set(seeds[is_control]))
+    outcome = int(by_chance < 0.01 and exchange.p_more < 0.05) or -int(exchange.p_fewer < 0.05)
+    outcomes = np.full(n_able, outcome) if n_able else np.full(len(set(seeds)), CANNOT_TELL)
     return Claim(
-        f"5. Representations are structured: {what}",
-        "it is found in more of the runs that solve o.o.d. tasks (training inputs) at the end than chance (P < 0.01) "
-        "and than the control (P < 0.05, exact, over all exchanges of runs of the same seed) explain; the control are "
-        "runs that learned their training set and do not solve them",
-        "it is found in fewer of them than of the control (P < 0.05)",
-        _setting(runs),
-        f"{_words(int(counted.sum()), 'run')} of {_words(len(set(seed[counted])), 'seed')}"
-        + f" ({left_out} others did not learn their training set)" * (left_out > 0),
-        f"of runs that solve{_depths(runs, able)}: {share(found[able])}, by chance {chance:.2g} of them "
-        f"(P = {by_chance:.1g}); {beside}"
-        + (f" (P = {more:.1g})" + _too_few(with_both, " with both") if control.any() else ""),
-        decided if with_both >= MIN_SEEDS else "not shown",
-        core_minutes(_flat(runs)),
-        runs[0].config.p,
+        Rule(
+            f"5. Representations are structured: {structure}",
+            "three seeds or more have both runs that solve o.o.d. tasks (training inputs) at the end and control runs: "
+            "these learned their training set and do not solve them",
+            "more of the runs that solve have it than chance explains (P < 0.01), and than the control explains (P < "
+            "0.05, exact, over all exchanges of runs of the same seed)",
+            "fewer of them have it than of the control (P < 0.05)",
+        ),
+        verdict(outcomes, p),
+        p,
+        {
+            f"runs that solve ({_depths(runs, is_solving)})": share(is_present[is_solving]),
+            "by chance": f"{chance:.2g} of them (P = {by_chance:.1g})",
+            f"control ({_depths(runs, is_control)})": f"{share(is_present[is_control])} (P = {exchange.p_more:.1g})",
+        },
+        f"runs: {is_counted.sum()} of {len(runs)}; seeds: {len(set(seeds))}, able to tell: {n_able}",
+        setting(runs),
     )
 
 
 def distinct(runs: Runs) -> list[Run]:
-    """Of runs that differ in their length, or in nothing that weights tell, the longest: they are no replicates."""
-    longest: dict[Config, Run] = {}
-    aside = dict(
+    """Independent replicates: of runs whose configs differ only in their length or in how they were scored or saved,
+    the longest."""
+    ignored: dict[str, Any] = dict(
         steps=1,
         warmup_steps=0,
         eval_every=1,
@@ -133,33 +168,96 @@ def distinct(runs: Runs) -> list[Run]:
         eval_sequences=1,
         mixed_precision="no",
     )
+    longest: dict[Config, Run] = {}
     for run in sorted(_flat(runs), key=lambda run: run.config.steps):
         unused = {"muon_lr": 1.0} if run.config.optimizer == "adamw" else {}
-        longest[replace(run.config, **aside, **unused)] = run
+        longest[replace(run.config, **ignored, **unused)] = run
     return list(longest.values())
 
 
-def table(claims: Sequence[Claim]) -> str:
-    """Markdown, a row a claim."""
-    head = ("claim", "verdict", "measured", "units", "setting", "core-minutes")
-    lines = [head, ("---",) * len(head)]
-    lines += [
-        (c.claim, f"**{c.verdict}**, p = {c.p}", c.measured, c.units, c.setting, f"{c.minutes:.0f}")
-        for c in claims
+# --- rows of tables -------------------------------------------------------------------------------------
+
+CLAIM_HEAD = ("claim", "verdict", "measured", "units", "setting")
+RULE_HEAD = ("claim", "presupposes", "agrees", "contradicts")
+
+
+def claim_rows(claims: Sequence[Claim]) -> list[list[str]]:
+    """A row for each claim, under CLAIM_HEAD."""
+    return [
+        [
+            claim.rule.claim,
+            f"**{claim.verdict}**, p = {claim.p}",
+            "; ".join(f"{name}: {values}" for name, values in claim.measured.items()),
+            claim.units,
+            "; ".join(f"{field} = {values}" for field, values in claim.setting.items()),
+        ]
+        for claim in claims
     ]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def rules(claims: Sequence[Claim]) -> str:
-    """Markdown, an item a claim: what counts for it, and what against."""
-    items = [f"- *{c.claim}.* Agrees: {c.agrees}. Contradicts: {c.contradicts}." for c in claims]
-    return "\n".join(dict.fromkeys(items))
+def rule_rows(claims: Sequence[Claim]) -> list[Rule]:
+    """The rules of claims, each once, under RULE_HEAD."""
+    return list(dict.fromkeys(claim.rule for claim in claims))
+
+
+class PairedRow(NamedTuple):
+    """Two conditions beside each other, pair by pair.
+
+    Attributes:
+        pairs: how many pairs have both values.
+        first, second: means over these pairs.
+        difference: mean of first minus second with its 95 % interval, (3,).
+        p_value: of `stats.sign_flip_test`.
+        outcome: "differ", "no difference shown" or "too few pairs", at 0.05 over the number of rows.
+    """
+
+    pairs: int
+    first: float
+    second: float
+    difference: NDArray
+    p_value: float
+    outcome: str
+
+
+def paired_rows(conditions: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[PairedRow]:
+    """Compares two conditions in several settings; P must be below 0.05 over their number (Bonferroni).
+
+    Args:
+        conditions: for each setting the values (n,) of both conditions; pairs with a nan are left out.
+    """
+    level, rows = 0.05 / max(len(conditions), 1), []
+    for first, second in conditions:
+        first, second = (np.asarray(values, dtype=float) for values in (first, second))
+        is_complete = np.isfinite(first) & np.isfinite(second)
+        difference, n_pairs = (first - second)[is_complete], int(is_complete.sum())
+        p_value = sign_flip_test(difference)
+        outcome = "differ" if p_value < level else "no difference shown"
+        is_hopeless = 2.0 ** (1 - n_pairs) >= level  # the smallest P of so many pairs
+        rows.append(
+            PairedRow(
+                n_pairs,
+                float(first[is_complete].mean()) if n_pairs else np.nan,
+                float(second[is_complete].mean()) if n_pairs else np.nan,
+                mean_interval(difference),
+                p_value,
+                "too few pairs" if is_hopeless else outcome,
+            )
+        )
+    return rows
+
+
+# --- numbers as text ------------------------------------------------------------------------------------
+
+
+def by_seed(values: ArrayLike) -> str:
+    """The value of each seed, (n,), as text: few seeds are shown, not summarised."""
+    return ", ".join(f"{value:z.2f}" for value in np.asarray(values, dtype=float))
 
 
 def interval(values: ArrayLike, within: tuple[float, float] = (-np.inf, np.inf)) -> str:
-    """Mean and 95 % interval over units (n,), as by `mean_interval`; the mean alone of a single one.
+    """Mean and 95 % interval of values (n,), as by `mean_interval`, as text; the mean alone of a single value.
 
-    Units that agree exactly have no spread from which an interval could be told.
+    Values that agree exactly have no spread from which an interval could be estimated.
     """
     mean, low, high = mean_interval(values, within)
     if np.isclose(low, high):
@@ -167,64 +265,45 @@ def interval(values: ArrayLike, within: tuple[float, float] = (-np.inf, np.inf))
     return f"{mean:z.2f} ({low:z.2f} to {high:z.2f})" if np.isfinite(low) else f"{mean:z.2f}"
 
 
-def share(of: ArrayLike) -> str:
-    """How many of some units (n,), bool, it is true of, with the 95 % interval of the share."""
-    of = np.asarray(of, dtype=bool)
-    _, low, high = share_interval(of.sum(), len(of))
-    return f"{of.sum()} of {len(of)} ({low:.2f} to {high:.2f})" if len(of) else "0 of 0"
+def share(is_true: ArrayLike) -> str:
+    """How many of some units (n,) bool, with the 95 % interval of the share, as text."""
+    is_true = np.asarray(is_true, dtype=bool)
+    _, low, high = share_interval(is_true.sum(), len(is_true))
+    return f"{count(is_true)} ({low:.2f} to {high:.2f})" if len(is_true) else "0 of 0"
 
 
-def apart(values: ArrayLike, base: ArrayLike) -> int:
-    """1 where all values lie above all of the base (any length), −1 where below, 0 where they overlap.
-
-    A nan, the step of what was never reached, counts as later than any number.
-    """
-    values, base = (np.where(np.isnan(of), np.inf, of) for of in (values, base))
-    return int(values.min() > base.max()) - int(values.max() < base.min())
+def count(is_true: ArrayLike) -> str:
+    """How many of some units (n,) bool, as text."""
+    return f"{np.sum(is_true)} of {np.size(is_true)}"
 
 
-def paired(one: ArrayLike, other: ArrayLike) -> list:
-    """Cells of a row that sets two conditions beside each other, pair by pair.
-
-    Args:
-        one, other: (n,) what was measured in each; pairs with a nan are left out.
-
-    Returns:
-        how many pairs are left; the means of one and of other, and of their difference, with its interval over pairs;
-        P of `sign_flip_test`. Dashes where no pair is left.
-    """
-    one, other = (np.asarray(values, dtype=float) for values in (one, other))
-    known = np.isfinite(one) & np.isfinite(other)
-    if not known.any():
-        return [0, *"–" * 4]
-    differ = (one - other)[known]
-    means = (f"{of[known].mean():z.2f}" for of in (one, other))
-    return [known.sum(), *means, interval(differ), f"{sign_flip_test(differ):.2g}"]
+def setting(runs: Runs) -> dict[str, str]:
+    """The fields that describe runs → the values that they take, as text."""
+    flat = _flat(runs)
+    fields = {
+        "n": [run.config.n_tasks for run in flat],
+        "α": [run.config.alpha for run in flat],
+        "d": [run.config.depth for run in flat],
+        "steps": [run.config.steps for run in flat],
+    }
+    values = {
+        name: ", ".join(f"{value:g}" for value in sorted(set(column))) for name, column in fields.items()
+    }
+    arithmetic = {how.split(",")[0] for run in flat for how in run.provenance.get("arithmetic", ())}
+    curricula = {curriculum(run) for run in flat}
+    return values | {"arithmetic": ", ".join(sorted(arithmetic)), "curriculum": ", ".join(sorted(curricula))}
 
 
-def _too_few(seeds: int, which: str = "") -> str:
-    return "" if seeds >= MIN_SEEDS else f"; {_words(seeds, 'seed')}{which} only, a verdict takes {MIN_SEEDS}"
+def curriculum(run: Run) -> str:
+    """Whether a run was trained with a curriculum, "yes" or "no"; the paper used none."""
+    return "yes" if getattr(run.config, "curriculum", ()) else "no"
 
 
-def _words(n: int, unit: str) -> str:
-    return f"{('no', 'one', 'two')[n] if n < 3 else n} {unit}{'' if n == 1 else 's'}"
-
-
-def _depths(runs: Runs, which: NDArray[np.bool_]) -> str:
-    """In brackets the numbers of blocks of some of the runs; nothing if there are none."""
-    depths = sorted({run.config.depth for run, counts in zip(runs, which, strict=True) if counts})
-    return f" (d = {', '.join(map(str, depths))})" if depths else ""
+def _depths(runs: Runs, is_chosen: NDArray[np.bool_]) -> str:
+    """The numbers of blocks of the chosen runs, as text; a dash if there are none."""
+    depths = sorted({run.config.depth for run, chosen in zip(runs, is_chosen, strict=True) if chosen})
+    return f"d = {', '.join(map(str, depths)) or '–'}"
 
 
 def _flat(runs: Runs) -> list[Run]:
     return list(np.ravel(np.array(runs, dtype=object)))
-
-
-def _setting(runs: Runs) -> str:
-    """The fields that describe runs, with the values that they take, and how they were computed if that differs."""
-    configs, words = [run.config for run in _flat(runs)], []
-    for field, word in (("n_tasks", "n"), ("alpha", "α"), ("depth", "d"), ("steps", "steps")):
-        values = sorted({getattr(config, field) for config in configs})
-        words.append(f"{word} = {', '.join(f'{value:g}' for value in values)}")
-    computed = {how.split(",")[0] for run in _flat(runs) for how in run.provenance.get("arithmetic", ())}
-    return "; ".join(words + [", ".join(sorted(computed))] * (len(computed) > 1))
