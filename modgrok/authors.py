@@ -117,12 +117,12 @@ def import_authors(
 @torch.no_grad()
 def _cost(model: Transformer) -> str:
     """What scoring a model on the four sets will take, in a sentence."""
-    few, sequences = Data(model.config).batch(0)[:8], len(SETS) * model.config.eval_sequences
-    model(few)  # the first call is slower
+    sample, n_sequences = Data(model.config).batch(0)[:8], len(SETS) * model.config.eval_sequences
+    model(sample)  # the first call is slower
     started = time.monotonic()
-    model(few)
-    seconds = (time.monotonic() - started) / len(few) * sequences
-    return f"scoring {sequences:,} sequences: about {duration(seconds)} on this machine."
+    model(sample)
+    seconds = (time.monotonic() - started) / len(sample) * n_sequences
+    return f"scoring {n_sequences:,} sequences: about {duration(seconds)} on this machine."
 
 
 def _state(source: str | Path | dict[str, Tensor]) -> dict[str, Tensor]:
@@ -158,15 +158,15 @@ def _their_name(name: str) -> str:
     return f"transformer.{name}"
 
 
-def _check_shapes(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], of: str) -> None:
+def _check_shapes(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], description: str) -> None:
     for name in [*expected, *state]:
         if name not in state:
-            raise ValueError(f"{name} is missing from the checkpoint (a model of {of}).")
+            raise ValueError(f"{name} is missing from the checkpoint (a model of {description}).")
         if name not in expected:
-            raise ValueError(f"{name} is no parameter of a model of {of}.")
+            raise ValueError(f"{name} is no parameter of a model of {description}.")
         if tuple(state[name].shape) != expected[name]:
             raise ValueError(
-                f"{name} has shape {tuple(state[name].shape)}; a model of {of} has {expected[name]}."
+                f"{name} has shape {tuple(state[name].shape)}; a model of {description} has {expected[name]}."
             )
 
 

@@ -43,20 +43,20 @@ def die() -> None:
 
 def die_while_writing(write: int, moment: str) -> None:
     """Have this process killed at its n-th write: "half", "unnamed" or "named"."""
-    fsync, replace, left = os.fsync, os.replace, [write]
+    fsync, replace, countdown = os.fsync, os.replace, [write]
 
     def killing_fsync(descriptor: int) -> None:
-        left[0] -= 1
-        if left[0] == 0 and moment == "half":
+        countdown[0] -= 1
+        if countdown[0] == 0 and moment == "half":
             os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
             die()
         fsync(descriptor)
 
     def killing_replace(source: str, target: Path) -> None:
-        if left[0] == 0 and moment == "unnamed":
+        if countdown[0] == 0 and moment == "unnamed":
             die()
         replace(source, target)
-        if left[0] == 0:
+        if countdown[0] == 0:
             die()
 
     os.fsync, os.replace = killing_fsync, killing_replace
@@ -71,9 +71,9 @@ def attempt(config: Config, root: Path, seconds: float | None, write: tuple[int,
     if child == 0:
         status = 1
         try:
-            said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(said, 1)
-            os.dup2(said, 2)
+            log_file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log_file, 1)
+            os.dup2(log_file, 2)
             faulthandler.dump_traceback_later(
                 120, exit=True
             )  # an attempt takes a second; one that waits says where

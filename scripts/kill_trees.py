@@ -53,7 +53,7 @@ SEEDS = {"train": (0,), "two processes": (0,), "sweep": (1, 2), "build": (0,)}
 """Of the runs that it makes."""
 
 PATIENCE = 90
-"""Seconds after which what should have ended is said to be left; long, for a busy machine, and for torchrun: it loses a
+"""Seconds after which what should have ended is taken for left; long, for a busy machine, and for torchrun: it loses a
 SIGINT that comes while torch loads numpy, and the training goes on to its end."""
 
 
@@ -82,16 +82,16 @@ def start(kind: str, folder: Path, mark: str) -> subprocess.Popen:
         signal.signal(signal.SIGINT, heed)
 
 
-def left(mark: str) -> list[str]:
+def living(mark: str) -> list[str]:
     """The command lines of living processes with a mark."""
-    found = []
+    commands = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if f"MODGROK_MARK={mark}".encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
+                commands.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
         except OSError:  # ended, or another user's
             continue
-    return found
+    return commands
 
 
 def until(condition, process: subprocess.Popen | None = None) -> None:
@@ -111,13 +111,13 @@ def kill(kind: str, folder: Path, number: int, chance: random.Random, seconds: f
     time.sleep(chance.uniform(0, seconds))
     met, sent = process.poll() is None, time.monotonic()
     process.send_signal(number)
-    until(lambda: process.poll() is not None and not left(mark))
-    if rest := left(mark):
+    until(lambda: process.poll() is not None and not living(mark))
+    if survivors := living(mark):
         process.kill()
         log = (folder / "log").read_text()[-3000:]
-        raise SystemExit(f"{log}\n{signal.Signals(number).name} to {kind} left {rest}")
-    gone = f"all gone after {time.monotonic() - sent:.1f} s" if met else "it had ended"
-    return f"{kind}, {signal.Signals(number).name} ({gone})"
+        raise SystemExit(f"{log}\n{signal.Signals(number).name} to {kind} left {survivors}")
+    outcome = f"all gone after {time.monotonic() - sent:.1f} s" if met else "it had ended"
+    return f"{kind}, {signal.Signals(number).name} ({outcome})"
 
 
 def finish(kind: str, folder: Path) -> float:
@@ -140,30 +140,30 @@ def main() -> None:
         seconds = finish("two processes", top / "peace")
         alone = {seed: train(preset("smoke", seed=seed, **FIELDS), top / "alone") for seed in (0, 1, 2)}
         pair = Run(*run_folders(top / "peace/runs"))
-        said, again = [], dict.fromkeys(KINDS, 0)
+        reports, rounds = [], dict.fromkeys(KINDS, 0)
 
         def compare(kind: str, folder: Path) -> None:
             finish(kind, folder)
             expected = [pair if kind == "two processes" else alone[seed] for seed in SEEDS[kind]]
-            made = run_folders(folder / "runs")
-            assert {run.name for run in made} == {run.name for run in expected}
+            folders = run_folders(folder / "runs")
+            assert {run.name for run in folders} == {run.name for run in expected}
             for run in expected:
                 assert_identical(Run(folder / "runs" / run.name), run)
 
         for i in range(arguments.kills):
             kind = list(KINDS)[i % len(KINDS)]
-            folder = top / f"killed-{again[kind]}" / kind
+            folder = top / f"killed-{rounds[kind]}" / kind
             number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-            said.append(kill(kind, folder, number, chance, seconds))
-            print(f"[{i + 1}/{arguments.kills}] {said[-1]}", flush=True)
-            if said[-1].endswith("ended)"):
+            reports.append(kill(kind, folder, number, chance, seconds))
+            print(f"[{i + 1}/{arguments.kills}] {reports[-1]}", flush=True)
+            if reports[-1].endswith("ended)"):
                 compare(kind, folder)
-                again[kind] += 1
+                rounds[kind] += 1
         for kind in KINDS:
-            if (folder := top / f"killed-{again[kind]}" / kind).exists():
+            if (folder := top / f"killed-{rounds[kind]}" / kind).exists():
                 compare(kind, folder)
-    met = sum(not text.endswith("ended)") for text in said)
-    print(f"{len(said)} signals, {met} of them met it running; nothing left, all bit for bit as in peace")
+    met = sum(not text.endswith("ended)") for text in reports)
+    print(f"{len(reports)} signals, {met} of them met it running; nothing left, all bit for bit as in peace")
 
 
 if __name__ == "__main__":

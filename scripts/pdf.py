@@ -47,8 +47,8 @@ def pages(node) -> list[str]:
     """The pages of a table of contents, in order."""
     if isinstance(node, list):
         return [page for entry in node for page in pages(entry)]
-    own = [node[key] for key in ("root", "file") if key in node]
-    return own + [page for value in node.values() if isinstance(value, list) for page in pages(value)]
+    names = [node[key] for key in ("root", "file") if key in node]
+    return names + [page for value in node.values() if isinstance(value, list) for page in pages(value)]
 
 
 def main(html: str = "_build/html", out: str = "_build/html/learning-to-grok.pdf") -> None:

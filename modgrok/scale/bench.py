@@ -221,12 +221,12 @@ def on_gpu(config: Config) -> dict[str, float]:
     return {"steps_per_s": rate} | use
 
 
-def bench(repetitions: int = 7, only: Iterable[str] = ()) -> dict[str, dict[str, float]]:
+def bench(repetitions: int = 7, name_parts: Iterable[str] = ()) -> dict[str, dict[str, float]]:
     """Rows of figures, measured one after the other: name → figures.
 
     Args:
         repetitions: timed pairs of a comparison in this process.
-        only: parts of the names of the rows that are wanted; by default all of them.
+        name_parts: parts of the names of the rows that are wanted; by default all of them.
 
     Raises:
         ValueError: no row has such a name.
@@ -236,16 +236,18 @@ def bench(repetitions: int = 7, only: Iterable[str] = ()) -> dict[str, dict[str,
         rows |= {name: lambda c=c: on_gpu(c) for name, c in PAPER_SHAPES.items()}
     else:
         rows |= candidates("laptop") | candidates("desk")
-    wanted = [name for name in rows if not only or any(part in name for part in only)]
-    if not wanted:
-        raise ValueError(f"no row is named like {' or '.join(only)}; choose parts of: {'; '.join(rows)}.")
+    names = [name for name in rows if not name_parts or any(part in name for part in name_parts)]
+    if not names:
+        raise ValueError(
+            f"no row is named like {' or '.join(name_parts)}; choose parts of: {'; '.join(rows)}."
+        )
     for name in () if torch.cuda.is_available() else ("laptop", "desk"):
-        if any(row.startswith(name) for row in wanted):
+        if any(row.startswith(name) for row in names):
             print(
                 f"{name}: {engine.arithmetic(preset(name))}, for {engine.reason(preset(name))}.", flush=True
             )
-    print(f"{len(wanted)} rows, half a minute each or less.", flush=True)
-    bar = tqdm(wanted, desc="bench", unit="row")
+    print(f"{len(names)} rows, half a minute each or less.", flush=True)
+    bar = tqdm(names, desc="bench", unit="row")
     measured = {}
     for name in bar:
         bar.set_postfix_str(name)

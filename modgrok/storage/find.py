@@ -144,8 +144,8 @@ def same_result(config: Config, other_config: Config) -> bool:
 
 def collision(config: Config, run: Run) -> str:
     """The message about a run that has the name of a config but was trained with another one."""
-    wanted, trained = config.to_dict(), run.config.to_dict()
-    fields = ", ".join(f"{name}={trained[name]!r}" for name in wanted if wanted[name] != trained[name])
+    requested, trained = config.to_dict(), run.config.to_dict()
+    fields = ", ".join(f"{name}={trained[name]!r}" for name in requested if requested[name] != trained[name])
     return (
         f"{run.path} has the name of the run asked for, but is of another config ({fields}): two configs of one name; "
         "choose another root, or another seed."

@@ -269,7 +269,7 @@ def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: i
         if accelerator.distributed_type in kinds
         else "data-parallel",
     }
-    taken = {
+    actual = {
         "device": accelerator.device.type,
         "mixed precision": accelerator.mixed_precision,
         "micro-batches": accelerator.gradient_accumulation_steps,
@@ -277,9 +277,9 @@ def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: i
         "distribution": accelerator.distributed_type,
     }
     for name, value in requested.items():
-        if taken[name] != value:
+        if actual[name] != value:
             raise ValueError(
-                f"Accelerate took {name} {taken[name]} where {value} was asked for; unset its variables (ACCELERATE_…) "
+                f"Accelerate took {name} {actual[name]} where {value} was asked for; unset its variables, ACCELERATE_…, "
                 "and see `accelerate env`."
             )
 
