@@ -118,8 +118,8 @@ def test_the_library_works_with_what_it_requires(environment, tmp_path):
     python = environment() / "python"
     code = """
 import sys
-from modgrok import authors, data, evaluate, predictors as algorithms
-from modgrok.analysis import activations, interventions, similarity, skill, structure
+from modgrok import authors, data, evaluate, predictors
+from modgrok.analysis import activations, interventions
 from modgrok.storage import runs, verify
 from modgrok.config import preset
 from modgrok.train import train
@@ -127,7 +127,7 @@ run = train(preset("smoke", steps=4, eval_every=2), "mine")
 print(verify.verify(run))
 assert run.provenance["modgrok"] and run.provenance["commit"] is None
 assert "site-packages" in runs.__file__, runs.__file__
-for name in ("tyro", "matplotlib", "submitit", "IPython"):
+for name in ("tyro", "matplotlib", "submitit", "IPython", "scipy"):
     assert name not in sys.modules, name
 """
     assert "files as recorded; scored anew" in call(python, "-c", code, where=tmp_path)

@@ -279,8 +279,8 @@ def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: i
     for name, value in requested.items():
         if actual[name] != value:
             raise ValueError(
-                f"Accelerate took {name} {actual[name]} where {value} was asked for; unset its variables, ACCELERATE_…, "
-                "and see `accelerate env`."
+                f"Accelerate took {name} {actual[name]} where {value} was asked for; unset ACCELERATE_… and see "
+                "`accelerate env`."
             )
 
 
