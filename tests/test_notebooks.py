@@ -40,6 +40,7 @@ CHANGED = {
     "13_order": {"n_seeds": 2, "depths": "[2]"},
     "14_cost": {"seed": 1, "n_seeds": 2},
     "15_factors": {"seed": 1, "n_seeds": 1},
+    "17_hypothesis": {"seed": 1, "n_seeds": 1},
     "intro": {"depths": "[2, 1]", "contexts": 5},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
@@ -60,6 +61,7 @@ WRONG = {
     "13_order": ("depths", "[0]", "1 or more"),
     "14_cost": ("preset", "laptop", "laptop' has no ladder"),
     "15_factors": ("preset", "desk", "desk' has no factors"),
+    "17_hypothesis": ("preset", "night", "night' has no map"),
     "intro": ("contexts", "1", "2"),
 }
 

@@ -34,9 +34,6 @@ from modgrok.plots.learning import (
     with_spread,
 )
 from modgrok.plots.skills import (
-    EXPLAINED,
-    TASK_COLORS,
-    WALL,
     alternation,
     arrival_steps,
     chance_by_run,
