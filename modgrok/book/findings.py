@@ -18,7 +18,7 @@ from modgrok.analysis.skill import (
     ood_stop,
     skill_curve,
 )
-from modgrok.book.chapter import Chapter, flat
+from modgrok.book.chapter import Chapter
 from modgrok.claims import rules
 from modgrok.claims.verdicts import Claim, by_seed, contrasted, count, distinct
 from modgrok.config import PRESETS, preset
@@ -52,7 +52,9 @@ class Evidence(NamedTuple):
     @property
     def judged(self) -> list[Run]:
         """The runs that verdicts rest on, each once."""
-        return list({run.config: run for run in flat(self[:-1])}.values())
+        groups = (*self.shallow.values(), *self.deep.values(), self.replicates, *self.smaller.values())
+        runs = [run for group in (self.points.flat, self.fewer_inputs.flat, *groups) for run in group]
+        return list({run.config: run for run in runs}.values())
 
 
 def gather(page: Chapter, depth: int = 4) -> Evidence:
@@ -269,7 +271,7 @@ def card_figures(runs: Evidence) -> list[Figure]:
         plots.seed_dots(solved, "share of α solved", 0.5, "half"),
         plots.seed_lines(shots, {"2 blocks": accuracy}, "number of shots", "accuracy", chance, "chance"),
         plots.seed_dots(best, "skill", SOLVED, "solved"),
-        plots.seed_lines(steps, curves, "training step", "skill", SOLVED, "solved"),
+        plots.seed_lines(steps, curves, "training step", "skill", SOLVED, ""),
         plots.seed_dots(parity, "parity is best", 1 / n_splits, "chance"),
         plots.seed_dots(combined, "accuracy", chance, "guess"),
     ]

@@ -22,7 +22,7 @@ def seed_dots(groups: dict[str, ArrayLike], ylabel: str, reference: float, label
         groups: name → (seeds,) values.
         ylabel: what the values are.
         reference: a value to compare with, drawn as a line across.
-        label: of that line.
+        label: of that line, or "".
     """
     fig, ax = _small(ylabel, reference, label)
     for i, values in enumerate(groups.values()):
