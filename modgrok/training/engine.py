@@ -47,28 +47,35 @@ class Arithmetic(NamedTuple):
         bf16: matrix products in bf16, by autocast.
         explicit: attention written out, which compiled bf16 on a CPU needs; else torch's fused one.
         compiled: by torch.compile.
+        failure: why torch.compile does not work, where that is the reason for not compiling.
     """
 
     bf16: bool
     explicit: bool
     compiled: bool
+    failure: str | None = None
 
     def __str__(self) -> str:
         words = [
             "bf16" if self.bf16 else "float32",
             "explicit attention" if self.explicit else "fused attention",
         ]
-        return ", ".join(words + ["compiled"] * self.compiled)
+        if self.compiled:
+            words.append("compiled")
+        if self.failure:
+            words.append(f"not compiled ({self.failure})")
+        return ", ".join(words)
 
 
 def arithmetic(config: Config) -> Arithmetic:
     """The fastest arithmetic that works on this machine for a config."""
-    if torch.cuda.is_available():
-        is_compiled = compile_failure("cuda") is None
-        return Arithmetic(config.mixed_precision != "no", explicit=False, compiled=is_compiled)
-    is_compiled = worth_compiling(config) and compile_failure("cpu") is None
+    is_gpu = torch.cuda.is_available()
+    failure = compile_failure("cuda" if is_gpu else "cpu") if is_gpu or worth_compiling(config) else None
+    is_compiled = failure is None and (is_gpu or worth_compiling(config))
+    if is_gpu:
+        return Arithmetic(config.mixed_precision != "no", False, is_compiled, failure)
     is_bf16 = {"auto": is_compiled and bf16_hardware(), "bf16": True, "no": False}[config.mixed_precision]
-    return Arithmetic(is_bf16, explicit=is_bf16 and is_compiled, compiled=is_compiled)
+    return Arithmetic(is_bf16, is_bf16 and is_compiled, is_compiled, failure)
 
 
 def reason(config: Config) -> str:
