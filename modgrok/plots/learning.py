@@ -288,23 +288,23 @@ def factor_panels(panels: Mapping[str, Mapping[str, ArrayLike]], steps: int) -> 
     """
     fig = figure(7.4, 1.45 * len(panels) + 0.9)
     axes = fig.subplots(len(panels), 2, shape=0.3, squeeze=False)
-    for (setting, measurements), (left, right) in zip(panels.items(), axes, strict=True):
+    for (setting, measurements), (step_ax, accuracy_ax) in zip(panels.items(), axes, strict=True):
         values = _in_order(measurements)
         base = values.index(next(iter(measurements)))
-        for ax in (left, right):
+        for ax in (step_ax, accuracy_ax):
             ax.axvspan(base - 0.4, base + 0.4, color=FAINT, lw=0, zorder=0)
             ax.set_xticks(range(len(values)), values)
             ax.set_xlim(-0.6, max(len(values), 4) - 0.4)
             ax.tick_params(axis="x", length=0)
         for place, value in enumerate(values):
-            _factor_value(left, right, place, np.reshape(measurements[value], (4, -1)), steps)
-        left.axhline(steps, color=GREY, lw=1, ls=":")
-        left.set(ylim=(0, 1.45 * steps), yticks=[0, steps / 2, steps, 1.3 * steps])
-        left.set_yticklabels(["0", f"{steps // 2:,}", f"{steps:,}", "never"])
-        right.set(ylim=(0, 1.04), yticks=[0, 0.5, 1])
-        left.set_title(setting, loc="left", fontsize=10.5)
-        left.set_ylabel("plateau left\nat step", fontsize=9)
-        right.set_ylabel("accuracy", fontsize=9)
+            _factor_value(step_ax, accuracy_ax, place, np.reshape(measurements[value], (4, -1)), steps)
+        step_ax.axhline(steps, color=GREY, lw=1, ls=":")
+        step_ax.set(ylim=(0, 1.45 * steps), yticks=[0, steps / 2, steps, 1.3 * steps])
+        step_ax.set_yticklabels(["0", f"{steps // 2:,}", f"{steps:,}", "never"])
+        accuracy_ax.set(ylim=(0, 1.04), yticks=[0, 0.5, 1])
+        step_ax.set_title(setting, loc="left", fontsize=10.5)
+        step_ax.set_ylabel("plateau left\nat step", fontsize=9)
+        accuracy_ax.set_ylabel("accuracy", fontsize=9)
     keys = [
         Line2D([], [], color=INK, lw=1.4, label="ratio matching"),
         Line2D([], [], color=INK, lw=1.4, ls=":", label="look-up, a guess"),
@@ -321,16 +321,18 @@ def _in_order(values: Iterable[str]) -> list[str]:
     return sorted(values, key=float) if are_numbers else values
 
 
-def _factor_value(left: Axes, right: Axes, place: int, measurements: np.ndarray, steps: int) -> None:
+def _factor_value(step_ax: Axes, accuracy_ax: Axes, place: int, measurements: np.ndarray, steps: int) -> None:
     """Draw the runs at one value of a setting, (4, seeds) as in `factor_panels`, a dot a seed."""
     left_at, accuracy, matched, guess = measurements
     if not len(left_at):
-        left.annotate("no run", (place, 0.06 * steps), ha="center", fontsize=8.5, color=GREY)
+        step_ax.annotate("no run", (place, 0.06 * steps), ha="center", fontsize=8.5, color=GREY)
         return
-    places, never = place + 0.12 * (np.arange(len(left_at)) - (len(left_at) - 1) / 2), np.isnan(left_at)
+    places, is_never = place + 0.12 * (np.arange(len(left_at)) - (len(left_at) - 1) / 2), np.isnan(left_at)
     style = {"marker": "o", "ls": "", "ms": 6}
-    left.plot(places[~never], left_at[~never], color=COLORS["id_train"], **style)
-    left.plot(places[never], np.full(never.sum(), 1.3 * steps), color=COLORS["id_train"], mfc="none", **style)
-    right.plot(places, accuracy, color=COLORS["ood_train"], **style)
+    step_ax.plot(places[~is_never], left_at[~is_never], color=COLORS["id_train"], **style)
+    step_ax.plot(
+        places[is_never], np.full(is_never.sum(), 1.3 * steps), color=COLORS["id_train"], mfc="none", **style
+    )
+    accuracy_ax.plot(places, accuracy, color=COLORS["ood_train"], **style)
     for control, line in ((matched, "-"), (guess, ":")):
-        right.plot([place - 0.3, place + 0.3], [control.mean()] * 2, color=INK, lw=1.4, ls=line)
+        accuracy_ax.plot([place - 0.3, place + 0.3], [control.mean()] * 2, color=INK, lw=1.4, ls=line)

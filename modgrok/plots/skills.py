@@ -261,10 +261,10 @@ def grid_wall(
     ax = fig.add_subplot()  # a wall has no other form for phones
     titles, areas = {}, []
     for place, i in enumerate(order):
-        top, left = place // columns * height, place % columns * width
-        wall[top + height - p : top + height, left : left + p] = state[i].T[::-1]  # y upwards
-        titles[left + (p - 1) / 2, top - 0.5 + 0.6 * (height - p)] = f"({tasks[i][0]}, {tasks[i][1]})"
-        areas.append(Rectangle((left - 0.5, top - 0.5), width, height))
+        top, start = place // columns * height, place % columns * width
+        wall[top + height - p : top + height, start : start + p] = state[i].T[::-1]  # y upwards
+        titles[start + (p - 1) / 2, top - 0.5 + 0.6 * (height - p)] = f"({tasks[i][0]}, {tasks[i][1]})"
+        areas.append(Rectangle((start - 0.5, top - 0.5), width, height))
     Written(ax, titles, 8.5, np.where(held_out[order], COLORS["ood_train"], COLORS["id_train"]))
     if len(links):  # over grid and name; an area without any colour would not take clicks
         ax.add_collection(PatchCollection(areas, alpha=0.002, lw=0, urls=[links[i] for i in order]))
