@@ -5,8 +5,9 @@ import difflib
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 SETS = ("id_train", "id_test", "ood_train", "ood_test")
 """The four evaluation sets: pre-training (id) or held-out (ood) tasks × training or test inputs."""
@@ -20,6 +21,40 @@ MOST = {
 
 MOST_EVALUATIONS = 100_000
 """The scores of all evaluations of a run are kept in memory and in one file."""
+
+MOST_LENGTHS = 8
+"""Numbers of examples that the phases of a run may have: the model is compiled once for each."""
+
+
+class Phase(NamedTuple):
+    """A stretch of a training run: where the input pairs of its sequences come from, and when it ends.
+
+    A line is the set of the pairs (x, y) ≠ (0, 0) that are multiples of one pair; p + 1 of them fill the plane.
+
+    Attributes:
+        lines: numbers of lines; each sequence of a batch draws one of these numbers, then so many lines, then its
+            pairs from these. 0 stands for the paper's uniform pairs.
+        n_examples: examples in a sequence.
+        steps: optimizer steps after which the phase ends at the latest; None for the last phase, which ends the run.
+        margin: the phase ends sooner, as soon as the training loss is below its floor plus so many nats (see
+            `data.Data.floor`); 0 for a phase that always takes all its steps.
+        lr_factor: factor on the learning rate of every optimizer.
+    """
+
+    lines: tuple[int, ...]
+    n_examples: int
+    steps: int | None = None
+    margin: float = 0.0
+    lr_factor: float = 1.0
+
+    def __str__(self) -> str:
+        """The phase as `Config.curriculum` writes it."""
+        steps = "" if self.steps is None else f"{self.steps}"
+        margin = f"{self.margin:g}" if self.margin else ""
+        lr_factor = f"{self.lr_factor:g}" if self.lr_factor != 1 else ""
+        return ":".join(
+            ["+".join(map(str, self.lines)) + f"x{self.n_examples}", steps, margin, lr_factor]
+        ).rstrip(":")
 
 
 @dataclass(frozen=True)
@@ -50,7 +85,13 @@ class Config:
     warmup_steps: int = 10_000  # linear warm-up from 1 % of the peak learning rate
     lr_schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up: cosine to 10 % at the end, or flat
     steps: int = 200_000  # optimizer steps
-    batch_size: int = 1024  # sequences a step over all processes, the same number from each task
+    batch_size: int = 1024  # sequences a step over all processes
+    balanced: bool = (
+        True  # whether a batch holds every task equally often; else tasks drawn without replacement
+    )
+    curriculum: str = (
+        ""  # phases LINESxEXAMPLES:STEPS:MARGIN:RATE before the paper's uniform pairs, see `phases`
+    )
     mixed_precision: Literal["auto", "no", "bf16"] = "bf16"  # autocast; auto: what is fast on this machine
     shared_pairs: bool = True  # whether all tasks of a batch see the same pairs, as in the paper
 
@@ -66,6 +107,7 @@ class Config:
             if f.type is float:  # 100 and 100.0 are one run, so they must hash alike
                 object.__setattr__(self, f.name, float(getattr(self, f.name)))
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
+        object.__setattr__(self, "curriculum", " ".join(map(str, parse_curriculum(self.curriculum))))
         allowed = "must be prime" if self.p <= MOST["p"] else f"must be prime and at most {MOST['p']}"
         valid = self.p <= MOST["p"] and is_prime(self.p)
         _require(valid, "p", self.p, allowed, nearest_prime(self.p))
@@ -73,6 +115,7 @@ class Config:
         self._check_inputs()
         self._check_model()
         self._check_training()
+        self._check_curriculum()
 
     def _check_tasks(self):
         n, p = self.n_tasks, self.p
@@ -129,25 +172,67 @@ class Config:
         allowed = f"must lie between 0 and steps = {self.steps}"
         nearest = min(max(self.warmup_steps, 0), self.steps)
         _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, allowed, nearest)
-        allowed = f"must be a multiple of n_tasks = {self.n_tasks} (equally many sequences of each task)"
-        most = MOST["batch_size"] // self.n_tasks * self.n_tasks
-        if self.batch_size > most:
-            allowed += f" and at most {most}"
-        valid = 0 < self.batch_size <= most and self.batch_size % self.n_tasks == 0
-        _require(
-            valid,
-            "batch_size",
-            self.batch_size,
-            allowed,
-            nearest_multiple(self.batch_size, self.n_tasks, most),
-        )
+        self._check_batch()
         _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie between 0 and 2**63 - 1", 0)
+
+    def _check_batch(self):
+        size, unit = self.batch_size, self.n_tasks if self.balanced else 1
+        most = MOST["batch_size"] // unit * unit
+        allowed = f"must lie between {unit} and {most}"
+        if self.balanced:
+            allowed += f" and be a multiple of n_tasks = {unit} while balanced=True"
+        valid = unit <= size <= most and size % unit == 0
+        _require(valid, "batch_size", size, allowed, nearest_multiple(size, unit, most))
+
+    def _check_curriculum(self):
+        *phases, last = self.phases
+        for i, phase in enumerate(self.phases, start=1):
+            if max(phase.lines) > self.p + 1:
+                self._refuse_phase(i, f"asks for {max(phase.lines)} lines, and p = {self.p} has {self.p + 1}")
+            if phase.n_examples > self.n_examples:
+                self._refuse_phase(
+                    i,
+                    f"asks for {phase.n_examples} examples, and a sequence has n_examples = {self.n_examples}",
+                )
+        for i, phase in enumerate(phases, start=1):
+            if phase.steps is None:
+                self._refuse_phase(i, "has no number of steps, which only the last phase may leave out")
+        if last.lines != (0,) or last.n_examples != self.n_examples:
+            self._refuse_phase(
+                len(self.phases),
+                f"goes on to the end, so it must be 0x{self.n_examples}, the paper's uniform pairs",
+            )
+        longest = sum(phase.steps for phase in phases)
+        if longest >= self.steps:
+            self._refuse_phase(
+                len(phases),
+                f"may last to step {longest}, and steps = {self.steps} must leave some to uniform pairs",
+            )
+        if len({phase.n_examples for phase in self.phases}) > MOST_LENGTHS:
+            raise ValueError(
+                f"curriculum={_shown(self.curriculum)} has sequences of more than {MOST_LENGTHS} different lengths; "
+                "let some phases share theirs."
+            )
+
+    def _refuse_phase(self, number: int, reason: str) -> None:
+        raise ValueError(f"curriculum={_shown(self.curriculum)} is impossible: phase {number} {reason}.")
 
     def _check_range(self, *names: str) -> None:
         for name in names:
             value, most = getattr(self, name), MOST[name]
             _require(value >= 1, name, value, "must be at least 1", 1)
             _require(value <= most, name, value, f"must be at most {most}", most)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of the training run; the last one has the paper's uniform pairs and goes on to the end.
+
+        They are those of `curriculum`. Unless its last phase leaves out the number of steps, uniform pairs at the
+        full learning rate follow. Without a curriculum they are all there is.
+        """
+        phases = parse_curriculum(self.curriculum)
+        is_complete = bool(phases) and phases[-1].steps is None
+        return phases if is_complete else (*phases, Phase((0,), self.n_examples))
 
     @property
     def name(self) -> str:
@@ -231,6 +316,43 @@ def preset(name: str, **overrides: Any) -> Config:
     return Config.from_dict(PRESETS[name] | overrides)
 
 
+_PHASE = re.compile(
+    r"(?P<lines>\d{1,9}(\+\d{1,9})*)x(?P<n_examples>\d{1,9})"
+    r"(:(?P<steps>\d{0,9})(:(?P<margin>[\d.]{0,9})(:(?P<lr_factor>[\d.]{1,9}))?)?)?"
+)
+
+
+def parse_curriculum(text: str) -> tuple[Phase, ...]:
+    """The phases in a text such as "1x4:800:0.1:1, 1+2+4x8:600, 0x12:::0.5", separated by commas or spaces.
+
+    A phase is LINESxEXAMPLES:STEPS:MARGIN:RATE; what is left out at its end takes the defaults of `Phase`.
+
+    Raises:
+        ValueError: one sentence that names the first phase which is not written so.
+    """
+    phases = []
+    for word in re.split(r"[,\s]+", text.strip()) if text.strip() else ():
+        match = _PHASE.fullmatch(word)
+        try:
+            phase = Phase(
+                tuple(map(int, match["lines"].split("+"))),
+                int(match["n_examples"]),
+                int(match["steps"]) if match["steps"] else None,
+                float(match["margin"] or 0),
+                float(match["lr_factor"] or 1),
+            )
+            is_valid = phase.n_examples > 0 and phase.steps != 0 and phase.lr_factor > 0
+        except (TypeError, ValueError):
+            is_valid = False
+        if not is_valid:
+            raise ValueError(
+                f"curriculum={_shown(text)} is not understood at {_shown(word)}; write phases "
+                "LINESxEXAMPLES:STEPS:MARGIN:RATE, such as '1x4:800:0.1:1, 1+2+4x8:600'."
+            )
+        phases.append(phase)
+    return tuple(phases)
+
+
 def n_training_pairs(p: int, alpha: float) -> int:
     """How many of the p² input pairs are training inputs."""
     return round(alpha * p * p)
@@ -284,6 +406,8 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     elif get_origin(kind) is tuple:
         if not (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))):
             raise ValueError(f"{name}={_shown(value)} must be two numbers, such as (0.9, 0.98).")
+    elif kind is str and not isinstance(value, str):
+        raise ValueError(f"{name}={_shown(value)} must be text.")
     elif kind is bool and not isinstance(value, bool):
         raise ValueError(f"{name}={_shown(value)} must be True or False.")
     elif kind is int and not (isinstance(value, int) and not isinstance(value, bool)):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modgrok.config import SETS, Config, n_training_pairs
+from modgrok.config import SETS, Config, Phase, n_training_pairs
 
 MAX_OOD_TASKS = 256
 """At most so many out-of-distribution tasks are evaluated, as in the paper."""
@@ -85,6 +85,16 @@ def split_inputs(config: Config) -> tuple[np.ndarray, np.ndarray]:
     return grid(config.p)[order[:m]], grid(config.p)[order[m:]]
 
 
+def line_numbers(pairs: np.ndarray, p: int) -> np.ndarray:
+    """The line through the origin on which each of some pairs (…, 2) lies: its ratio x/y mod p, p where y = 0.
+
+    -1 for the pair (0, 0), which lies on all of them.
+    """
+    x, y = pairs[..., 0], pairs[..., 1]
+    inverses = np.array([0, *(pow(divisor, -1, p) for divisor in range(1, p))])
+    return np.where(y != 0, x * inverses[y] % p, np.where(x != 0, p, -1))
+
+
 def sequences(tasks: Tensor, pairs: Tensor, p: int) -> Tensor:
     """Token sequences x₁ y₁ z₁ x₂ y₂ z₂ … of every task on every row of pairs.
 
@@ -120,19 +130,75 @@ class Data:
         train, test = split_inputs(config)
         self.tasks = {"id": self._tensor(pretraining_tasks(config)), "ood": self._tensor(ood)}
         self.pairs = {"train": self._tensor(train), "test": self._tensor(test)}
+        numbers = line_numbers(train, config.p)
+        lines = [members for n in range(config.p + 1) if len(members := np.flatnonzero(numbers == n))]
+        self._line_sizes = np.array([len(members) for members in lines])
+        width = self._line_sizes.max(initial=0)
+        self._line_members = np.array([np.resize(members, width) for members in lines])  # (lines, width)
+        n_lines = max(max(phase.lines) for phase in config.phases)
+        if n_lines > len(lines):
+            raise ValueError(
+                f"curriculum={config.curriculum!r} is impossible: it asks for {n_lines} lines, and only "
+                f"{len(lines)} hold a training pair at alpha = {config.alpha:g} and seed = {config.seed}."
+            )
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, step: int, phase: Phase | None = None) -> Tensor:
         """The training batch of a step, (batch_size, 3·n_examples), whatever the number of processes.
 
-        Every task has the same number of sequences, one after another; with `shared_pairs` on the same pairs for
-        every task, else each sequence on pairs of its own.
+        Every task has the same number of sequences, one after another; without `balanced` the tasks come in random
+        order until the batch is full, none again before all have come. With `shared_pairs` every task has the same
+        pairs, else each sequence has pairs of its own.
+
+        Args:
+            step: the optimizer step.
+            phase: the phase of the curriculum, which says where pairs come from and how many examples a sequence has;
+                by default the last.
         """
-        tasks, c = self.tasks["id"], self.config
-        rows = c.batch_size // c.n_tasks
+        c, phase = self.config, phase or self.config.phases[-1]
+        index = np.arange(c.batch_size)
+        if c.balanced:
+            task, repetition = np.divmod(index, c.batch_size // c.n_tasks)
+        else:
+            repetition, place = np.divmod(index, c.n_tasks)
+            task = generator(c.seed, "batch tasks", step).permutation(c.n_tasks)[place]
+        rng = generator(c.seed, "batch", step)
         if c.shared_pairs:
-            return sequences(tasks, self._pairs("train", rows, "batch", step), c.p)
-        pairs = self._pairs("train", c.batch_size, "batch", step)
-        return paired_sequences(tasks.repeat_interleave(rows, 0), pairs, c.p)
+            pairs = self._phase_pairs(phase, repetition[-1] + 1, rng)[repetition]
+        else:
+            pairs = self._phase_pairs(phase, c.batch_size, rng)
+        pairs = self.pairs["train"][self._tensor(pairs)]
+        return paired_sequences(self.tasks["id"][self._tensor(task)], pairs, c.p)
+
+    def _phase_pairs(self, phase: Phase, rows: int, rng: np.random.Generator) -> np.ndarray:
+        """Indices of training pairs, (rows, n_examples), drawn as a phase says.
+
+        A row draws a number of lines, then so many different lines, and each example one of these and a pair on it.
+        """
+        shape = rows, phase.n_examples
+        pairs = rng.integers(len(self.pairs["train"]), size=shape)
+        if phase.lines == (0,):
+            return pairs
+        n_lines = rng.choice(phase.lines, size=(rows, 1))
+        order = rng.random((rows, len(self._line_sizes))).argsort(axis=1)
+        line = np.take_along_axis(order, rng.integers(np.maximum(n_lines, 1), size=shape), axis=1)
+        on_lines = self._line_members[line, rng.integers(self._line_sizes[line])]
+        return np.where(n_lines > 0, on_lines, pairs)
+
+    def floor(self, phase: Phase) -> float:
+        """The training loss of ratio matching in a phase, in nats, the mean over the examples of a sequence.
+
+        Ratio matching knows the answer wherever an example on the query's line came before, and for (0, 0); it
+        guesses among p numbers elsewhere. So a sequence costs ln p for each line that appears in it.
+        """
+        losses = []
+        for n_lines in phase.lines:
+            uniform = self._line_sizes / len(self.pairs["train"])
+            chances = (
+                np.full(n_lines, 1 / n_lines) if n_lines else uniform
+            )  # of an example to lie on each line
+            expected_lines = (1 - (1 - chances) ** phase.n_examples).sum()
+            losses.append(np.log(self.config.p) * expected_lines / phase.n_examples)
+        return float(np.mean(losses))
 
     def evaluation_set(self, name: str, n: int | None = None) -> Tensor:
         """The first n sequences of one of the four sets, (n, 3·n_examples), by default eval_sequences of them.

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from modgrok.config import SETS, Config
+from modgrok.config import SETS, Config, Phase
 from modgrok.data import Data
 from modgrok.evaluate import PASS, count_kinds, prepare_questions, score, targets
 from modgrok.model import Transformer, flops_per_step
@@ -32,6 +32,9 @@ from modgrok.training.session import finished_elsewhere, finished_run, held, is_
 STOP_EVERY = 20
 """Steps on GPUs between agreements of several processes on whether one of them was asked to stop; on CPUs, where a step
 may take seconds and whoever sent the signal does not wait long, they ask at every step."""
+
+PHASE_CHECK = 50
+"""Steps over which the training loss is averaged that ends a phase of the curriculum."""
 
 
 def train(
@@ -101,6 +104,8 @@ class Training:
         # on the device: the losses since the last evaluation, and the first step whose loss is not finite
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
         self.bad_step = torch.full((), math.inf, device=accelerator.device)
+        self.phase_starts = [0]  # steps at which the phases so far began
+        self.phase_loss = torch.zeros_like(self.loss_sum)  # of the steps since the last look at the phase
         self.rows: list[dict[str, float]] = []  # the metrics of each evaluation
         # by set: right answers (kinds, K) and mean divergences (references, K) of each evaluation
         self.correct: dict[str, list[Tensor]] = {name: [] for name in SETS}
@@ -124,6 +129,7 @@ class Training:
             while self.step < self.config.steps:
                 self.heed(received)
                 self.update()
+                self.change_phase()
                 bar.update()
                 self.tell_cost()
                 self.observe(bar)
@@ -131,7 +137,7 @@ class Training:
 
     def update(self) -> None:
         """One optimisation step: the rate, this process's share of the batch, loss, gradients, weights."""
-        factor = lr_factor(self.config, self.step)
+        factor = self.lr_factor()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
@@ -146,18 +152,44 @@ class Training:
             self.note(loss.detach())
         self.step += 1
 
+    @property
+    def phase(self) -> Phase:
+        """The phase of the curriculum that this step belongs to."""
+        return self.config.phases[len(self.phase_starts) - 1]
+
+    def lr_factor(self) -> float:
+        """The learning rate of this step in units of its peak."""
+        return lr_factor(self.config, self.step) * self.phase.lr_factor
+
     def micro_batches(self) -> tuple[Tensor, ...]:
         """This process's part of the batch of this step, in as many parts as gradients are accumulated over."""
-        parts = self.data.batch(self.step).chunk(self.accelerator.num_processes)
+        parts = self.data.batch(self.step, self.phase).chunk(self.accelerator.num_processes)
         return parts[self.accelerator.process_index].chunk(self.accelerator.gradient_accumulation_steps)
 
     def note(self, loss: Tensor) -> None:
         """Add a micro-batch's loss to the books, on the device: reading it every step would stall a GPU."""
         parts = self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps
         self.loss_sum += loss / parts
+        self.phase_loss += loss / parts
         self.bad_step = torch.where(loss.isfinite() | (self.bad_step < math.inf), self.bad_step, self.step)
 
     # --- between two steps --------------------------------------------------------------------------------
+
+    def change_phase(self) -> None:
+        """Begin the curriculum's next phase if this one has had all its steps, or its loss is close to its floor."""
+        phase, n_steps = self.phase, self.step - self.phase_starts[-1]
+        if phase.steps is None:
+            return
+        is_over = n_steps == phase.steps
+        if n_steps % PHASE_CHECK == 0:
+            loss = float(self.accelerator.reduce(self.phase_loss, "sum")) / PHASE_CHECK
+            self.phase_loss.zero_()
+            is_over |= phase.margin > 0 and loss < self.data.floor(phase) + phase.margin
+        if is_over:
+            self.phase_starts.append(self.step)
+            self.phase_loss.zero_()
+            self.clock.clear()
+            self.accelerator.print(progress.phase_start(self.config, self.phase_starts))
 
     def observe(self, bar: tqdm) -> None:
         """Evaluate and keep the weights, whichever is due at this step."""
@@ -182,7 +214,7 @@ class Training:
         if len(self.clock) == 13:
             step_seconds = (self.clock[12] - self.clock[2]) / 10
             if (self.config.steps - self.step) * step_seconds > 10:
-                self.accelerator.print(progress.cost(self.config, self.step, step_seconds))
+                self.accelerator.print(progress.cost(self.config, self.phase_starts, self.step, step_seconds))
 
     def heed(self, received: list[int]) -> None:
         """Save a resume point, and stop, if a signal asks for it; or only save, if one is due."""
@@ -223,7 +255,7 @@ class Training:
         """Score the four sets, add a row to the metrics, and write them."""
         row = {
             "step": self.step,
-            "lr": self.config.lr * lr_factor(self.config, min(self.step, self.config.steps)),
+            "lr": self.config.lr * self.lr_factor(),
         }
         since = self.step - self.rows[-1]["step"] if self.rows else 0
         total = float(self.accelerator.reduce(self.loss_sum, "sum"))
@@ -308,7 +340,9 @@ class Training:
     def save(self) -> None:
         """Write everything that the next step depends on."""
         self.check_finite()
-        loss_sum = self.accelerator.reduce(self.loss_sum, "sum")
+        loss_sum, phase_loss = (
+            self.accelerator.reduce(loss, "sum") for loss in (self.loss_sum, self.phase_loss)
+        )
         if not self.accelerator.is_main_process:
             return
         tensors = {f"model.{name}": tensor for name, tensor in self.weights.state_dict().items()}
@@ -316,8 +350,9 @@ class Training:
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in state.items()}
         tensors["loss_sum"] = loss_sum
+        tensors["phase_loss"] = phase_loss
         notes = {"step": self.step, "seconds": self.seconds, "sessions": self.sessions}
-        notes["arithmetic"] = self.arithmetics
+        notes |= {"arithmetic": self.arithmetics, "phases": self.phase_starts}
         files.save_tensors(self.path / "resume.safetensors", tensors, self.config.name, notes)
 
     def load(self) -> None:
@@ -339,8 +374,9 @@ class Training:
             optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         if self.accelerator.is_main_process:  # sums of all processes are added at the next evaluation
             self.loss_sum += tensors["loss_sum"].to(self.loss_sum.device)
+            self.phase_loss += tensors["phase_loss"].to(self.phase_loss.device)
         self.step, self.seconds, self.sessions = notes["step"], notes["seconds"], notes["sessions"]
-        self.arithmetics = notes["arithmetic"]
+        self.arithmetics, self.phase_starts = notes["arithmetic"], notes["phases"]
         run, n = Run(self.path), self.step // self.config.eval_every + 1  # evaluations up to here
         for step in checkpoint_steps(self.config):
             if step <= self.step:  # lest the run be finished without it
@@ -365,6 +401,8 @@ class Training:
                 "processes": self.sessions,
                 "arithmetic": self.arithmetics,
             }
+            if self.config.curriculum:
+                own["phases"] = self.phase_starts
             provenance = own | self.environment | self.origin
             Run(self.path).finish(json.dumps(provenance, indent=1).encode())
             (self.path / "resume.safetensors").unlink(missing_ok=True)

@@ -16,7 +16,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import FIELDS, one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
-from modgrok.config import PRESETS, SETS, Config, is_prime, nearest_prime, preset
+from modgrok.config import (
+    PRESETS,
+    SETS,
+    Config,
+    Phase,
+    is_prime,
+    nearest_prime,
+    parse_curriculum,
+    preset,
+)
 from modgrok.data import Data, pretraining_tasks
 from modgrok.evaluate import accuracy_by_shot
 from modgrok.model import Transformer
@@ -51,6 +60,7 @@ def configs(draw):
         batch_size=n_tasks * draw(st.integers(1, 2)),
         mixed_precision=draw(st.sampled_from(["auto", "no", "bf16"])),
         shared_pairs=draw(st.booleans()),
+        curriculum=draw(st.sampled_from(["", "1x1:1"])) if p > 2 else "",
         seed=draw(st.integers(0, 2**63 - 1)),
         eval_every=draw(st.integers(1, 3)),
         eval_sequences=48,
@@ -272,7 +282,7 @@ CHANGED = dict(
     p=5, n_tasks=6, task_rule="rectangle", alpha=0.5, n_examples=4, depth=1, n_embd=16, n_head=1, rope_base=50.0,
     init_std=0.1, optimizer="muon", lr=1e-3, muon_lr=0.02, weight_decay=0.0, betas=(0.8, 0.98), warmup_steps=3,
     lr_schedule="constant", steps=13, batch_size=24, mixed_precision="bf16", seed=1, eval_every=4, eval_sequences=96,
-    n_checkpoints=2, shared_pairs=False,
+    n_checkpoints=2, shared_pairs=False, balanced=False, curriculum="1x2:3",
 )  # fmt: skip
 
 
@@ -287,6 +297,73 @@ def test_names_stay():
     """Shipped runs are found by their names, so a change here orphans them."""
     assert tiny().name == "p3-n4-random-a0.7-d2-w8-adamw-s0-c9df5f34"
     assert Config().name == "p29-n512-rectangle-a0.6-d2-w512-adamw-s0-44136fa3"
+
+
+def test_a_curriculum_is_read_into_phases():
+    config = tiny(curriculum=" 1x1:2:0.1, 1+2+0x2:3::0.5  4x3:4:.25:1.0,0x3:::0.2 ")
+    assert config.curriculum == "1x1:2:0.1 1+2+0x2:3::0.5 4x3:4:0.25 0x3:::0.2"
+    assert config.phases == (
+        Phase((1,), 1, 2, 0.1, 1.0),
+        Phase((1, 2, 0), 2, 3, 0.0, 0.5),
+        Phase((4,), 3, 4, 0.25, 1.0),
+        Phase((0,), 3, None, 0.0, 0.2),
+    )
+    assert dataclasses.replace(config, curriculum=config.curriculum) == config
+    assert tiny().phases == (Phase((0,), 3),)
+    assert tiny(curriculum="1x1:2").phases == (Phase((1,), 1, 2), Phase((0,), 3))
+
+
+@given(
+    st.lists(
+        st.builds(
+            Phase,
+            st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple),
+            st.integers(1, 3),
+            st.integers(1, 99),
+            st.integers(0, 100).map(lambda n: n / 100),
+            st.integers(1, 100).map(lambda n: n / 100),
+        ),
+        max_size=6,
+    )
+)
+def test_phases_survive_being_written(phases):
+    assert list(parse_curriculum(" ".join(map(str, phases)))) == phases
+
+
+@pytest.mark.parametrize(
+    "curriculum, reason",
+    [
+        ("5x2:3", "phase 1 asks for 5 lines, and p = 3 has 4"),
+        ("1x2:3 1x4:3", "phase 2 asks for 4 examples, and a sequence has n_examples = 3"),
+        ("1x2 1x3:2", "phase 1 has no number of steps, which only the last phase may leave out"),
+        ("1x2:3 1x3", "phase 2 goes on to the end, so it must be 0x3, the paper's uniform pairs"),
+        ("1x2:3 0x2::1", "phase 2 goes on to the end, so it must be 0x3"),
+        ("1x2:3 2x2:9", "phase 2 may last to step 12, and steps = 12 must leave some to uniform pairs"),
+        ("1x2:3 two", "is not understood at 'two'; write phases LINESxEXAMPLES:STEPS:MARGIN:RATE"),
+        ("1x0:3", "is not understood at '1x0:3'"),
+        ("1x2:0", "is not understood at '1x2:0'"),
+        ("1x2:3::0", "is not understood at '1x2:3::0'"),
+        ("1x2:3:1.2.3", "is not understood at '1x2:3:1.2.3'"),
+        ("1x2:3:-1", "is not understood at '1x2:3:-1'"),
+        ("x" * 10_000, "is not understood"),
+    ],
+)
+def test_an_impossible_curriculum_is_refused(curriculum, reason):
+    message = refusal(curriculum=curriculum)
+    assert message.startswith("curriculum=") and reason in message and len(message) < 400
+
+
+def test_a_curriculum_has_few_lengths():
+    fields = dict(n_examples=9, curriculum=" ".join(f"1x{k}:1" for k in range(1, 10)))
+    assert "more than 8 different lengths" in refusal(**fields)
+
+
+def test_a_batch_that_is_not_balanced_may_have_any_size():
+    assert tiny(batch_size=5, balanced=False).batch_size == 5
+    assert "be a multiple of n_tasks = 4 while balanced=True" in refusal(batch_size=5)
+    assert "must lie between 1 and 1000000000; the nearest valid choice is 1." in refusal(
+        batch_size=0, balanced=False
+    )
 
 
 def test_name_does_not_depend_on_how_a_number_is_written():

@@ -1,6 +1,7 @@
 """Tasks, the split of inputs, the four sets and the batch, against what the paper says of them."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -9,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny
 
-from modgrok.config import SETS, preset
-from modgrok.data import MAX_OOD_TASKS, Data, generator, grid, ood_tasks, pretraining_tasks, split_inputs
+from modgrok.config import SETS, Phase, preset
+from modgrok.data import (
+    MAX_OOD_TASKS,
+    Data,
+    generator,
+    grid,
+    line_numbers,
+    ood_tasks,
+    pretraining_tasks,
+    split_inputs,
+)
 
 MOST = {2: 4, 3: 4, 5: 20, 7: 40, 11: 108}  # tasks that the rectangular rule can place
 
@@ -197,3 +207,113 @@ def test_held_out_tasks_are_those_that_are_not_trained_on():
     every = grid(5)
     assert data.held_out(every).sum() == 17 and not data.held_out(data.tasks["id"].numpy()).any()
     assert data.held_out(data.tasks["ood"].numpy()).all()
+
+
+@pytest.mark.parametrize("p", [2, 3, 5, 7])
+def test_a_line_holds_the_multiples_of_a_pair(p):
+    pairs = grid(p)
+    numbers = line_numbers(pairs, p)
+    assert numbers[0] == -1 and sorted(set(numbers[1:])) == list(range(p + 1))
+    for pair, number in zip(pairs[1:], numbers[1:], strict=True):
+        multiples = np.arange(1, p)[:, None] * pair % p
+        assert rows(pairs[numbers == number]) == rows(multiples)
+
+
+@few
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=3), st.integers(1, 6), st.booleans(), st.integers(0, 99)
+)
+def test_sequences_of_a_phase_keep_to_their_lines(lines, n_examples, shared, step):
+    config = tiny(p=5, n_tasks=8, batch_size=24, alpha=0.9, n_examples=6, shared_pairs=shared)
+    data = Data(config)
+    tokens = data.batch(step, Phase(tuple(lines), n_examples))
+    assert tokens.shape == (24, 3 * n_examples)
+    x, y, z = tokens.view(24, -1, 3).numpy().transpose(2, 0, 1)
+    a, b = np.repeat(data.tasks["id"].numpy(), 3, axis=0).T[..., None]
+    assert (z == (a * x + b * y) % 5).all()
+    assert rows(np.stack([x, y], -1).reshape(-1, 2)) <= rows(split_inputs(config)[0])
+    if 0 not in lines:
+        numbers = line_numbers(np.stack([x, y], -1), 5)
+        assert (numbers >= 0).all() and max(len(set(row)) for row in numbers) <= max(lines)
+    assert torch.equal(tokens, Data(config).batch(step, Phase(tuple(lines), n_examples)))
+
+
+def test_lines_and_pairs_on_them_are_drawn_alike():
+    config = tiny(p=5, n_tasks=8, batch_size=8000, alpha=0.6, shared_pairs=False)
+    data = Data(config)
+    x, y, _ = data.batch(0, Phase((2, 4), 3)).view(8000, 3, 3).numpy().transpose(2, 0, 1)
+    numbers = line_numbers(np.stack([x, y], -1), 5)
+    counts = np.bincount(numbers.ravel(), minlength=6)
+    assert abs(counts - 4000).max() < 400
+    n_pairs = np.unique(np.stack([x, y], -1)[numbers == 1], axis=0, return_counts=True)[1]
+    assert n_pairs.max() / n_pairs.min() < 1.25
+    n_same = (numbers == numbers[:, :1]).all(1).mean()  # all three on one of two lines, or on one of four
+    assert n_same == pytest.approx((1 / 4 + 1 / 16) / 2, abs=0.02)
+
+
+def test_a_phase_of_uniform_pairs_is_the_papers_batch():
+    data = Data(tiny())
+    assert torch.equal(data.batch(7, Phase((0,), 3)), data.batch(7))
+
+
+@pytest.mark.parametrize("batch_size, n_tasks", [(3, 8), (8, 8), (20, 8)])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_batch_that_is_not_balanced_repeats_no_task_before_all_have_come(batch_size, n_tasks, shared):
+    config = tiny(
+        p=5, n_tasks=n_tasks, batch_size=batch_size, balanced=False, shared_pairs=shared, n_examples=6
+    )
+    data, counts = Data(config), np.zeros((2, n_tasks), int)
+    for step in range(2):
+        tokens = data.batch(step).view(batch_size, 6, 3)
+        fits = (data.tasks["id"][:, None, None] * tokens[None, ..., :2]).sum(-1) % 5 == tokens[None, ..., 2]
+        fits = fits.all(-1).numpy()  # (tasks, sequences)
+        assert fits.any(0).all()
+        if (fits.sum(0) == 1).all():
+            counts[step] = fits.sum(1)
+            assert counts[step].max() - counts[step].min() <= 1
+    assert not torch.equal(data.batch(0)[:, 2::3], data.batch(1)[:, 2::3])
+
+
+def brute_force_floor(data, n_lines, n_examples) -> float:
+    """The mean loss, over all tasks and all sequences of a phase, of the best predictor that looks at the examples on
+    the query's line only."""
+    p, tasks = data.config.p, grid(data.config.p)
+    train = data.pairs["train"].numpy()
+    numbers = line_numbers(train, p)
+    lines = sorted(set(numbers) - {-1})
+    if n_lines:
+        choices = list(itertools.combinations(lines, n_lines))
+        chances = [[(n in choice) / n_lines / (numbers == n).sum() for n in numbers] for choice in choices]
+    else:
+        chances = [np.full(len(train), 1 / len(train))]
+    total = 0.0
+    for chance in np.array(chances):
+        for sequence in itertools.product(np.flatnonzero(chance), repeat=n_examples):
+            weight = chance[list(sequence)].prod() / len(chances)
+            loss = 0.0
+            for k, query in enumerate(sequence):
+                context = [i for i in sequence[:k] if numbers[i] == numbers[query]]
+                answers, shown = tasks @ train[query] % p, tasks @ train[context].T % p
+                same = (shown[:, None] == shown[None]).all(-1)  # (tasks, tasks): alike in what was shown
+                hits = (same & (answers[:, None] == answers[None])).sum(1) / same.sum(1)
+                loss -= np.log(hits).mean()
+            total += weight * loss / n_examples
+    return total
+
+
+@pytest.mark.parametrize("alpha", [0.6, 0.9])
+@pytest.mark.parametrize("n_lines", [0, 1, 2, 3])
+@pytest.mark.parametrize("n_examples", [1, 2, 3])
+def test_the_floor_of_a_phase_is_that_of_the_best_ratio_matching(alpha, n_lines, n_examples):
+    data = Data(tiny(alpha=alpha, seed=1))
+    expected = brute_force_floor(data, n_lines, n_examples)
+    assert data.floor(Phase((n_lines,), n_examples)) == pytest.approx(expected)
+    mixed = (expected + data.floor(Phase((1,), n_examples))) / 2
+    assert data.floor(Phase((n_lines, 1), n_examples)) == pytest.approx(mixed)
+
+
+def test_a_phase_with_more_lines_than_hold_training_pairs_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^curriculum='4x1:2' is impossible: it asks for 4 lines, and only [123] hold"
+    ):
+        Data(tiny(alpha=0.3, curriculum="4x1:2"))

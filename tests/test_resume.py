@@ -79,6 +79,17 @@ def test_continues_whatever_the_intervals(eval_every, checkpoint_every, optimize
     assert_identical(train(config, tmp_path / "stopped"), train(config, tmp_path / "straight"))
 
 
+@pytest.mark.parametrize("step", range(1, 12))
+def test_continues_from_any_step_of_a_curriculum(step, tmp_path, monkeypatch):
+    """Also between two looks at the loss, and right where a phase begins; the second phase ends by its loss."""
+    monkeypatch.setattr("modgrok.train.PHASE_CHECK", 2)
+    config = tiny(curriculum="1x1:3 2x2:6:9 1+0x3:2", checkpoint_every=1)
+    stopped_at(step, tmp_path / "stopped", config)
+    run = train(config, tmp_path / "stopped")
+    assert run.provenance["phases"] == [0, 3, 5, 7]
+    assert_identical(run, train(config, tmp_path / "straight"))
+
+
 def test_continues_with_another_checkpoint_every(tmp_path, reference):
     """It is no part of the result, nor of the name."""
     stopped_at(8, tmp_path)

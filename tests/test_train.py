@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import TorchDynamoPlugin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import (
@@ -104,7 +105,11 @@ def test_accumulation_leaves_the_metrics(accumulate, tmp_path, alone):
 def test_a_compiled_model_trains_to_the_same_metrics(tmp_path, alone, monkeypatch):
     """As on a GPU, where Accelerate compiles the model; here the graphs are captured but not turned into kernels."""
     monkeypatch.setattr(
-        engine, "Accelerator", lambda **wanted: Accelerator(**wanted | {"dynamo_backend": "aot_eager"})
+        engine,
+        "Accelerator",
+        lambda **wanted: Accelerator(
+            **wanted | {"dynamo_plugin": TorchDynamoPlugin("aot_eager", dynamic=False)}
+        ),
     )
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -117,6 +122,49 @@ def test_a_compiled_model_trains_to_the_same_metrics(tmp_path, alone, monkeypatc
             compiled.model(step).parameters(), alone.model(step).parameters(), strict=True
         ):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_a_curriculum_compiles_once_for_each_length_of_its_sequences(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        engine,
+        "Accelerator",
+        lambda **wanted: Accelerator(
+            **wanted | {"dynamo_plugin": TorchDynamoPlugin("aot_eager", dynamic=False)}
+        ),
+    )
+    torch._dynamo.utils.counters.clear()
+    train(tiny(curriculum="1x1:2 2x2:2 1x1:2 4x2:2"), tmp_path)
+    counters = torch._dynamo.utils.counters
+    assert counters["stats"]["unique_graphs"] == 3 and not counters["graph_break"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_curriculum_is_the_plain_loop_over_its_phases(optimizer, tmp_path):
+    """Each phase has its own sequences and its own rate, and the last one goes on to the end."""
+    config = tiny(optimizer=optimizer, curriculum="1x2:3::0.5 2+0x3:4 0x3:::0.25", lr_schedule="constant")
+    data, model = Data(config), Transformer(config).init_weights(torch.Generator().manual_seed(config.seed))
+    optimizers = make_optimizers(config, model)
+    for step in range(12):
+        phase, factor = [(0, 0.5), (1, 1.0), (2, 0.25)][(step >= 3) + (step >= 7)]
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = group["peak_lr"] * factor * (0.01, 0.505, 1)[min(step, 2)]
+        tokens = data.batch(step, config.phases[phase])
+        assert tokens.shape == (12, 6 if step < 3 else 9)
+        F.cross_entropy(model(tokens).flatten(0, 1), tokens[:, 2::3].flatten()).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    run = train(config, tmp_path)
+    assert run.provenance["phases"] == [0, 3, 7]
+    for name, weight in run.model().state_dict().items():
+        torch.testing.assert_close(weight, model.state_dict()[name], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(run.metrics["lr"], [0.5 * 3e-5, 3e-3, 0.25 * 3e-3, 0.25 * 3e-3])
+
+
+def test_a_phase_ends_early_where_its_loss_is_near_its_floor(tmp_path, monkeypatch):
+    """A margin of 9 nats is met at the first look, one of a thousandth never."""
+    monkeypatch.setattr("modgrok.train.PHASE_CHECK", 2)
+    assert train(tiny(curriculum="1x1:5:9 2x2:6:0.001 0x3"), tmp_path).provenance["phases"] == [0, 2, 8]
 
 
 def test_one_training_does_not_rub_off_on_the_next(tmp_path, alone):
@@ -149,6 +197,17 @@ def test_three_processes_give_the_metrics_of_one(tmp_path, alone):
     assert_same_metrics(run, alone)
     for name, weight in run.model().state_dict().items():
         torch.testing.assert_close(weight, alone.model().state_dict()[name], atol=1e-5, rtol=0)
+
+
+def test_three_processes_change_phases_as_one_does(tmp_path, monkeypatch):
+    """The margin is met at the first look, 50 steps into the first phase of 90."""
+    config = tiny(steps=100, eval_every=50, curriculum="1x1:90:9 0x3", batch_size=3, balanced=False)
+    result = finish(command(config, tmp_path, *TORCHRUN, "3"))
+    assert result.returncode == 0, result.stderr
+    run = Run(tmp_path / config.name)
+    assert run.provenance["phases"] == [0, 50]
+    assert "step 50: phase 2 of 2 begins, 3 examples on uniform pairs." in result.stdout
+    assert_same_metrics(run, train(config, tmp_path / "alone"))
 
 
 def test_several_processes_stop_together_and_another_number_goes_on(tmp_path):

@@ -91,7 +91,7 @@ def _are_counts(value: object) -> bool:
 def _is_brief(value: object) -> bool:
     """Whether a value is None, a flag, a bounded number, printable text of bounded length, or a list of such texts."""
     if isinstance(value, list):
-        return len(value) <= 1000 and all(isinstance(text, str) and _is_brief(text) for text in value)
+        return len(value) <= 1000 and all(not isinstance(entry, list) and _is_brief(entry) for entry in value)
     if isinstance(value, str):
         return len(value) <= LONGEST_TEXT and value.isprintable()
     return value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < 1e15)

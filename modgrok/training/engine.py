@@ -217,7 +217,7 @@ def make_accelerator(
     dynamo = TorchDynamoPlugin(
         backend=backend, mode="default", fullgraph=False, use_regional_compilation=False
     )
-    dynamo.dynamic = None
+    dynamo.dynamic = False  # compiled once for each length of sequences: kernels for any length are slower
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
         mixed_precision="bf16" if steps.bf16 else "no",
@@ -301,7 +301,7 @@ def check_divides(config: Config, processes: int, accumulate: int) -> None:
         raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
     parts = processes * accumulate
     if config.batch_size % parts:
-        unit = math.lcm(parts, config.n_tasks)
+        unit = math.lcm(parts, config.n_tasks if config.balanced else 1)
         nearest = nearest_multiple(config.batch_size, unit)
         raise ValueError(
             f"batch_size={config.batch_size} does not divide into {processes} processes × {accumulate} "
