@@ -25,7 +25,7 @@ CHANGED = {
     "02_learning": {"seed": 1, "n_seeds": 2, "depth": 1},
     "03_phases": {"n_seeds": 1, "n_seeds_rule": 1},
     "04_in_context": {"depth": 1, "step": 40, "sequences": 100},
-    "05_depth": {"n_seeds": 2, "depths": "[2, 1]", "n_seeds_map": 0, "n_seeds_lasting": 1},
+    "05_depth": {"n_seeds": 2, "depths": "[2, 1]", "n_seeds_map": 1, "n_seeds_lasting": 1},
     "06_answers": {
         "task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "depths": "[2, 1]", "n_seeds": 2, "sequences": 60
     },

@@ -27,13 +27,13 @@ N_RANDOM = 2**18
 
 
 def mean_interval(
-    values: ArrayLike, within: tuple[float, float] = (-np.inf, np.inf), level: float = LEVEL
+    values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf), level: float = LEVEL
 ) -> np.ndarray:
     """Mean of independent values with its interval by Student's t (Student, 1908).
 
     Args:
         values: (n, …); a nan is left out.
-        within: the range in which the mean must lie, such as SHARE; the interval is cut off there.
+        bounds: the range in which the mean must lie, such as SHARE; the interval is cut off there.
         level: how often the interval covers the true mean.
 
     Returns:
@@ -45,7 +45,7 @@ def mean_interval(
         mean = np.nansum(values, 0) / n_values
         error = np.sqrt(np.nansum((values - mean) ** 2, 0) / (n_values - 1) / n_values)
     half = stats.t.ppf((1 + level) / 2, n_values - 1) * error
-    return np.stack([mean, np.maximum(mean - half, within[0]), np.minimum(mean + half, within[1])])
+    return np.stack([mean, np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1])])
 
 
 def share_interval(

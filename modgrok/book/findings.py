@@ -91,22 +91,22 @@ def gather(page: Chapter, depth: int = 4) -> Evidence:
 
 def judge(runs: Evidence) -> dict[str, Claim]:
     """The verdicts on all claims: name → claim. A card shows those whose names begin with its own."""
-    two, deep = runs.deep.values()
-    shallow, *deeper = runs.fewer_inputs
+    shallow, deep = runs.deep.values()
+    reference, *deeper = runs.fewer_inputs
     return {
         "1a": rules.more_tasks(runs.points),
         "1b": rules.four_phases(runs.points),
-        "2": rules.in_context(two),
+        "2": rules.in_context(shallow),
         "3": rules.two_blocks(*runs.shallow.values()),
-        "4, training inputs": rules.transience(two, deep),
-        "4, test inputs": rules.transience(two, deep, "ood_test"),
-        **{f"4, fewer inputs {i}": rules.transience(shallow, group) for i, group in enumerate(deeper)},
+        "4, training inputs": rules.transience(shallow, deep),
+        "4, test inputs": rules.transience(shallow, deep, "ood_test"),
+        **{f"4, fewer inputs {i}": rules.transience(reference, group) for i, group in enumerate(deeper)},
         "5, parity": rules.parity(runs.replicates),
         **{f"5, parity, p = {p}": rules.parity(group) for p, group in runs.smaller.items()},
         "5, waves": rules.waves(runs.replicates),
         "5, ratios": rules.ratios(runs.replicates),
-        "6a": rules.combination(two, deep),
-        "6b": rules.shift(two, deep),
+        "6a": rules.combination(shallow, deep),
+        "6b": rules.shift(shallow, deep),
     }
 
 
@@ -219,9 +219,9 @@ def cards(claims: Mapping[str, Claim], runs: Evidence) -> list[Card]:
 
 def card_numbers(runs: Evidence) -> dict[str, str]:
     """The numbers that CARDS asks for, as text."""
-    two, deep = runs.deep.values()
+    shallow, deep = runs.deep.values()
     depth, n_tasks = deep[0].config.depth, [run.config.n_tasks for run in runs.points[0, 0]]
-    solved, accuracy = solved_shares(runs.points), accuracy_by_shot(two)
+    solved, accuracy = solved_shares(runs.points), accuracy_by_shot(shallow)
     single, double = ([ood_stop(run).best for run in group] for group in runs.shallow.values())
     is_best, (is_solving, is_control) = parity_is_best(runs.replicates), contrasted(runs.replicates)
     falls = [row for row in rules.fallen_rows(runs.trained) if row.blocks == depth]
@@ -244,18 +244,18 @@ def card_numbers(runs: Evidence) -> dict[str, str]:
         ),
         "parity_solving": count(is_best[is_solving]),
         "parity_control": count(is_best[is_control]),
-        "combined_two": by_seed(rules.pooled_accuracy(two, COMBINATION).accuracy),
+        "combined_two": by_seed(rules.pooled_accuracy(shallow, COMBINATION).accuracy),
         "combined_deep": by_seed(rules.pooled_accuracy(deep, COMBINATION).accuracy),
-        "chance": f"{1 / two[0].config.p:.2f}",
+        "chance": f"{1 / shallow[0].config.p:.2f}",
     }
 
 
 def card_figures(runs: Evidence) -> list[Figure]:
     """A small picture for each of CARDS."""
-    two = runs.deep[2]
-    chance, n_tasks = 1 / two[0].config.p, [run.config.n_tasks for run in runs.points[0, 0]]
+    shallow = runs.deep[2]
+    chance, n_tasks = 1 / shallow[0].config.p, [run.config.n_tasks for run in runs.points[0, 0]]
     by_depth = {plots.blocks(depth): group for depth, group in runs.deep.items()}
-    accuracy = accuracy_by_shot(two)
+    accuracy = accuracy_by_shot(shallow)
     is_best, contrast = parity_is_best(runs.replicates), contrasted(runs.replicates)
     _, n_splits = rules.parity_rank(runs.replicates[0])
     solved = {f"{n} tasks": shares for n, shares in zip(n_tasks, solved_shares(runs.points).T, strict=True)}

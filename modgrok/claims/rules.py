@@ -404,15 +404,15 @@ def _at_y(run: Run, features: Callable, shots: int) -> list[NDArray]:
 # --- claim 6: algorithms --------------------------------------------------------------------------------
 
 
-def combination(two: Sequence[Run], four: Sequence[Run]) -> Claim:
+def combination(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
     """Claim 6, first half: two blocks match ratios, four also combine examples.
 
     Args:
-        two, four: runs of two and of four blocks, seed by seed.
+        shallow, deep: runs of two and of four blocks, seed by seed.
     """
-    p = four[0].config.p
+    p = deep[0].config.p
     combined, matched = (
-        [pooled_accuracy(group, kind) for group in (two, four)] for kind in (COMBINATION, MULTIPLE)
+        [pooled_accuracy(group, kind) for group in (shallow, deep)] for kind in (COMBINATION, MULTIPLE)
     )
     (low, low_error), (high, high_error) = combined
     margin = np.maximum(0.1, 1.96 * np.hypot(low_error, high_error))
@@ -429,8 +429,8 @@ def combination(two: Sequence[Run], four: Sequence[Run]) -> Claim:
     outcomes = is_agreeing.astype(int) - (low - high > margin)
     return seed_by_seed(
         rule,
-        [*two, *four],
-        np.where(_are_taught(two, four), outcomes, CANNOT_TELL),
+        [*shallow, *deep],
+        np.where(_are_taught(shallow, deep), outcomes, CANNOT_TELL),
         {
             "combinations, two blocks": by_seed(low),
             "four": by_seed(high),
@@ -441,15 +441,17 @@ def combination(two: Sequence[Run], four: Sequence[Run]) -> Claim:
     )
 
 
-def shift(two: Sequence[Run], four: Sequence[Run]) -> Claim:
+def shift(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
     """Claim 6, second half: with shots four blocks shift to combining examples, and two do not.
 
     Args:
-        two, four: as for `combination`.
+        shallow, deep: as for `combination`.
     """
-    half, shots = (four[0].config.n_examples + 1) // 2, four[0].config.n_examples
+    half, shots = (deep[0].config.n_examples + 1) // 2, deep[0].config.n_examples
     early, late = (
-        np.array([pooled_accuracy(group, COMBINATION, part) for group in (two, four)])  # (depths, 2, runs)
+        np.array(
+            [pooled_accuracy(group, COMBINATION, part) for group in (shallow, deep)]
+        )  # (depths, 2, runs)
         for part in (slice(0, half), slice(half, shots))
     )
     rise, errors = late[:, 0] - early[:, 0], np.hypot(late[:, 1], early[:, 1])
@@ -463,9 +465,9 @@ def shift(two: Sequence[Run], four: Sequence[Run]) -> Claim:
         "combination rises in four blocks, by 0.1 more than in two, each by more than the error",
         "it rises in two blocks by 0.1 more than in four, and by more than the error",
     )
-    outcomes = np.where(_are_taught(two, four), agrees.astype(int) - contradicts, CANNOT_TELL)
+    outcomes = np.where(_are_taught(shallow, deep), agrees.astype(int) - contradicts, CANNOT_TELL)
     measured = {"rise, two blocks": by_seed(rise[0]), "four": by_seed(rise[1])}
-    return seed_by_seed(rule, [*two, *four], outcomes, measured)
+    return seed_by_seed(rule, [*shallow, *deep], outcomes, measured)
 
 
 class Pooled(NamedTuple):

@@ -254,12 +254,12 @@ def by_seed(values: ArrayLike) -> str:
     return ", ".join(f"{value:z.2f}" for value in np.asarray(values, dtype=float))
 
 
-def interval(values: ArrayLike, within: tuple[float, float] = (-np.inf, np.inf)) -> str:
+def interval(values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf)) -> str:
     """Mean and 95 % interval of values (n,), as by `mean_interval`, as text; the mean alone of a single value.
 
     Values that agree exactly have no spread from which an interval could be estimated.
     """
-    mean, low, high = mean_interval(values, within)
+    mean, low, high = mean_interval(values, bounds)
     if np.isclose(low, high):
         return f"{mean:z.2f} (all alike)"
     return f"{mean:z.2f} ({low:z.2f} to {high:z.2f})" if np.isfinite(low) else f"{mean:z.2f}"
@@ -296,7 +296,7 @@ def setting(runs: Runs) -> dict[str, str]:
 
 def curriculum(run: Run) -> str:
     """Whether a run was trained with a curriculum, "yes" or "no"; the paper used none."""
-    return "yes" if getattr(run.config, "curriculum", ()) else "no"
+    return "yes" if run.config.curriculum else "no"
 
 
 def _depths(runs: Runs, is_chosen: NDArray[np.bool_]) -> str:
