@@ -8,7 +8,8 @@ by y. Each step is tested by a change that has one predicted outcome, beside a c
 - `turned_inputs`, `turned_slopes`: turn a wave of the logarithm, so that it stands for another number;
 - `patching`: move the stream, position by position, or heads, from one context to another;
 - `attribution`: what heads and MLPs add to the logit of the right answer;
-- `joint_ablation`: switch the matching heads off together.
+- `joint_ablation`: switch the matching heads off together;
+- `measure_progress`: when each of these begins to work, along training.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from modgrok.analysis import structure
-from modgrok.analysis.activations import Edit, activations, draw_contexts, edited, through_output
+from modgrok.analysis.activations import CHUNK, Edit, activations, draw_contexts, edited, through_output
 from modgrok.analysis.attention import matching_attention, patterns, preferences
 from modgrok.analysis.interventions import ablated
 from modgrok.data import Data, generator, grid, paired_sequences
-from modgrok.evaluate import kinds, targets
+from modgrok.evaluate import MULTIPLE, REPEAT, kinds, targets
 from modgrok.model import Transformer
 from modgrok.predictors import modular_inverse, ratio_classes
+from modgrok.storage.runs import Run
 
 Head = tuple[int, int]
 """A head: its block, and its number in the block."""
@@ -53,6 +55,24 @@ def matching_heads(model: Transformer, tokens: Tensor) -> list[Head]:
     lows = [preference[1] for preference in preferences(paid)]
     means = [np.nanmean(block_paid, 0) for block_paid in paid]  # (H, 2) each
     return [(i, h) for i, h in all_heads(model) if lows[i][h] > 0 and means[i][h, 0] >= 1.5 * means[i][h, 1]]
+
+
+def reading_heads(model: Transformer, tokens: Tensor) -> tuple[list[Head], list[Head]]:
+    """The heads to reach into, and the other heads of their block as a control.
+
+    They are the matching heads of the block that has most of them; where no head matches, all of the last block.
+    """
+    heads = matching_heads(model, tokens)
+    layers = [layer for layer, _ in heads]
+    layer = max(layers, key=layers.count, default=model.config.depth - 1)
+    in_block = [(layer, h) for h in range(model.config.n_head)]
+    chosen = [head for head in in_block if head in heads] or in_block
+    return chosen, [head for head in in_block if head not in chosen]
+
+
+def carrying_heads(effects: np.ndarray, n: int = 2) -> list[Head]:
+    """The n heads with the largest effect of `patching`, (depth, H)."""
+    return [divmod(int(i), effects.shape[1]) for i in np.argsort(-effects, axis=None)[:n]]
 
 
 # --- the query swap -------------------------------------------------------------------------------------
@@ -86,6 +106,7 @@ def draw_swaps(sample: Data, n_contexts: int = 20, shots: int = 4) -> Swap:
     y = pairs[:, 1]
     ratio, rng = ratio_classes(p), generator(sample.config.seed, "swaps")
     contexts, tasks = draw_contexts(sample, n_contexts)
+    shots = min(shots, sample.config.n_examples - 1)
     chosen: list[tuple[np.ndarray, ...]] = []
     for context, task in zip(contexts[:, :shots], tasks, strict=True):
         is_usable = np.isin(ratio, ratio[context @ (p, 1)]) & (y > 0) & (ratio >= 0)
@@ -139,7 +160,8 @@ class Turn(NamedTuple):
     """Answers after waves of a logarithm were turned on by k = 1 … p - 2 steps.
 
     Attributes:
-        turned: (1 + waves, p - 2) share of answers that are those of the turned number: all waves, then each alone.
+        turned: (1 + waves, p - 2) share of answers that are those of the turned number: all waves, then each alone;
+            nan where no query counts.
         usual: (1 + waves, p - 2) share of answers that stay.
         control: (p - 2,) as `turned`, of all waves, if the same displacement points in a random direction.
         wave_shares: (waves,) share of the variance between numbers that each wave has; wave s turns s times.
@@ -151,7 +173,7 @@ class Turn(NamedTuple):
     wave_shares: np.ndarray
 
 
-def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 8, shots: int = 8) -> Turn:
+def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 20, shots: int = 8) -> Turn:
     """Turn what block 0 writes about x at the position of y, so that it stands for g^k·x.
 
     The number is x, the written vector the output of all heads of block 0, and the predicted answer that of the query
@@ -173,7 +195,7 @@ def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 8, shots: 
 
 
 def turned_slopes(
-    model: Transformer, sample: Data, heads: Sequence[Head], n_contexts: int = 8, shots: int = 8
+    model: Transformer, sample: Data, heads: Sequence[Head], n_contexts: int = 20, shots: int = 8
 ) -> Turn:
     """Turn what the matching heads fetch, so that z_j / y_j becomes g^k times itself.
 
@@ -197,7 +219,7 @@ def turned_slopes(
 def _queries(sample: Data, n_contexts: int, shots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
     """Every query without a 0 after every context: contexts (N, k, 2), tasks, queries (N, 2), tokens (N, 3·k + 2)."""
     p, (contexts, tasks) = sample.config.p, draw_contexts(sample, n_contexts)
-    pairs = grid(p)[(grid(p) > 0).all(1)]
+    pairs, shots = grid(p)[(grid(p) > 0).all(1)], min(shots, sample.config.n_examples - 1)
     context, task = (np.repeat(part, len(pairs), axis=0) for part in (contexts[:, :shots], tasks))
     query = np.tile(pairs, (len(contexts), 1))
     sequence = np.concatenate([context, query[:, None]], 1)
@@ -244,10 +266,13 @@ def _turn(
         wave = np.fft.irfft(part, n, axis=0)  # (n, C)
         displacement = np.roll(wave, -steps, axis=0) - wave
         displacement = displacement if direction is None else displacement @ direction
-        added = torch.from_numpy(displacement[logs - 1]).to(model.embed.weight)
-        answers = _answers(model, tokens, {f"blocks.{layer}.attn.out": _add_last(added)}).numpy()
-        counted = is_counted[steps]
-        return (answers == predicted[steps])[counted].mean(), (answers == predicted[0])[counted].mean()
+        rows = is_counted[steps]
+        added = torch.from_numpy(displacement[logs[rows] - 1]).to(model.embed.weight)
+        edits = {f"blocks.{layer}.attn.out": _add_last(added)}
+        answers = _answers(model, tokens[torch.from_numpy(rows)], edits).numpy()
+        if not len(answers):
+            return np.nan, np.nan
+        return (answers == predicted[steps, rows]).mean(), (answers == predicted[0, rows]).mean()
 
     kept_waves = [waves, *([wave] for wave in waves)]
     outcome = np.array(
@@ -259,7 +284,7 @@ def _turn(
 
 # --- patching and attribution ---------------------------------------------------------------------------
 
-PLACES = ("matching x, y", "matching z", "other x, y", "other z", "query x", "query y")
+PLACES = ("match x, y", "match z", "other x, y", "other z", "query x", "query y")
 """Groups of positions between which `patching` tells: examples of the query's ratio, all other examples, the query."""
 
 
@@ -285,6 +310,7 @@ def draw_pairs(sample: Data, kind: int, n: int = 300, shots: int = 8) -> Pairs:
     Inputs are training inputs; the tasks are two held-out ones, with a and b not 0 (`draw_contexts`).
     """
     p, (contexts, tasks) = sample.config.p, draw_contexts(sample, 8 * n)
+    shots = min(shots, sample.config.n_examples - 1)
     pairs = torch.from_numpy(contexts[:, : shots + 1])
     tokens, donors = (
         paired_sequences(torch.from_numpy(task), pairs, p) for task in (tasks, np.roll(tasks, 1, axis=0))
@@ -425,3 +451,52 @@ def _answers(model: Transformer, tokens: Tensor, edits: dict[str, Edit]) -> Tens
     """The answer to the last query of each sequence (N,), with edits in place."""
     with edited(model, edits):
         return model.plain_logits(tokens)[:, -1].argmax(-1)
+
+
+# --- along training -------------------------------------------------------------------------------------
+
+
+class Progress(NamedTuple):
+    """Measures of a run's checkpoints, each (checkpoints,), between 0 and 1.
+
+    Attributes:
+        steps: of the checkpoints.
+        repeats, multiples: accuracy by kind of query, held-out tasks, all shots; look-up and ratio matching are certain
+            of these answers, so it is also how often the model agrees with them.
+        swap: share of predicted answers in `query_swap`, of the `reading_heads` of the last checkpoint.
+        attention: what these heads pay an example of the query's ratio less what they pay another.
+        circle: how well the mean outputs of block 0 at y, x by x, stand in the order of log x round their plane.
+        circle_by_chance: the same with numbers renamed at random, averaged over renamings.
+    """
+
+    steps: np.ndarray
+    repeats: np.ndarray
+    multiples: np.ndarray
+    swap: np.ndarray
+    attention: np.ndarray
+    circle: np.ndarray
+    circle_by_chance: np.ndarray
+
+
+@torch.no_grad()
+def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> Progress:
+    """The measures of `Progress` at some checkpoints of a run (progress measures as in Nanda et al., 2023)."""
+    sample, p = Data(run.config), run.config.p
+    tokens = sample.evaluation_set("ood_train", n_sequences)
+    swap = draw_swaps(sample, 5)
+    heads, _ = reading_heads(run.model(), sample.evaluation_set("ood_train", 300))
+    _, _, query, queries = _queries(sample, 4, 4)
+    logs = structure.discrete_log(p)[query[:, 0]] - 1
+    kind, measures = kinds(tokens, p), []
+    for step in steps:
+        model = run.model(step)
+        is_correct = torch.cat([model(chunk).argmax(-1) for chunk in tokens.split(CHUNK)]) == targets(tokens)
+        accuracy = [float(is_correct[kind == i].double().mean()) for i in (REPEAT, MULTIPLE)]
+        paid = [matching_attention(pattern, tokens, p) for pattern in patterns(model, tokens)]
+        preference = [np.nanmean(paid[i][:, h, 0] - paid[i][:, h, 1]) for i, h in heads]
+        written = activations(model, queries, ["blocks.0.attn.out"], [-1])["blocks.0.attn.out"][:, 0]
+        means = structure.class_means(written.numpy(), logs)
+        orders = structure.order_waves(structure.pca(means).coordinates[:, :2], 200)[0].max(-1)
+        swapped = query_swap(model, swap, heads).predicted
+        measures.append([*accuracy, swapped, np.mean(preference), orders[0], orders[1:].mean()])
+    return Progress(np.asarray(steps), *np.transpose(measures))

@@ -21,6 +21,7 @@ from modgrok.plots.answers import (
     which_algorithm,
 )
 from modgrok.plots.cards import question_card, seed_dots, seed_lines
+from modgrok.plots.causes import OUTCOMES, patching_maps, progress_curves, swap_outcomes, turned_waves
 from modgrok.plots.inside import attention_maps, head_gallery, head_habits
 from modgrok.plots.learning import (
     PHASE_COLORS,
