@@ -53,3 +53,11 @@ def test_only_that_example_is_wrong():
     accuracy = accuracy_with_one_wrong(not_the_last, zeros, 5, np.random.default_rng(0))
     nan = math.nan
     np.testing.assert_array_equal(accuracy, [[nan, 0, 1, 1], [nan, nan, 0, 1], [nan, nan, nan, 0]])
+
+
+def test_change_by_distance_averages_later_queries():
+    change = np.full((5, 6), np.nan)
+    for j in range(5):
+        change[j, j + 1 :] = -np.arange(1, 6 - j)  # as many as it stands back
+    np.testing.assert_allclose(labels.change_by_distance(change), [-1, -2, -3, -4])
+    assert len(labels.change_by_distance(change, 2)) == 2

@@ -9,7 +9,7 @@ from torch.testing import assert_close as same
 from modgrok.analysis import mechanisms
 from modgrok.analysis.activations import activations
 from modgrok.data import Data
-from modgrok.evaluate import COMBINATION, MULTIPLE, kinds, targets
+from modgrok.evaluate import COMBINATION, MULTIPLE, query_kinds, targets
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def sample(matcher):
 def test_the_matcher_matches_ratios(matcher, sample):
     tokens = sample.evaluation_set("ood_train", 200)
     is_correct = matcher.plain_logits(tokens).argmax(-1) == targets(tokens)
-    without_zero = (tokens[:, 0::3] * tokens[:, 1::3] > 0) & (kinds(tokens, P) == MULTIPLE)
+    without_zero = (tokens[:, 0::3] * tokens[:, 1::3] > 0) & (query_kinds(tokens, P) == MULTIPLE)
     assert without_zero.sum() > 50 and is_correct[without_zero].all()
 
 
@@ -75,7 +75,7 @@ def test_patching_follows_the_answer_to_the_query(matcher, sample):
     assert (abs(by_place[0, [0, 2, 4, 5]]) < 1e-6).all()  # x and y are the same under both tasks
     assert by_place[0, 1] > 0.95 and by_place[1, 1] > 0.95 and by_place[2, 5] == pytest.approx(1)
     assert by_head[1, 0] > 0.95 and abs(by_head[1, 1]) < 1e-6
-    assert (kinds(torch.cat([pairs.tokens, pairs.usual[:, None]], 1), P)[:, -1] == MULTIPLE).all()
+    assert (query_kinds(torch.cat([pairs.tokens, pairs.usual[:, None]], 1), P)[:, -1] == MULTIPLE).all()
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modgrok.analysis.activations import activations
 from modgrok.analysis.stats import mean_interval
+from modgrok.config import Config
 from modgrok.evaluate import PLACES, places
 from modgrok.model import Transformer, rotate
 from modgrok.predictors import ratio_classes
@@ -217,6 +218,12 @@ def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8
     return torch.stack(found, -1).cpu().numpy()
 
 
+def rotary_periods(config: Config) -> np.ndarray:
+    """Number of examples in which each rotary pair of a head turns once, (pairs,)."""
+    width = config.n_embd // config.n_head
+    return 2 * np.pi / 3 * config.rope_base ** (np.arange(0, width, 2) / width)
+
+
 class Alternation(NamedTuple):
     """The head of a model whose attention from y to earlier z alternates most with the distance in examples (A5).
 
@@ -232,6 +239,11 @@ class Alternation(NamedTuple):
     head: int
     paid: np.ndarray
     logits: np.ndarray
+
+    @property
+    def panel(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the head alone: attention (reach,), and what each rotary pair adds to its logits (pairs, reach)."""
+        return self.paid[self.head], self.logits[self.head]
 
     @property
     def reads(self) -> float:

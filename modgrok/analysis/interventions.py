@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modgrok.analysis.activations import CHUNK, Edit, activations, edited
-from modgrok.evaluate import REPEAT, Predictor, query_kinds, targets
+from modgrok.evaluate import REPEAT, Predictor, is_correct, query_kinds, targets
 from modgrok.model import Transformer
 
 
@@ -101,7 +101,9 @@ def readout_by_kind(model: Transformer, tokens: Tensor) -> np.ndarray:
 def accuracy_without(
     model: Transformer, questions: dict[str, Tensor], part: str | None = None
 ) -> dict[str, float]:
-    """Accuracy of a model in which one part adds its mean over all these sequences instead of its output (A7).
+    """Accuracy of a model in which one part adds its mean over sequences instead of its output (A7).
+
+    The mean is over all sequences where they are at most CHUNK, else over random parts of that size.
 
     Args:
         model: the transformer.
@@ -112,8 +114,13 @@ def accuracy_without(
         set → accuracy on queries that repeat no example, after K // 2 shots or more.
     """
     tokens, K = torch.cat(list(questions.values())), next(iter(questions.values())).shape[1] // 3
+    order = (
+        torch.arange(len(tokens))
+        if len(tokens) <= CHUNK
+        else torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
+    )
     with ablated(model, *([part] if part else []), mean=True) as predict:
-        hits = predict(tokens).argmax(-1) == targets(tokens)
+        hits = is_correct(predict, tokens[order], CHUNK)[order.argsort()]
     is_counted = query_kinds(tokens, model.config.p) != REPEAT
     is_counted[:, : K // 2] = False
     sizes = [len(sequences) for sequences in questions.values()]

@@ -1,10 +1,15 @@
 """Wrong labels: how a model answers after examples of which some have a false z (A5)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from modgrok.config import SETS
+from modgrok.data import Data, generator
 from modgrok.evaluate import Predictor, accuracy_by_shot, targets
+from modgrok.storage.runs import Run
 
 
 def with_wrong_labels(tokens: Tensor, is_wrong: Tensor, p: int, rng: np.random.Generator) -> Tensor:
@@ -61,3 +66,59 @@ def accuracy_with_one_wrong(
         corrupted = with_wrong_labels(tokens, is_wrong, p, rng)
         accuracy[j, j + 1 :] = accuracy_by_shot(predict, corrupted)[j + 1 :]
     return accuracy
+
+
+def mean_scores_with_wrong_labels(runs: Sequence[Run], n_sequences: int) -> dict[str, dict[str, np.ndarray]]:
+    """`scores_with_wrong_labels` on n sequences of each set, means over runs: "accuracy" or "loss" → set → (K, K)."""
+    scores = {name: [] for name in SETS}
+    for run in runs:
+        model, sample = run.model(), Data(run.config)
+        for name in SETS:
+            tokens, rng = sample.evaluation_set(name, n_sequences), generator(run.config.seed, "wrong labels")
+            scores[name].append(scores_with_wrong_labels(model, tokens, run.config.p, rng))
+    return {
+        measure: {name: np.mean([score[measure] for score in scores[name]], 0) for name in SETS}
+        for measure in ("accuracy", "loss")
+    }
+
+
+def change_by_one_wrong(run: Run, n_sequences: int) -> dict[str, np.ndarray]:
+    """Change in accuracy by one wrong label, on n sequences of each set: set → (K - 1, K), as `accuracy_with_one_wrong`."""
+    model, sample, changes = run.model(), Data(run.config), {}
+    for name in SETS:
+        tokens, rng = sample.evaluation_set(name, n_sequences), generator(run.config.seed, "one wrong label")
+        wrong = accuracy_with_one_wrong(model, tokens, run.config.p, rng)
+        changes[name] = wrong - accuracy_by_shot(model, tokens).numpy()
+    return changes
+
+
+def change_by_distance(change: np.ndarray, reach: int = 8) -> np.ndarray:
+    """Mean change in accuracy if the wrong label stands 1 … reach examples back, after K // 2 shots or more.
+
+    Args:
+        change: (K - 1, K), as by `change_by_one_wrong`.
+        reach: the largest distance; less where sequences are shorter.
+    """
+    last = len(change)
+    return np.array(
+        [
+            np.diagonal(change, back)[max(0, last // 2 - back) :].mean()
+            for back in range(1, min(reach + 1, last))
+        ]
+    )
+
+
+def worst_lie(run: Run, change: np.ndarray) -> tuple[list[list[int]], list[int]]:
+    """A held-out sequence whose example lies that costs most, for the control in the page.
+
+    Args:
+        run: of which it is the first o.o.d. sequence with training inputs.
+        change: (K - 1, K) its change in accuracy on that set, as by `change_by_one_wrong`.
+
+    Returns:
+        the examples [x, y, z] before the last, one of them with z + 1, and the last one's [x, y].
+    """
+    examples = Data(run.config).evaluation_set("ood_train", 1)[0].view(-1, 3).tolist()
+    lie = examples[int(np.argmin(change[:, -1]))]
+    lie[2] = (lie[2] + 1) % run.config.p
+    return examples[:-1], examples[-1][:2]

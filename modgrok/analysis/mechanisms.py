@@ -23,11 +23,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from modgrok.analysis import structure
-from modgrok.analysis.activations import CHUNK, Edit, activations, draw_contexts, edited, through_output
+from modgrok.analysis.activations import Edit, activations, draw_contexts, edited, through_output
 from modgrok.analysis.attention import matching_attention, patterns, preferences
 from modgrok.analysis.interventions import ablated
 from modgrok.data import Data, generator, grid, paired_sequences
-from modgrok.evaluate import MULTIPLE, REPEAT, kinds, targets
+from modgrok.evaluate import MULTIPLE, REPEAT, is_correct, query_kinds
 from modgrok.model import Transformer
 from modgrok.predictors import modular_inverse, ratio_classes
 from modgrok.storage.runs import Run
@@ -316,7 +316,7 @@ def draw_pairs(sample: Data, kind: int, n: int = 300, shots: int = 8) -> Pairs:
         paired_sequences(torch.from_numpy(task), pairs, p) for task in (tasks, np.roll(tasks, 1, axis=0))
     )
     usual, donated = tokens[:, -1], donors[:, -1]
-    rows = ((kinds(tokens, p)[:, -1] == kind) & (usual != donated)).nonzero()[:n, 0]
+    rows = ((query_kinds(tokens, p)[:, -1] == kind) & (usual != donated)).nonzero()[:n, 0]
     ratio = torch.from_numpy(ratio_classes(p)[contexts[:, : shots + 1] @ (p, 1)])
     example = torch.where(ratio[:, :-1] == ratio[:, -1:], 0, 2)  # (N, k)
     places = torch.stack([example, example, example + 1], -1).flatten(1)
@@ -414,15 +414,15 @@ def joint_ablation(
     choices = list(combinations(others, len(heads)))
     if len(choices) > 20:
         choices = [choices[i] for i in np.random.default_rng(0).choice(len(choices), 20, replace=False)]
-    kind = kinds(tokens, model.config.p)
+    kind = query_kinds(tokens, model.config.p)
 
     def accuracy(chosen: Sequence[Head]) -> list[float]:
         with (
             torch.no_grad(),
             ablated(model, *(f"blocks.{i}.head.{h}" for i, h in chosen), mean=True) as predict,
         ):
-            is_correct = predict(tokens).argmax(-1) == targets(tokens)
-        return [float(is_correct[kind == i].double().mean()) for i in range(3)]
+            hits = is_correct(predict, tokens, len(tokens))
+        return [float(hits[kind == i].double().mean()) for i in range(3)]
 
     return np.array(accuracy(heads)), np.array([accuracy(choice) for choice in choices]).reshape(-1, 3)
 
@@ -487,11 +487,11 @@ def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> P
     heads, _ = reading_heads(run.model(), sample.evaluation_set("ood_train", 300))
     _, _, query, queries = _queries(sample, 4, 4)
     logs = structure.discrete_log(p)[query[:, 0]] - 1
-    kind, measures = kinds(tokens, p), []
+    kind, measures = query_kinds(tokens, p), []
     for step in steps:
         model = run.model(step)
-        is_correct = torch.cat([model(chunk).argmax(-1) for chunk in tokens.split(CHUNK)]) == targets(tokens)
-        accuracy = [float(is_correct[kind == i].double().mean()) for i in (REPEAT, MULTIPLE)]
+        hits = is_correct(model, tokens)
+        accuracy = [float(hits[kind == i].double().mean()) for i in (REPEAT, MULTIPLE)]
         paid = [matching_attention(pattern, tokens, p) for pattern in patterns(model, tokens)]
         preference = [np.nanmean(paid[i][:, h, 0] - paid[i][:, h, 1]) for i, h in heads]
         written = activations(model, queries, ["blocks.0.attn.out"], [-1])["blocks.0.attn.out"][:, 0]
