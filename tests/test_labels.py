@@ -6,7 +6,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from modgrok.analysis.labels import accuracy_with_one_wrong, scores_with_wrong_labels, with_wrong_labels
+from modgrok.analysis.labels import (
+    accuracy_with_one_wrong,
+    change_by_distance,
+    scores_with_wrong_labels,
+    with_wrong_labels,
+)
 from modgrok.evaluate import targets
 
 
@@ -59,5 +64,5 @@ def test_change_by_distance_averages_later_queries():
     change = np.full((5, 6), np.nan)
     for j in range(5):
         change[j, j + 1 :] = -np.arange(1, 6 - j)  # as many as it stands back
-    np.testing.assert_allclose(labels.change_by_distance(change), [-1, -2, -3, -4])
-    assert len(labels.change_by_distance(change, 2)) == 2
+    np.testing.assert_allclose(change_by_distance(change), [-1, -2, -3, -4])
+    assert len(change_by_distance(change, 2)) == 2

@@ -114,11 +114,9 @@ def accuracy_without(
         set → accuracy on queries that repeat no example, after K // 2 shots or more.
     """
     tokens, K = torch.cat(list(questions.values())), next(iter(questions.values())).shape[1] // 3
-    order = (
-        torch.arange(len(tokens))
-        if len(tokens) <= CHUNK
-        else torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
-    )
+    order = torch.arange(len(tokens))
+    if len(tokens) > CHUNK:
+        order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
     with ablated(model, *([part] if part else []), mean=True) as predict:
         hits = is_correct(predict, tokens[order], CHUNK)[order.argsort()]
     is_counted = query_kinds(tokens, model.config.p) != REPEAT

@@ -83,7 +83,7 @@ def mean_scores_with_wrong_labels(runs: Sequence[Run], n_sequences: int) -> dict
 
 
 def change_by_one_wrong(run: Run, n_sequences: int) -> dict[str, np.ndarray]:
-    """Change in accuracy by one wrong label, on n sequences of each set: set → (K - 1, K), as `accuracy_with_one_wrong`."""
+    """Change in accuracy by one wrong label: set → (K - 1, K), as `accuracy_with_one_wrong`, on n sequences of each."""
     model, sample, changes = run.model(), Data(run.config), {}
     for name in SETS:
         tokens, rng = sample.evaluation_set(name, n_sequences), generator(run.config.seed, "one wrong label")
