@@ -42,3 +42,66 @@ def test_combinations_of_tasks_of_one_number_do_not_count():
     assert combination_accuracy(y_alone, tokens, tasks, 5) < 0.5
     of_one = tokens[one[torch.arange(len(tokens)) % len(tasks)]]
     assert math.isnan(combination_accuracy(y_alone, of_one, tasks[one], 5))
+
+
+def test_the_zero_line_needs_an_example_with_z_0():
+    tokens = torch.tensor(
+        [[1, 1, 3, 2, 4, 0, 3, 0, 3, 1, 2, 0], [1, 1, 3, 0, 1, 2, 3, 0, 3, 1, 2, 0]]
+    )  # (1, 2) mod 5
+    beliefs = zero_line(tokens, 5)
+    assert beliefs.argmax(-1)[0].tolist()[2:] == [3, 0] and beliefs[0, 2:].amax(-1).tolist() == [0, 0]
+    np.testing.assert_allclose(
+        beliefs[1], -math.log(5), rtol=1e-6
+    )  # regression would know from two examples on
+    assert algorithm.shows_zero_line(torch.tensor([[0, 0, 0, 1, 2, 0, 1, 1]])).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("name", ["ratio matching", "regression", "zero line"])
+def test_an_algorithm_foretells_itself_best(name):
+    data = Data(tiny(p=5, n_examples=6))
+    tokens = data.evaluation_set("ood_train", 600)
+    exact = predictors(5) | {"zero line": lambda tokens: zero_line(tokens, 5)}
+
+    def answer(tokens):  # where it does not know, it errs
+        beliefs = exact[name](tokens)
+        z = tokens[:, 2::3]
+        wrong = torch.nn.functional.one_hot((z + 1) % 5, 5).float()
+        return torch.where((beliefs.amax(-1) > -1e-4)[..., None], beliefs, wrong.log())
+
+    agreement = algorithm._foretold(answer, tokens, 5)
+    assert algorithm.nearest_algorithm(agreement)[2:] == [name] * 4
+    assert agreement[algorithm.ALGORITHMS.index(name), 2:].min() == 1
+
+
+def test_failures_are_split_by_their_cause():
+    n_correct = np.array([[5], [25], [4], [24]])
+    flags = {"is_zero_seen": n_correct > 12, "has_repeat": n_correct > 0, "has_zero_pair": n_correct < 0}
+    scores = algorithm.ContextScores(n_correct, rank=np.full((4, 1), 2), **flags)
+    zero, rank, repeat, _ = algorithm.split_failures(scores, 5)
+    assert zero[1:] == (2, 0, 2, 2) and rank[1:] == repeat[1:] == (2, 2, 2, 2)
+    assert (
+        algorithm.most_bimodal({"flat": scores._replace(n_correct=n_correct * 0), "peaks": scores}) == "peaks"
+    )
+
+
+def test_the_rank_is_that_over_the_field():
+    assert [
+        algorithm._rank(np.array(pairs), 5) for pairs in ([[0, 0]], [[1, 2], [3, 1]], [[1, 2], [1, 3]])
+    ] == [0, 1, 2]
+
+
+class FakeRun:
+    def __init__(self, seed, distance):
+        self.config = tiny(seed=seed)
+        self.divergence = {"ood_train": np.full((1, 4, 3), distance)}
+
+
+def test_the_nearest_seed_is_drawn_first():
+    shallow, deep = (
+        [FakeRun(s, 1.0) for s in (0, 1, 2)],
+        [FakeRun(s, d) for s, d in ((0, 2.0), (1, 0.5), (2, 1.0))],
+    )
+    rows = algorithm.replicates({"2 blocks": shallow, "4 blocks": deep})
+    assert [row["4 blocks"].config.seed for row in rows] == [1, 0, 2] and rows[0]["2 blocks"] is shallow[1]
+    with pytest.raises(ValueError, match="choose one of"):
+        algorithm.nearest_run(deep, "magic")

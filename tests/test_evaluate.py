@@ -147,3 +147,14 @@ def test_reference_accuracy_is_that_of_each_predictor():
 def test_query_grid_refuses_shots_beyond_the_context(shots):
     with pytest.raises(ValueError, match="must lie between 0 and 2"):
         query_grid(Transformer(tiny()), [[1, 1]], [[0, 1], [1, 1], [2, 1]], shots)
+
+
+def test_wrong_input_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="tokens must be a torch tensor"):
+        accuracy_by_shot(knows(0), [[1, 2, 3]])
+    with pytest.raises(ValueError, match="tokens must be integers"):
+        accuracy_by_shot(knows(0), torch.rand(2, 6))
+    with pytest.raises(ValueError, match="tasks must be in 0 … 4"):
+        query_grid(Transformer(tiny(p=5)), [[1, 9]], [[0, 1]], [1])
+    with pytest.raises(ValueError, match=r"pairs must have shape \(n, 2\)"):
+        query_grid(Transformer(tiny(p=5)), [[1, 1]], [0, 1], [1])

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from axes import (
     PREDICTORS,
-    RNG,
     STEPS,
     P,
     assert_band,
@@ -15,7 +14,6 @@ from axes import (
     names,
     of_sets,
     values,
-    words,
 )
 from matplotlib.colors import to_hex
 
@@ -127,53 +125,26 @@ def test_query_grids_colour_what_only_the_model_and_only_ratio_matching_can():
     assert [ax.get_xlabel() for ax in made.axes] == [""] * 4 + ["x"] * 2
 
 
-def test_query_answers_write_the_answer_at_its_query():
-    task, ringed = (2, 3), np.array([(1, 2), (0, 4)])
-    x, y = np.mgrid[:P, :P]
-    given, matched = (2 * x + 3 * y + (values(P, P) < 0.4)) % P, values(P, P) < 0.5
-    right = given == (2 * x + 3 * y) % P
-    made = plots.query_answers({"model": given}, task, matched, ringed)
-    for ax, wanted in zip(made.axes, judged(right, matched), strict=True):
-        np.testing.assert_array_equal(shown_colours(ax, keys(made)), wanted)
-        np.testing.assert_array_equal(np.transpose(ax.lines[0].get_data()), ringed)
-    assert words(made.axes[0]) == {(i, j): str(given[i, j]) for i, j in np.ndindex(P, P)}
-    titles = [f"model: {right.sum()} of 25 correct", f"ratio matching can: {matched.sum()}", "difference"]
-    assert [ax.get_title() for ax in made.axes] == titles and names(made.axes[0]) == ("x", "y")
-
-
-def assert_kinds(ax, x, curves):
-    """One banded line a kind, in its colour; lines of the last are darker than its bars."""
-    colors = list(plots.KINDS.values())
-    for color, (middle, low, high) in zip(colors, curves, strict=True):
-        assert_line(ax, x, middle, color)
-        assert_band(ax, x, low, high, color)
-
-
-def test_kinds_by_shot_stack_to_one():
-    mix = RNG.dirichlet(np.ones(4), 6).T
-    right = {"o.o.d.": with_interval(4, 6), "i.d.": with_interval(4, 6)}
-    made = plots.kinds_by_shot(mix, right, 0.2, "above")
-    bars, *panels = made.axes
-    for i, (group, color) in enumerate(zip(bars.containers, plots.KINDS.values(), strict=True)):
-        np.testing.assert_allclose([bar.get_height() for bar in group], mix[i])
-        np.testing.assert_allclose([bar.get_y() for bar in group], mix[:i].sum(0), atol=1e-12)
-        np.testing.assert_allclose([bar.get_center()[0] for bar in group], range(6))
-        assert {to_hex(bar.get_facecolor()) for bar in group} == {to_hex(color)}
-    for ax, (title, curves) in zip(panels, right.items(), strict=True):
-        assert_kinds(ax, range(6), curves)
+def test_algorithm_agreement_draws_a_line_for_each_algorithm():
+    panels = {
+        title: {name: values(6) for name in ("ratio matching", "zero line")} for title in ("one", "two")
+    }
+    made = plots.algorithm_agreement(panels)
+    for ax, (title, curves) in zip(made.axes, panels.items(), strict=True):
+        for name, curve in curves.items():
+            assert_line(ax, range(6), curve, plots.ALGORITHM_COLORS.get(name, "#D55E00"))
         assert ax.get_title(loc="left") == title
-    assert names(bars) == ("number of shots", "share or accuracy") and made.get_suptitle() == "above"
-    assert keys(made) == {kind: to_hex(color) for kind, color in plots.KINDS.items()}
+    assert list(keys(made)) == ["ratio matching", "zero line"]
 
 
-def test_kinds_by_step_have_a_line_a_kind():
-    right = {"o.o.d.": with_interval(4, 4), "i.d.": with_interval(4, 4)}
-    made = plots.kinds_by_step(STEPS, right, 0.2)
-    for ax, (title, curves) in zip(made.axes, right.items(), strict=True):
-        assert_kinds(ax, STEPS, curves)
-        assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
-        assert ax.get_title(loc="left") == title
-    assert names(made.axes[0]) == ("training step", "accuracy") and list(keys(made)) == list(plots.KINDS)
+def test_correct_by_context_stacks_contexts_with_and_without_a_zero():
+    n_correct, is_zero_seen = np.array([3, 4, 24, 24, 25]), np.array([0, 0, 1, 1, 0], dtype=bool)
+    (ax,) = plots.correct_by_context({"model": (n_correct, is_zero_seen)}, 25).axes
+    heights = {to_hex(bar.get_facecolor()): 0 for bar in ax.patches}
+    for bar in ax.patches:
+        heights[to_hex(bar.get_facecolor())] += bar.get_height()
+    assert sorted(heights.values()) == [2, 3]
+    assert ax.get_xlabel() == "correct of 25 queries"
 
 
 @pytest.mark.parametrize("change", [False, True])

@@ -29,6 +29,9 @@ from modgrok.storage.runs import Run
 ALGORITHMS = ("look-up", "ratio matching", "zero line", "regression")
 """The exact predictors that `agreement_by_shot` compares a model with, in the order of its result."""
 
+MIN_QUERIES = 50
+"""The least number of queries from which an agreement is computed."""
+
 
 def zero_line(tokens: Tensor, p: int) -> Tensor:
     """Regression that starts from an example with z = 0; without such an example a uniform guess.
@@ -64,7 +67,7 @@ def agreement_by_shot(run: Run, n: int = 2000, set_name: str = "ood_train") -> n
         set_name: an evaluation set; sequences of tasks with a = 0 or b = 0 are left out where there are others.
 
     Returns:
-        nan at a number of shots without such a query.
+        nan at a number of shots with fewer than `MIN_QUERIES` such queries.
     """
     data, p = Data(run.config), run.config.p
     tokens, tasks = data.evaluation_set(set_name, n), data.tasks[set_name.split("_")[0]]
@@ -82,7 +85,7 @@ def _foretold(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
     answers = log_probabilities(predict, tokens).argmax(-1)
     foretold = torch.where(certain, beliefs.argmax(-1) == answers, answers != targets(tokens))
     n_queries = differ.sum(0).double()
-    return ((foretold & differ).sum(1) / n_queries.where(n_queries > 0, torch.nan)).numpy()
+    return ((foretold & differ).sum(1) / n_queries.where(n_queries >= MIN_QUERIES, torch.nan)).numpy()
 
 
 def nearest_algorithm(agreement: np.ndarray) -> list[str]:
@@ -113,6 +116,22 @@ def nearest_run(runs: list[Run], reference: str, set_name: str = "ood_train") ->
         raise ValueError("runs must hold at least one run.")
     i = REFERENCES.index(reference)
     return min(runs, key=lambda run: run.divergence[set_name][-1, i].mean())
+
+
+def replicates(groups: dict[str, list[Run]], reference: str = "regression") -> list[dict[str, Run]]:
+    """Groups of runs rearranged seed by seed: label → run for each seed, the seed to draw first.
+
+    That is the seed whose run in the last group is nearest to the reference (`nearest_run`); the others follow in their
+    order. Only seeds that every group has are returned, or all first runs together where no seed is common.
+    """
+    by_seed = {label: {run.config.seed: run for run in runs} for label, runs in groups.items()}
+    seeds = [seed for seed in next(iter(by_seed.values())) if all(seed in runs for runs in by_seed.values())]
+    if not seeds:
+        return [{label: runs[0] for label, runs in groups.items()}]
+    *_, last = by_seed.values()
+    first_seed = nearest_run([last[seed] for seed in seeds], reference).config.seed
+    seeds.sort(key=lambda seed: seed != first_seed)
+    return [{label: runs[seed] for label, runs in by_seed.items()} for seed in seeds]
 
 
 class ContextScores(NamedTuple):
@@ -284,3 +303,44 @@ def accuracy_by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
             for measure in measures
         ]
     )
+
+
+KIND_COLUMNS = (
+    "repeats",
+    "multiples",
+    "combinations",
+    "combinations, a, b ≠ 0",
+    *(f"multiples, {place}" for place in PLACES),
+)
+"""What `kind_row` returns."""
+
+
+def kind_row(run: Run, n: int = 600, set_name: str = "ood_train") -> np.ndarray:
+    """Accuracies of a run's last checkpoint, all shots together: (7,), named by `KIND_COLUMNS`."""
+    data, p = Data(run.config), run.config.p
+    tokens, model = data.evaluation_set(set_name, n), run.model()
+    n_correct, n_queries = run.correct[set_name][-1].sum(-1), run.queries[set_name].sum(-1)
+    combination = combination_accuracy(model, tokens, data.tasks[set_name.split("_")[0]], p)
+    by_place = accuracy_by_place(model, tokens, p)[0, 1]
+    return np.array([*(n_correct / np.maximum(n_queries, 1))[:3], combination, *by_place])
+
+
+def nearest_in_words(agreement: np.ndarray, shots: list[int]) -> list[str]:
+    """The nearest algorithm and its agreement at some numbers of shots, for a table: "ratio matching (0.91)"."""
+    names = nearest_algorithm(agreement)
+    return [f"{names[k]} ({agreement[:, k].max():.2f})" for k in shots]
+
+
+def shown_shots(shots: list[int]) -> list[int]:
+    """The numbers of shots of a table of algorithms: those given but 0, and 3."""
+    return sorted({*shots, min(3, max(shots))} - {0})
+
+
+def most_bimodal(scores: dict[str, ContextScores]) -> str:
+    """The model whose number of correct answers varies most over contexts, at the last number of shots."""
+    return max(scores, key=lambda name: scores[name].n_correct[:, -1].var())
+
+
+def context_tokens(task: list[int], pairs: Tensor, p: int) -> Tensor:
+    """Tokens (3·k,) of a task (a, b) on context pairs (k, 2)."""
+    return paired_sequences(torch.tensor([task]), pairs[None], p)[0]

@@ -34,7 +34,12 @@ def declared(name: str) -> dict[str, Any]:
             source = next(
                 "".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])
             )
-            return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(source).body}
+            return {
+                (line.target if isinstance(line, ast.AnnAssign) else line.targets[0]).id: ast.literal_eval(
+                    line.value
+                )
+                for line in ast.parse(source).body
+            }
     raise FileNotFoundError(
         f"{name}.ipynb is not in notebooks/; start Jupyter or papermill in the repository."
     )

@@ -17,11 +17,8 @@ from modgrok.plots.style import (
     GREY,
     INK,
     LABELS,
-    ON_DARK,
-    ON_LIGHT,
     PAPER,
     SOFT,
-    Written,
     banded,
     chance_line,
     figure,
@@ -36,8 +33,13 @@ ALGORITHM_COLORS = {
     "regression": "#009E73",
     "Bayes, pre-training tasks": INK,
 }
-"""Of `evaluate.REFERENCES`, in its order."""
-ALGORITHM_DASHES = {"look-up": "-.", "Bayes, pre-training tasks": (0, (1.2, 1.2))}  # others solid
+"""Colours of `evaluate.REFERENCES`, in its order."""
+INCORRECT_CONTEXT, ZERO_LINE = "#8A93A0", "#D55E00"  # contexts without and with z = 0; `algorithm.zero_line`
+ALGORITHM_DASHES = {
+    "zero line": (0, (4, 1.2)),
+    "look-up": "-.",
+    "Bayes, pre-training tasks": (0, (1.2, 1.2)),
+}  # others solid
 
 KINDS = {
     "repeated pair (look-up)": ALGORITHM_COLORS["look-up"],
@@ -70,8 +72,8 @@ def against_predictors(
     fig = figure(7.8 if columns == 2 else 6.4, 2.7 * rows + 0.9)
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, (name, curve) in zip(axes.flat, curves.items(), strict=False):
-        for who, reference in references[name].items():
-            ax.plot(reference, **_algorithm(who))
+        for predictor, reference in references[name].items():
+            ax.plot(reference, **_algorithm(predictor))
         color = COLORS[name]
         banded(
             ax, np.arange(np.shape(curve)[-1]), curve, color=color, lw=2.4, marker="o", markersize=5, zorder=4
@@ -101,10 +103,10 @@ def nearest_predictor(
     """
     fig = figure(7.8, 3.7)
     far, same = fig.subplots(1, 2)
-    for who in divergences:
-        style = _algorithm(who) | {"marker": "o", "markersize": 4}
-        banded(far, np.arange(np.shape(divergences[who])[-1]), divergences[who], **style)
-        banded(same, np.arange(np.shape(agreements[who])[-1]), agreements[who], **style)
+    for name in divergences:
+        style = _algorithm(name) | {"marker": "o", "markersize": 4}
+        banded(far, np.arange(np.shape(divergences[name])[-1]), divergences[name], **style)
+        banded(same, np.arange(np.shape(agreements[name])[-1]), agreements[name], **style)
     far.set(ylabel="relative entropy (nats)", ylim=(0, None))
     far.set_title("distance: lower is nearer", loc="left", fontsize=11)
     same.set(ylabel="share of queries", ylim=(0, 1.04))
@@ -132,8 +134,8 @@ def which_algorithm(steps: ArrayLike, divergence: Iterable[ArrayLike], titles: l
     fig = figure((6.4, 7.8, 9.6)[columns - 1], 2.6 * rows + 0.9)
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for ax, panel, title in zip(axes.flat, divergence, titles, strict=True):
-        for i, who in enumerate(ALGORITHM_COLORS):
-            banded(ax, np.asarray(steps), np.asarray(panel)[..., i], **_algorithm(who))
+        for i, name in enumerate(ALGORITHM_COLORS):
+            banded(ax, np.asarray(steps), np.asarray(panel)[..., i], **_algorithm(name))
         ax.set_title(title, loc="left", fontsize=11)
         ax.set(xlabel="training step", ylabel="relative entropy (nats):\nlower is nearer")
         ax.label_outer()
@@ -176,98 +178,54 @@ def query_grids(
 
 
 @styled
-def query_answers(
-    answers: dict[str, ArrayLike], task: ArrayLike, matched: ArrayLike, pairs: ArrayLike
-) -> Figure:
-    """One number of shots: the answers written into the grid, what ratio matching could answer, the difference.
+def algorithm_agreement(panels: dict[str, dict[str, ArrayLike]]) -> Figure:
+    """How many of a model's answers each exact predictor foretells, by number of shots, a panel a model (claim 6).
 
     Args:
-        answers: name of a model → (p, p) its answers, indexed [x, y].
-        task: (2,) the true (a, b).
-        matched: (p, p) bool.
-        pairs: (k, 2) the context's (x, y), ringed.
+        panels: title → predictor → (K,) shares, nan where the predictors do not differ.
     """
-    matched, p = np.asarray(matched, dtype=int), len(matched)
-    x, y = np.mgrid[:p, :p]
-    truth = (task[0] * x + task[1] * y) % p
-    fig = figure(7.8, 2.6 * len(answers) + 1.1)  # with room for the titles
-    axes = fig.subplots(len(answers), 3, sharex=True, sharey=True, squeeze=False)
-    for line, (name, given) in zip(axes, answers.items(), strict=True):
-        right = (np.asarray(given) == truth).astype(int)
-        grids = {
-            f"{name}: {right.sum()} of {p * p} correct": (right, TRUTH),
-            f"ratio matching can: {matched.sum()}": (matched, TRUTH),
-            "difference": (right - matched, DIFFERENCE),
-        }
-        for ax, (title, (grid, colors)) in zip(line, grids.items(), strict=True):
-            _cells(ax, grid, colors)
-            ax.plot(*np.asarray(pairs).reshape(-1, 2).T, "o", mfc="none", mec="#D55E00", mew=1.6,
-                    markersize=min(20, 130 / p))  # fmt: skip
-            ax.set_title(title, fontsize=11)
-        if p <= 13:
-            inks = np.where(right, ON_LIGHT, ON_DARK).ravel()
-            Written(line[0], {(i, j): given[i][j] for i, j in np.ndindex(p, p)}, min(10, 75 / p), inks)
-        line[0].set_ylabel("y")
-    for ax in axes[-1]:
-        ax.set_xlabel("x")
-    _cell_legend(fig)
-    return fig
-
-
-@styled
-def kinds_by_shot(
-    composition: ArrayLike, right: dict[str, ArrayLike], chance: float, title: str = ""
-) -> Figure:
-    """What kinds of queries come at each number of shots, and how many of each the model gets right (F5).
-
-    Args:
-        composition: (4, K) share of each kind, in the order of KINDS.
-        right: title of a panel → (4, 3, K) accuracy on each kind with its interval.
-        chance: accuracy of a blind guess, 1/p.
-        title: above the panels.
-    """
-    fig = figure(7.8, 4.1)
-    mix, *panels = fig.subplots(1, 1 + len(right), sharex=True, sharey=True)
-    places = np.arange(np.shape(composition)[1])
-    bottom = np.zeros(len(places))
-    for color, share in zip(KINDS.values(), composition, strict=True):
-        mix.bar(places, share, 0.86, bottom, color=color)
-        bottom += share
-    mix.set(xlim=(-0.6, len(places) - 0.4), ylim=(0, 1.04), ylabel="share or accuracy")
-    mix.set_title("share of queries", loc="left", fontsize=11)
-    for ax, (name, curves) in zip(panels, right.items(), strict=True):
-        _by_kind(ax, places, curves, chance)
-        ax.set_title(name, loc="left", fontsize=11)
-    for ax in (mix, *panels):
-        ax.set_xlabel("number of shots")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    fig.suptitle(title, fontsize=12)
-    _kind_legend(fig)
-    return fig
-
-
-@styled
-def kinds_by_step(steps: ArrayLike, panels: dict[str, ArrayLike], chance: float) -> Figure:
-    """Accuracy on each kind of query, all shots together, along training (F5).
-
-    Args:
-        steps: (S,) training steps.
-        panels: title → (4, 3, S) accuracy on each kind with its interval.
-        chance: accuracy of a blind guess, 1/p.
-    """
-    rows, columns = -(-len(panels) // 2), min(2, len(panels))
-    fig = figure(7.8, 2.9 * rows + 1)
-    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    fig = figure(2.9 * columns if columns > 1 else 5, 2.4 * rows + 0.7)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, shape=0.7)
     for ax, (title, curves) in zip(axes.flat, panels.items(), strict=False):
-        _by_kind(ax, np.asarray(steps), curves, chance)
+        for name, curve in curves.items():
+            ax.plot(curve, **_algorithm(name))
         ax.set_title(title, loc="left", fontsize=11)
-        ax.set(ylim=(0, 1.04))
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    for ax in axes[-1]:
-        ax.set_xlabel("training step")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy")
-    _kind_legend(fig)
+        ax.set(ylim=(0, 1.04), xlabel="number of shots", ylabel="answers foretold")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.label_outer()
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    _algorithm_legend(fig, next(iter(panels.values())))
+    return fig
+
+
+@styled
+def correct_by_context(panels: dict[str, tuple[ArrayLike, ArrayLike]], n_queries: int) -> Figure:
+    """Histograms over contexts of how many queries a model answers correctly, a panel a model.
+
+    Args:
+        panels: title → (n,) correct answers of each context, and (n,) bool whether an example of it has z = 0.
+        n_queries: queries of a context, p².
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    fig = figure(2.9 * columns if columns > 1 else 5, 2.2 * rows + 0.7)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, shape=0.7)
+    bins = np.linspace(0, n_queries, 23)
+    colors = (INCORRECT_CONTEXT, ZERO_LINE)
+    for ax, (title, (n_correct, is_zero_seen)) in zip(axes.flat, panels.items(), strict=False):
+        n_correct, is_zero_seen = np.asarray(n_correct), np.asarray(is_zero_seen)
+        ax.hist([n_correct[~is_zero_seen], n_correct[is_zero_seen]], bins, stacked=True, color=colors)
+        ax.set_title(title, loc="left", fontsize=11)
+        ax.set(xlabel=f"correct of {n_queries} queries", ylabel="contexts")
+        ax.label_outer()
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    labels = ("no example has z = 0", "an example has z = 0")
+    handles = [Patch(facecolor=color, label=label) for color, label in zip(colors, labels, strict=True)]
+    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
     return fig
 
 
@@ -337,12 +295,12 @@ def _context(tokens: ArrayLike, shots: int) -> str:
     return " ".join(examples) or "(x y ?)"
 
 
-def _algorithm(who: str) -> dict:
-    return {"color": ALGORITHM_COLORS[who], "ls": ALGORITHM_DASHES.get(who, "-"), "lw": 1.8}
+def _algorithm(name: str) -> dict:
+    return {"color": ALGORITHM_COLORS.get(name, ZERO_LINE), "ls": ALGORITHM_DASHES.get(name, "-"), "lw": 1.8}
 
 
 def _algorithm_legend(fig: Figure, names: Iterable[str], label: str | None = None) -> None:
-    handles = [Line2D([], [], label=who, **_algorithm(who)) for who in names]
+    handles = [Line2D([], [], label=name, **_algorithm(name)) for name in names]
     if label:
         handles.append(Line2D([], [], color=INK, lw=2.4, marker="o", markersize=5, label=label))
     fig.legend(
@@ -353,24 +311,13 @@ def _algorithm_legend(fig: Figure, names: Iterable[str], label: str | None = Non
 def _name_ends(ax: Axes, curves: dict[str, ArrayLike]) -> None:
     """Write the names of predictors beside the ends of their curves (3, K), moved apart where these are close."""
     low, high = ax.get_ylim()
-    ends = {who: (np.asarray(curve)[0, -1] - low) / (high - low) for who, curve in curves.items()}
+    ends = {name: (np.asarray(curve)[0, -1] - low) / (high - low) for name, curve in curves.items()}
     place, last = -np.inf, np.shape(next(iter(curves.values())))[-1] - 1
     room = 0.155 * len(ends)  # the highest name must not leave the axes
-    for who, end in sorted(ends.items(), key=lambda item: item[1]):
+    for name, end in sorted(ends.items(), key=lambda item: item[1]):
         place, room = max(min(end, 1.04 - room), place + 0.155), room - 0.155
         ax.annotate(
-            fill(who, 14), (last, low + end * (high - low)), xytext=(1.05, place), textcoords="axes fraction",
+            fill(name, 14), (last, low + end * (high - low)), xytext=(1.05, place), textcoords="axes fraction",
             va="center", fontsize=9, linespacing=0.95,
-            arrowprops={"arrowstyle": "-", "color": ALGORITHM_COLORS[who], "lw": 1, "shrinkA": 1, "shrinkB": 3},
+            arrowprops={"arrowstyle": "-", "color": ALGORITHM_COLORS[name], "lw": 1, "shrinkA": 1, "shrinkB": 3},
         )  # fmt: skip
-
-
-def _by_kind(ax: Axes, places: NDArray, curves: ArrayLike, chance: float) -> None:
-    for color, curve in zip(KINDS.values(), curves, strict=True):
-        banded(ax, places, curve, color=color, lw=2, marker="o", markersize=4)
-    chance_line(ax, chance)
-
-
-def _kind_legend(fig: Figure) -> None:
-    handles = [Patch(facecolor=color, label=kind) for kind, color in KINDS.items()]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=10)

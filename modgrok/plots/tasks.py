@@ -96,15 +96,15 @@ def four_sets(
     _plane(inputs, train_pairs, p, (CELL, HELD_OUT))
     square(inputs, p, "x", "y")
     inputs.set_title("inputs (x, y)")
-    for i, which in enumerate(("id", "ood")):
+    for i, task_set in enumerate(("id", "ood")):
         for j, part in enumerate(("train", "test")):
             box = FancyBboxPatch(
                 (j, 1 - i), 0.9, 0.88, boxstyle="round,pad=0,rounding_size=.06", lw=0,
-                facecolor=COLORS[f"{which}_{part}"],
+                facecolor=COLORS[f"{task_set}_{part}"],
             )  # fmt: skip
             sets.add_patch(box)
             ink = ON_LIGHT if part == "test" else ON_DARK
-            name = f"$S_{{\\mathrm{{{part}}}}}^{{\\mathrm{{{'i.d.' if which == 'id' else 'o.o.d.'}}}}}$"
+            name = f"$S_{{\\mathrm{{{part}}}}}^{{\\mathrm{{{'i.d.' if task_set == 'id' else 'o.o.d.'}}}}}$"
             sets.text(j + 0.45, 1.44 - i, name, ha="center", va="center", fontsize=18, color=ink)
     sets.set(xlim=(-0.05, 2), ylim=(-0.1, 2), xticks=[0.45, 1.45], yticks=[0.44, 1.44], title="the four sets")
     sets.set_xticklabels(["training inputs", "test inputs"])
