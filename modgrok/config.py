@@ -86,12 +86,8 @@ class Config:
     lr_schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up: cosine to 10 % at the end, or flat
     steps: int = 200_000  # optimizer steps
     batch_size: int = 1024  # sequences a step over all processes
-    balanced: bool = (
-        True  # whether a batch holds every task equally often; else tasks drawn without replacement
-    )
-    curriculum: str = (
-        ""  # phases LINESxEXAMPLES:STEPS:MARGIN:RATE before the paper's uniform pairs, see `phases`
-    )
+    balanced: bool = True  # whether a batch holds every task equally often; else tasks are drawn
+    curriculum: str = ""  # phases LINESxEXAMPLES:STEPS:MARGIN:RATE before the uniform pairs, see `phases`
     mixed_precision: Literal["auto", "no", "bf16"] = "bf16"  # autocast; auto: what is fast on this machine
     shared_pairs: bool = True  # whether all tasks of a batch see the same pairs, as in the paper
 
