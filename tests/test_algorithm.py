@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from tiny import tiny
 
-from modgrok.analysis.algorithm import accuracy_by_place, combination_accuracy
+from modgrok.analysis import algorithm
+from modgrok.analysis.algorithm import accuracy_by_place, combination_accuracy, zero_line
 from modgrok.data import Data
 from modgrok.evaluate import places
 from modgrok.predictors import predictors
