@@ -1,6 +1,8 @@
 """The architecture: folders with one idea each, imports in one direction, words that name something."""
 
 import ast
+import json
+import sys
 
 import pytest
 from conftest import ROOT
@@ -62,3 +64,47 @@ def test_every_folder_says_what_lives_there_and_what_it_imports():
     for file in LIBRARY.glob("*/__init__.py"):
         docstring = ast.get_docstring(ast.parse(file.read_text("utf8")))
         assert docstring and "import" in docstring, file
+
+
+VAGUE = set(
+    ["of", "each", "found", "told", "beside", "aside", "own", "more", "most", "able", "other", "others", "both", "either", "one", "two", "few", "many", "all", "every", "at", "on", "by", "within", "so", "far", "near", "here", "there", "then", "now", "that", "this", "these", "those", "it", "its", "them", "their", "they", "what", "which", "whose", "who", "when", "where", "with", "without", "from", "into", "over", "under", "about", "again", "ever", "never", "only", "just", "even", "still", "less", "least", "said", "asked", "given", "taken", "kept", "left", "seen", "known", "wanted", "shown", "told", "drawn", "put", "made", "done", "gone", "come", "rest", "thing", "things", "stuff"]
+)
+"""Prepositions, pronouns and bare participles: as names they say nothing."""
+
+
+def bound_names(tree: ast.AST) -> set[str]:
+    """Every name that code binds: targets of assignments and loops, arguments, and names of `with` and `:=`."""
+    names = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    return names | {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def notebook_code(notebook) -> str:
+    """The code of a notebook, without its launch cell, which is for other sites."""
+    cells = json.loads(notebook.read_text("utf8"))["cells"]
+    code = [
+        cell
+        for cell in cells
+        if cell["cell_type"] == "code" and "launch" not in cell["metadata"].get("tags", [])
+    ]
+    return "\n".join("".join(cell["source"]) for cell in code)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(LIBRARY)))
+def test_names_in_the_library_name_something(file):
+    assert not bound_names(ast.parse(file.read_text("utf8"))) & VAGUE
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda file: file.stem)
+def test_names_in_the_notebooks_name_something(notebook):
+    assert not bound_names(ast.parse(notebook_code(notebook))) & VAGUE
+
+
+def test_the_map_in_contributing_is_true():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from map import rows
+
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf8")
+    assert [row for row in rows() if row not in page] == [], "python scripts/map.py writes it"
+    assert page.count("\n| top |") == len([row for row in rows() if row.startswith("| top |")])
