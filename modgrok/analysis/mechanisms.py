@@ -260,9 +260,11 @@ def _turn(
     )
     rotation, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((means.shape[1],) * 2))
 
-    def shares(steps: int, kept: ArrayLike, direction: np.ndarray | None = None) -> tuple[float, float]:
+    def shares(
+        steps: int, turned_waves: ArrayLike, direction: np.ndarray | None = None
+    ) -> tuple[float, float]:
         """Share of answers that are the predicted one, and the usual one."""
-        part = np.where(np.isin(np.arange(n // 2 + 1), kept)[:, None], spectrum, 0)
+        part = np.where(np.isin(np.arange(n // 2 + 1), turned_waves)[:, None], spectrum, 0)
         wave = np.fft.irfft(part, n, axis=0)  # (n, C)
         displacement = np.roll(wave, -steps, axis=0) - wave
         displacement = displacement if direction is None else displacement @ direction
@@ -274,9 +276,9 @@ def _turn(
             return np.nan, np.nan
         return (answers == predicted[steps, rows]).mean(), (answers == predicted[0, rows]).mean()
 
-    kept_waves = [waves, *([wave] for wave in waves)]
+    wave_sets = [waves, *([wave] for wave in waves)]
     outcome = np.array(
-        [[shares(k, kept) for k in range(1, n)] for kept in kept_waves]
+        [[shares(k, turned_waves) for k in range(1, n)] for turned_waves in wave_sets]
     )  # (1 + waves, n - 1, 2)
     control = np.array([shares(k, waves, rotation)[0] for k in range(1, n)])
     return Turn(outcome[..., 0], outcome[..., 1], control, power / power.sum())
@@ -379,18 +381,18 @@ def attribution(model: Transformer, tokens: Tensor, answers: Tensor) -> np.ndarr
     """
     depth = model.config.depth
     names = [f"blocks.{i}.{part}" for i in range(depth) for part in ("attn.mix", "mlp.out")]
-    kept = activations(model, tokens, [*names, stream := f"blocks.{depth - 1}.resid_post"], [-1])
+    outputs_by_name = activations(model, tokens, [*names, stream := f"blocks.{depth - 1}.resid_post"], [-1])
     direction = model.embed.weight[answers] - model.embed.weight.mean(0)
     direction = (
         direction
         * model.ln_f.weight
-        / (kept[stream][:, 0].var(-1, correction=0) + model.ln_f.eps).sqrt()[:, None]
+        / (outputs_by_name[stream][:, 0].var(-1, correction=0) + model.ln_f.eps).sqrt()[:, None]
     )
     direction = direction - direction.mean(-1, keepdim=True)  # as the LayerNorm takes off the mean
     parts = []
     for i in range(depth):
-        heads = through_output(model, kept[f"blocks.{i}.attn.mix"][:, 0], i)  # (N, H, C)
-        outputs = torch.cat([heads, kept[f"blocks.{i}.mlp.out"]], 1)
+        heads = through_output(model, outputs_by_name[f"blocks.{i}.attn.mix"][:, 0], i)  # (N, H, C)
+        outputs = torch.cat([heads, outputs_by_name[f"blocks.{i}.mlp.out"]], 1)
         parts.append((outputs @ direction[:, :, None])[..., 0].mean(0))
     return torch.stack(parts).cpu().numpy()
 
