@@ -412,8 +412,8 @@ def joint_ablation(
         choice of as many heads in the same blocks; at most 20 random choices where there are more.
     """
     layers = {layer for layer, _ in heads}
-    others = [head for head in all_heads(model) if head[0] in layers and head not in heads]
-    choices = list(combinations(others, len(heads)))
+    control_heads = [head for head in all_heads(model) if head[0] in layers and head not in heads]
+    choices = list(combinations(control_heads, len(heads)))
     if len(choices) > 20:
         choices = [choices[i] for i in np.random.default_rng(0).choice(len(choices), 20, replace=False)]
     kind = query_kinds(tokens, model.config.p)

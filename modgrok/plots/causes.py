@@ -39,10 +39,10 @@ def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
     """
     fig = figure(7.2, 1.0 + 0.36 * len(shares))
     ax = fig.subplots()
-    left = np.zeros(len(shares))
+    bar_starts = np.zeros(len(shares))
     for (outcome, color), widths in zip(OUTCOMES.items(), np.transpose(list(shares.values())), strict=True):
-        ax.barh(range(len(shares)), widths, left=left, color=color, label=outcome, height=0.7)
-        left += widths
+        ax.barh(range(len(shares)), widths, left=bar_starts, color=color, label=outcome, height=0.7)
+        bar_starts += widths
     ax.set_yticks(range(len(shares)), list(shares))
     ax.set(xlim=(0, 1), ylim=(len(shares) - 0.5, -0.5), xlabel="share of answers")
     ax.spines["left"].set_visible(False)
