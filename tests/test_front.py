@@ -18,45 +18,66 @@ from modgrok import evaluate, plots
 from modgrok.book import findings, social
 from modgrok.claims.verdicts import VERDICTS, Claim, Rule
 from modgrok.data import pretraining_tasks
-from modgrok.live.duel import duel
+from modgrok.live import contrast as contrast_module
+from modgrok.live.contrast import contrast_depths, label_runs
 from modgrok.train import train
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory):
+def contrast(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     fields = dict(
         steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, init_std=0.3, n_examples=6, n_embd=16
     )
-    runs = {plots.blocks(depth): train(tiny(**fields, p=5, depth=depth), root) for depth in (1, 2)}
-    return duel(runs, 7)
+    return contrast_depths({depth: [train(tiny(**fields, p=5, depth=depth), root)] for depth in (1, 2)}, 7)
 
 
-def test_the_question_is_the_one_where_the_better_model_is_ahead_most(asked):
-    first, second = asked.correct.values()
-    better, other = (first, second) if first.mean() >= second.mean() else (second, first)
+def test_the_question_is_held_out_and_both_models_are_typical_in_it(contrast):
     x, y = np.mgrid[:5, :5]
-    truth = (asked.task[0] * x + asked.task[1] * y) % 5
-    ends = {label: (answers[-1] == truth) for label, answers in asked.answers.items()}
-    ahead = abs(np.subtract(*(end.sum() for end in ends.values())))
-    assert len(first) == 7 and ahead == (better - other).max()
-    run = next(iter(asked.runs.values()))
-    assert asked.task not in pretraining_tasks(run.config).tolist()
-    assert all((asked.task[0] * u + asked.task[1] * v - z) % 5 == 0 for u, v, z in asked.examples)
+    truth = (contrast.task[0] * x + contrast.task[1] * y) % 5
+    distances = sum(abs(counts - np.median(counts)) for counts in contrast.n_correct.values())
+    shown = [(answers[-1] == truth).sum() for answers in contrast.answers.values()]
+    medians = [np.median(counts) for counts in contrast.n_correct.values()]
+    assert len(distances) == 7 and np.abs(np.subtract(shown, medians)).sum() == distances.min()
+    run = next(iter(contrast.runs.values()))
+    assert contrast.task not in pretraining_tasks(run.config).tolist()
+    assert all((contrast.task[0] * u + contrast.task[1] * v - z) % 5 == 0 for u, v, z in contrast.examples)
 
 
-def test_its_query_is_answered_by_one_model_alone(asked):
-    x, y = asked.query
-    right = [answers[-1, x, y] == (asked.task @ np.array([x, y])) % 5 for answers in asked.answers.values()]
-    assert sorted(right) == [False, True]
+def test_its_query_is_answered_by_the_better_model_alone_where_there_is_one(contrast):
+    x, y = np.mgrid[:5, :5]
+    truth = (contrast.task[0] * x + contrast.task[1] * y) % 5
+    better = max(contrast.combinations, key=contrast.combinations.get)
+    worse = min(contrast.combinations, key=contrast.combinations.get)
+    hits = {label: answers[-1] == truth for label, answers in contrast.answers.items()}
+    differs = hits[better] & ~hits[worse]
+    assert differs[tuple(contrast.query)] or (not differs.any() and contrast.query == [0, 0])
 
 
-def test_its_answers_are_those_of_query_grid_after_every_number_of_shots(asked):
-    pairs = np.array(asked.examples)[:, :2]
-    for label, run in asked.runs.items():
+def test_its_answers_are_those_of_query_grid_after_every_number_of_shots(contrast):
+    pairs = np.array(contrast.examples)[:, :2]
+    for label, run in contrast.runs.items():
         for shots in (0, 2, 5):
-            expected = evaluate.query_grid(run.model(), [asked.task], pairs, [shots])[0, 0]
-            np.testing.assert_array_equal(asked.answers[label][shots], expected)
+            expected = evaluate.query_grid(run.model(), [contrast.task], pairs, [shots])[0, 0]
+            np.testing.assert_array_equal(contrast.answers[label][shots], expected)
+
+
+def test_the_seed_is_the_one_whose_depths_differ_most(monkeypatch):
+    def run(depth, seed):
+        return SimpleNamespace(config=SimpleNamespace(depth=depth, seed=seed))
+
+    shares = {(2, 0): 0.1, (4, 0): 0.2, (2, 1): 0.3, (4, 1): 0.9, (2, 2): 0.0}
+    runs = {depth: [run(depth, seed) for d, seed in shares if d == depth] for depth in (2, 4)}
+
+    def measure(pair, n):
+        combinations = {label: shares[run.config.depth, run.config.seed] for label, run in pair.items()}
+        return contrast_module.Contrast(pair, [], [], [], {}, {}, combinations)
+
+    monkeypatch.setattr(contrast_module, "_measure", measure)
+    assert list(contrast_depths(runs).runs) == ["2 blocks, seed 1", "4 blocks, seed 1"]
+    assert list(label_runs(runs))[:2] == ["2 blocks", "2 blocks, seed 1"]
+    with pytest.raises(ValueError, match=r"^No seed has runs of 2 blocks and 4 blocks\.$"):
+        contrast_depths({2: [run(2, 0)], 4: [run(4, 1)]})
 
 
 # --- findings -------------------------------------------------------------------------------------------------
@@ -151,11 +172,11 @@ def test_the_picture_is_that_of_the_front_page(tmp_path):
     assert (tmp_path / "out" / social.PICTURE).read_bytes() == b"picture"
 
 
-def test_question_card_has_the_size_that_sites_ask_for(asked):
+def test_question_card_has_the_size_that_sites_ask_for(contrast):
     x, y = np.mgrid[:5, :5]
-    grids = {label: answers[-1] for label, answers in asked.answers.items()}
-    truth = (asked.task[0] * x + asked.task[1] * y) % 5
-    made = plots.question_card("Title", ["a line"], grids, truth, asked.query)
+    grids = {label: answers[-1] for label, answers in contrast.answers.items()}
+    truth = (contrast.task[0] * x + contrast.task[1] * y) % 5
+    made = plots.question_card("Title", ["a line"], grids, truth, contrast.query)
     assert (made.get_size_inches() * 100).tolist() == [1200, 630]
     right = [(grid == truth).sum() for grid in grids.values()]
     assert [ax.get_title() for ax in made.axes] == [

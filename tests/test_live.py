@@ -1,5 +1,6 @@
 """The live control in Chromium, on a page by itself opened from a folder, its numbers against torch's."""
 
+import importlib.util
 import re
 import tomllib
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from modgrok.analysis import activations, interventions
 from modgrok.book import build as book
 from modgrok.config import preset
 from modgrok.data import grid, pretraining_tasks
-from modgrok.live.duel import duel
+from modgrok.live.contrast import contrast_depths
 from modgrok.predictors import predictors
 from modgrok.storage.runs import Run
 from modgrok.train import train
@@ -25,7 +26,8 @@ from modgrok.widgets import scrubber
 
 FIELDS = dict(steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, init_std=0.3, n_examples=6, n_embd=16)
 CODE = "".join(
-    (ROOT / f"modgrok/live/{part}.js").read_text() for part in ("kernel", "transformer", "predictors")
+    (ROOT / f"modgrok/live/{part}.js").read_text()
+    for part in ("product", "kernel", "transformer", "predictors", "engine", "state")
 )
 PAGE = """<!doctype html><html lang="en" {}><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>live</title>
@@ -135,19 +137,17 @@ def bare(opened):
     return opened(f"<script>{CODE}</script>")
 
 
-@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("beside", [0, 4])
-def test_the_fast_product_is_the_plain_one(bare, beside, fused):
+def test_the_fast_product_is_the_plain_one(bare, beside):
     """Rows follow each other or have other numbers between them, which stay as they are."""
     for n, k, m in [(1, 4, 4), (5, 8, 8), (121, 16, 44), (3, 6, 8), (2, 0, 4)]:  # 6: not for the fast one
         a, w, out = (
             RNG.standard_normal((rows, columns + beside)) for rows, columns in ((n, k), (m, k), (n, m))
         )
         fast, plain = bare.evaluate(
-            """([arrays, n, k, m, beside, fused]) => {
+            """([arrays, n, k, m, beside]) => {
               const memory = new WebAssembly.Memory({ initial: 1 });
-              const module = new WebAssembly.Module(productModule(fused));
-              const fast = new WebAssembly.Instance(module, { js: { memory } }).exports.product;
+              const fast = new WebAssembly.Instance(compiled, { js: { memory } }).exports.product;
               Object.assign(room, { top: 0, missing: 0, numbers: new Float32Array(memory.buffer), fast });
               const [a, w, out] = arrays.map(([rows, list]) => room.put(list, rows));
               const plain = Float32Array.from(out);
@@ -156,7 +156,7 @@ def test_the_fast_product_is_the_plain_one(bare, beside, fused):
               plainProduct(a, w, plain, n, k, m, steps);
               return [[...out], [...plain]];
             }""",
-            [[[len(array), array.ravel().tolist()] for array in (a, w, out)], n, k, m, beside, fused],
+            [[[len(array), array.ravel().tolist()] for array in (a, w, out)], n, k, m, beside],
         )
         out[:, :m] += a[:, :k] @ w[:, :k].T
         for found in (fast, plain):
@@ -380,20 +380,28 @@ def test_the_query_shows_its_probabilities_and_where_heads_look(asked, runs):
 def test_typed_examples_choose_the_task_or_say_what_is_wrong(asked):
     page = asked(task=TASK)
     page.get_by_text("Type your own examples").click()
-    own, problem = page.get_by_label("own examples"), page.get_by_role("alert")
+    own, problem = page.get_by_label("own examples"), page.locator("details").get_by_role("alert")
     own.fill("1 0 4\n0 1, 2")
     assert page.get_by_label("a of the task").input_value() == "4"
     assert page.get_by_label("b of the task").input_value() == "2"
     assert shows(page, "z = 4x + 2y mod 5") and status(page).startswith("After 2 examples.")
     for text, said in [
         ("1 2", "An example is three numbers, x y z; the last is not whole yet."),
-        ("1 2 5", "5 is not in 0 … 4."),
+        ("1 2 5", "“5” is not a number in 0 … 4."),
+        ("1 2 3 abc", "“abc” is not a number in 0 … 4."),
+        ("1 2 -3", "“-3” is not a number in 0 … 4."),
         ("1 2 3 " * 6, "At most 5 examples fit in front of the query."),
     ]:
         own.fill(text)
         assert problem.inner_text() == said
     own.fill("")
     assert status(page).startswith("After 0 examples.") and problem.inner_text() == ""
+    own.fill("1 0 2 / 1 0 2 / 0 1 3 / 1 0 4")
+    assert problem.inner_text() == (
+        "No task fits all of these. z = 2x + 3y fits most; the others are marked as lies."
+    )
+    assert page.locator(".ask-lie").all_inner_texts() == ["1 0 → 4"]
+    assert page.get_by_label("a of the task").input_value() == "2"
 
 
 def test_surprise_me_draws_a_held_out_task(asked, runs):
@@ -433,15 +441,28 @@ def test_a_link_restores_the_whole_state(asked, runs):
     assert page.evaluate("location.hash") == "", "the address holds another state than the page"
 
 
-def test_a_wrong_link_changes_nothing(asked):
+def test_a_wrong_link_changes_nothing_and_says_so(asked):
     options = dict(task=TASK, examples=EXAMPLES, shots=2)
     whole = state(asked(**options))
     page = asked(hash="#ask?task=9.9&query=1&%", **options)
+    notice = page.locator(".ask-notice")
     assert state(page) == whole
-    for given in ["examples=1.2&shots=77", "model=<i>&step=x&off=blocks.9", "by=toString", ""]:
-        page.evaluate("given => { location.hash = `#ask?${given}` }", given)
-        page.evaluate("new Promise(requestAnimationFrame)")
-        assert state(page) == whole, given
+    assert notice.inner_text() == "Not valid here, so this part of the link is ignored: task, query."
+    for fields, names in [
+        ("examples=1.2&shots=77", "examples, shots"),
+        ("model=<i>&step=x&off=blocks.9", "model"),
+        ("model=shallow&step=77&off=blocks.9", "step, part that is off"),
+        ("by=toString", "predictor"),
+        ("", ""),
+    ]:
+        page.evaluate("fields => { location.hash = `#ask?${fields}` }", fields)
+        page.evaluate(ALL_DRAWN)
+        assert state(page) == whole, fields
+        assert notice.inner_text().partition(": ")[2].rstrip(".") == names
+    page.evaluate("location.hash = '#ask?task=9.9'")
+    page.evaluate(ALL_DRAWN)
+    page.get_by_role("slider").first.press("ArrowLeft")
+    assert not notice.is_visible(), "the reader has gone on"
 
 
 def test_a_links_text_and_the_page_understand_each_other(opened, runs):
@@ -583,15 +604,14 @@ def test_a_grid_of_the_wall_opens_its_question(opened, runs, tmp_path):
 def question(opened, runs, tmp_path, monkeypatch):
     """question() opens the front page's control as in the book, with weights beside the page."""
     monkeypatch.setenv("MODGROK_BOOK", "1")
-    both = {name: runs[name] for name in ("shallow", "deep")}
-    asked = duel(both, 5)
-    for run in both.values():
+    contrast = contrast_depths({2: [runs["shallow"]], 3: [runs["deep"]]}, 5)
+    for run in contrast.runs.values():
         live.write_weights(run, run.steps[-1:], tmp_path)
 
     def open_question(**options):
-        page = opened(live.hero(asked, "ask.html").data, **options)
+        page = opened(live.hero(contrast, "ask.html").data, **options)
         page.get_by_text("the rule gives").wait_for()
-        return page, asked
+        return page, contrast
 
     return open_question
 
@@ -604,42 +624,44 @@ def grid_told(answers, task) -> list[str]:
 
 
 def test_the_question_has_its_answers_for_every_number_of_shots_without_weights(question):
-    page, asked = question()
+    page, contrast = question()
     for shots in (5, 4, 0):
         page.get_by_role("slider").fill(str(shots))
         page.get_by_text(f"{shots} of 5 are shown").wait_for()
-        for i, label in enumerate(asked.runs):
-            assert cells(page, i) == grid_told(asked.answers[label][shots], asked.task)
+        for i, label in enumerate(contrast.runs):
+            assert cells(page, i) == grid_told(contrast.answers[label][shots], contrast.task)
     assert page.evaluate("globalThis.modgrokLoaded.size") == 0
 
 
 def test_a_lie_asks_the_models_as_torch_does_and_can_be_mended(question):
-    page, asked = question()
+    page, contrast = question()
     page.locator(".ask-examples button").first.click()
     page.locator(".ask-lie").wait_for()
     page.wait_for_function("globalThis.modgrokLoaded.size === 2")
     page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
-    x, y, z = asked.examples[0]
-    lied = page.get_by_role("button", name=re.compile("^example 1: .*, a lie$")).text_content()
-    context = [[x, y, int(lied[-1])], *asked.examples[1:]]
+    x, y, z = contrast.examples[0]
+    lie = page.get_by_role("button", name=re.compile("^example 1: .*, a lie$")).text_content()
+    context = [[x, y, int(lie[-1])], *contrast.examples[1:]]
     assert context[0][2] != z
-    for i, run in enumerate(asked.runs.values()):
-        assert cells(page, i) == expected_cells(shipped(run), context, asked.task)
+    for i, run in enumerate(contrast.runs.values()):
+        assert cells(page, i) == expected_cells(shipped(run), context, contrast.task)
     page.get_by_role("button", name="mend all lies").click()
     assert not page.locator(".ask-lie").count()
-    for i, answers in enumerate(asked.answers.values()):
-        assert cells(page, i) == grid_told(answers[-1], asked.task)
+    for i, answers in enumerate(contrast.answers.values()):
+        assert cells(page, i) == grid_told(answers[-1], contrast.task)
 
 
-def test_the_question_can_be_taken_to_the_whole_control(question, asked):
-    page, duel_asked = question()
-    target = page.get_by_role("link", name="Ask the model").get_attribute("href")
+def test_the_question_can_be_taken_to_the_whole_control(question, opened):
+    page, contrast = question()
+    target = page.get_by_role("link", name="Ask the models yourself").get_attribute("href")
     assert target.startswith("ask.html#ask?")
-    whole = asked(hash=target.removeprefix("ask.html"))
+    whole = opened(live.ask(contrast.runs).data, target.removeprefix("ask.html"))
+    whole.get_by_text(re.compile("^After")).wait_for()
+    whole.evaluate(ALL_DRAWN)
     shown = [whole.get_by_label(f"{letter} of the task").input_value() for letter in "ab"]
-    assert shown == [str(n) for n in duel_asked.task]
-    for i, label in enumerate(("shallow", "deep")):
-        assert cells(whole, i) == grid_told(duel_asked.answers[label][-1], duel_asked.task)
+    assert shown == [str(n) for n in contrast.task] and not whole.locator(".ask-notice").is_visible()
+    for i, label in enumerate(contrast.runs):
+        assert cells(whole, i) == grid_told(contrast.answers[label][-1], contrast.task)
 
 
 # --- around it --------------------------------------------------------------------------------------------
@@ -720,9 +742,17 @@ def test_the_book_puts_the_other_checkpoints_beside_its_pages(runs, tmp_path):
     assert [file.stat().st_mtime_ns for file in written] == before
 
 
+def test_the_product_is_assembled_from_its_text():
+    pytest.importorskip("wasmtime")
+    spec = importlib.util.spec_from_file_location("assemble", ROOT / "scripts/assemble.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert (ROOT / "modgrok/live/product.js").read_text("utf8") == script.assemble()
+
+
 def test_an_installed_package_has_all_files():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folder = ROOT / "modgrok/live"
     named = {file for pattern in tool["package-data"]["modgrok.live"] for file in folder.glob(pattern)}
     assert "modgrok.live" in tool["packages"]
-    assert named == {file for file in folder.iterdir() if file.suffix not in (".py", "")}
+    assert named == {file for file in folder.iterdir() if file.suffix not in (".py", ".wat", "")}

@@ -1,11 +1,13 @@
 """The model live in the page: its answers are computed in the reader's browser, without a server or a kernel.
 
-`ask` gives a piece of HTML that holds the model's last checkpoint and the code that runs it:
+`ask` gives a piece of HTML that holds the model's last checkpoint and the code that runs it. The code's modules:
 
-- `transformer.js`: the forward pass, `Transformer.query_logits` with the parts of `interventions.ablated` switched off;
-- `kernel.js`: its matrix product;
-- `predictors.js`: the exact predictors of `algorithms`;
-- `state.js`, `views.js`, `flow.js`, `control.js` and `live.css`: what the reader sees and moves.
+- `kernel.js`: the matrix product, assembled from `product.wat` by `scripts/assemble.py`;
+- `transformer.js`: the forward pass, equal to `Transformer.query_logits`, with parts switched off as by
+  `interventions.ablated`;
+- `predictors.js`: the exact predictors of `modgrok.predictors`;
+- `engine.js`: weights and answers; `state.js`: what is asked, as plain data, from and to the page's address;
+- `views.js`, `flow.js`, `panel.js`, `question.js` and `live.css`: what is seen; `control.js` joins all of it.
 
 `hero` gives the front page's piece, one question to two models (`hero.js`).
 
@@ -13,7 +15,7 @@ The code is one inline module, and further checkpoints are scripts that assign a
 folder (`file://`) may neither import nor fetch. In the book the last checkpoint is such a script, too: pages stay
 light, and share it.
 
-May import everything but the book's build, scale and the command line.
+May import analysis, data, model, predictors and storage.
 """
 
 import base64
@@ -31,14 +33,17 @@ from IPython.display import HTML
 
 from modgrok.analysis.activations import draw_contexts
 from modgrok.data import Data, grid, pretraining_tasks, split_inputs
-from modgrok.live.duel import Duel
+from modgrok.live.contrast import Contrast
 from modgrok.model import n_weights
 from modgrok.predictors import predictors
 from modgrok.storage.files import write_atomically
 from modgrok.storage.runs import Run
 
-SHARED = ("kernel", "transformer", "predictors", "state", "views")
-"""The modules of every control's code, which are written one after the other, before its own."""
+SHARED = ("product", "kernel", "transformer", "predictors", "engine", "state", "views")
+"""The modules of every control's code, one after the other, before its own."""
+
+CONTROL = ("flow", "panel", "question")
+"""The modules that `ask` needs besides."""
 
 LARGEST = 2_000_000
 """Weights of a model that a page can carry (6 MB of text) and a browser can ask while its reader waits."""
@@ -86,40 +91,44 @@ def ask(runs: dict[str, Run], name: str = "ask", inline: Iterable[int] = (), **s
         ValueError: no runs, several p, an unknown predictor, or a number beyond p.
         TypeError: no field of `State`.
     """
-    models, task, examples, shots, query, predictor = State(**{"predictor": "regression"} | state)
+    wish = State(**{"predictor": "regression"} | state)
     if len({run.config.p for run in runs.values()}) != 1:
-        given = ", ".join(str(run.config.p) for run in runs.values()) or "no run"
-        raise ValueError(f"ask needs runs of one p, got {given}.")
+        moduli = ", ".join(str(run.config.p) for run in runs.values()) or "no run"
+        raise ValueError(f"ask needs runs of one p, got {moduli}.")
     config = next(iter(runs.values())).config
     if not offered(runs):
         return HTML(f"<p>{_left_out(runs)}</p>")
-    known = predictors(config.p, pretraining_tasks(config))
-    if predictor not in known:
-        raise ValueError(f"predictor={predictor!r} is not known; choose one of {', '.join(known)}.")
-    numbers = [*task, *query, *(number for example in examples for number in example)]
+    names = predictors(config.p, pretraining_tasks(config))
+    if wish.predictor not in names:
+        raise ValueError(f"predictor={wish.predictor!r} is not known; choose one of {', '.join(names)}.")
+    numbers = [*wish.task, *wish.query, *(number for example in wish.examples for number in example)]
     if any(not 0 <= number < config.p for number in numbers):
         raise ValueError(f"task, examples and query must be numbers in 0 … {config.p - 1}, got {numbers}.")
 
-    if len(examples) and not len(task):
-        x, y, z = np.transpose(examples)
-        fits = (
-            (np.outer(grid(config.p)[:, 0], x) + np.outer(grid(config.p)[:, 1], y) - z) % config.p == 0
-        ).sum(1)
-        task = grid(config.p)[fits.argmax()].tolist()
-    pairs, tasks = draw_contexts(Data(config), 1, task or None)
+    task = wish.task or (_best_task(wish.examples, config.p) if len(wish.examples) else None)
+    contexts, tasks = draw_contexts(Data(config), 1, task)
     a, b = (int(number) for number in tasks[0])
-    most = min(run.config.n_examples for run in runs.values()) - 1
-    drawn = [(int(x), int(y), int(a * x + b * y) % config.p) for x, y in pairs[0][:most]]
-    examples = [tuple(example) for example in examples or drawn]
-    state = {
-        "panels": [{"model": m} if isinstance(m, str) else m for m in models or list(runs)[:1]],
+    limit = min(run.config.n_examples for run in runs.values()) - 1
+    true_examples = [(int(x), int(y), int(a * x + b * y) % config.p) for x, y in contexts[0][:limit]]
+    examples = [tuple(example) for example in wish.examples or true_examples]
+    models = wish.models or list(runs)[:1]
+    arguments = {
+        "panels": [{"model": model} if isinstance(model, str) else model for model in models],
         "task": [a, b],
         "examples": examples,
-        "shots": len(examples) if shots is None else shots,
-        "query": list(query or (2 % config.p, 1)),
-        "by": predictor,
+        "shots": len(examples) if wish.shots is None else wish.shots,
+        "query": list(wish.query or (2 % config.p, 1)),
+        "by": wish.predictor,
     }
-    return _output(runs, name, ("flow", "control"), "start", [name, state], inline)
+    return _output(runs, name, (*CONTROL, "control"), "startControl", [name, arguments], inline)
+
+
+def _best_task(examples: Sequence[Sequence[int]], p: int) -> list[int]:
+    """The first of the tasks that most of the examples agree with."""
+    x, y, z = np.transpose(examples)
+    a, b = grid(p).T[:, :, None]
+    n_agreeing = ((a * x + b * y - z) % p == 0).sum(1)
+    return grid(p)[n_agreeing.argmax()].tolist()
 
 
 def offered(runs: dict[str, Run]) -> bool:
@@ -140,25 +149,25 @@ def _left_out(runs: dict[str, Run]) -> str:
     )
 
 
-def hero(asked: Duel, page: str = "12_ask.html") -> HTML:
-    """The front page's control: one question, the answers of several models side by side.
+def hero(contrast: Contrast, page: str = "12_ask.html") -> HTML:
+    """The front page's control: one question, the answers of two models side by side.
 
-    Its answers to the true examples are in it, for every number of shots; weights are asked for by the first lie.
+    Its answers to the true examples are in it, for every number of shots; the weights are loaded for the first lie.
 
     Args:
-        asked: the question and its answers.
+        contrast: the question and its answers.
         page: where a whole control can be asked the same.
     """
-    state = {
-        "task": asked.task,
-        "examples": asked.examples,
-        "shots": len(asked.examples),
-        "query": asked.query,
+    question = {
+        "task": contrast.task,
+        "examples": contrast.examples,
+        "shots": len(contrast.examples),
+        "query": contrast.query,
         "answers": {
-            label: answers.reshape(len(answers), -1).tolist() for label, answers in asked.answers.items()
+            label: answers.reshape(len(answers), -1).tolist() for label, answers in contrast.answers.items()
         },
     }
-    return _output(asked.runs, "hero", ("hero",), "startHero", [state, page])
+    return _output(contrast.runs, "hero", ("hero",), "startHero", [question, page])
 
 
 def _output(
@@ -166,22 +175,27 @@ def _output(
     name: str,
     modules: tuple[str, ...],
     start: str,
-    given: list,
+    arguments: list,
     inline: Iterable[int] = (),
 ) -> HTML:
-    """The code, and a call of the function `start` with the models and what is given."""
-    here = Path(__file__).parent
-    code = "\n".join((here / f"{module}.js").read_text() for module in (*SHARED, *modules))
-    held = {run.name: set() if in_book() else {*inline, run.steps[-1]} for run in runs.values() if run.steps}
-    described = [_described(label, run, held) for label, run in runs.items()]
-    arguments = json.dumps([described, *given]).replace("<", "\\u003c")  # a label cannot end the script
+    """The code, and a call of its function `start` with the models and further arguments."""
+    folder = Path(__file__).parent
+    code = "\n".join((folder / f"{module}.js").read_text("utf8") for module in (*SHARED, *modules))
+    inline_steps = {
+        run.name: set() if in_book() else {*inline, run.steps[-1]} for run in runs.values() if run.steps
+    }
+    models = [_describe(label, run, inline_steps) for label, run in runs.items()]
+    call = json.dumps([models, *arguments]).replace("<", "\\u003c")  # a label cannot end the script
     text = (
-        f"<style>{(here / 'live.css').read_text()}</style>\n"
-        f'<div class="modgrok-live" data-name="{name}"></div>\n'
-        f'<script type="module">\n{code}\n{start}(...{arguments});\n</script>'
+        f"<style>{(folder / 'live.css').read_text('utf8')}</style>\n"
+        f'<div class="modgrok-live" data-name="{escape(name)}"></div>\n'
+        f'<script type="module">\n{code}\n{start}(...{call});\n</script>'
     )
-    asked = {str(run.path): [s for s in run.steps if s not in held[run.name]] for run in runs.values()}
-    return HTML(text, metadata={"modgrok_live": asked})
+    beside = {
+        str(run.path): [step for step in run.steps if step not in inline_steps[run.name]]
+        for run in runs.values()
+    }
+    return HTML(text, metadata={"modgrok_live": beside})
 
 
 def link(text: str, **state) -> str:
@@ -205,19 +219,19 @@ def address(page: str = "", name: str = "ask", **state) -> str:
     Raises:
         TypeError: no field of `State`.
     """
-    of, fields = State(**state), []
-    for model in of.models:
+    wish, fields = State(**state), []
+    for model in wish.models:
         model = {"model": model} if isinstance(model, str) else model
         off = " ".join(model.get("off", ()))
         fields += [("model", model["model"]), ("step", model.get("step", "last")), ("off", off)]
-    given = {
-        "task": _joined(of.task),
-        "examples": " ".join(map(_joined, of.examples)),
-        "shots": "" if of.shots is None else of.shots,
-        "query": _joined(of.query),
-        "by": of.predictor,
+    texts = {
+        "task": _joined(wish.task),
+        "examples": " ".join(map(_joined, wish.examples)),
+        "shots": "" if wish.shots is None else wish.shots,
+        "query": _joined(wish.query),
+        "by": wish.predictor,
     }
-    fields += [(key, value) for key, value in given.items() if value != ""]
+    fields += [(key, text) for key, text in texts.items() if text != ""]
     return f"{page}#{name}?{urlencode(fields)}"
 
 
@@ -230,11 +244,14 @@ def _joined(numbers: Iterable[int]) -> str:
     return ".".join(str(int(number)) for number in numbers)
 
 
-def _described(label: str, run: Run, held: dict[str, set[int]]) -> dict:
+def _describe(label: str, run: Run, inline_steps: dict[str, set[int]]) -> dict:
     """What the page knows of a run."""
     if not run.steps:
-        run.model()  # says why
-    steps = [{"step": s, "weights": weights(run, s) if s in held[run.name] else None} for s in run.steps]
+        run.model()  # raises an error that says why
+    steps = [
+        {"step": step, "weights": weights(run, step) if step in inline_steps[run.name] else None}
+        for step in run.steps
+    ]
     return {
         "label": label,
         "name": run.name,

@@ -54,15 +54,11 @@ function flowView(model, change) {
     return { element, strips, soFar };
   });
   const title = make("p", { className: "ask-title" });
-  const all = make("button", {
-    type: "button",
-    textContent: "all parts on",
-    onclick: () => change((off) => off.clear()),
-  });
+  const reset = button("all parts on", () => change((off) => off.clear()));
   const element = make(
     "section",
     { className: "ask-flow" },
-    make("div", { className: "ask-row" }, title, all),
+    make("div", { className: "ask-row" }, title, reset),
     row(["tokens"], tokens.element),
     ...blocks.map((block) => block.element),
     row(["answer"], bars.element),
@@ -72,7 +68,7 @@ function flowView(model, change) {
   /** The model's name, and which parts are off. */
   function show(name, off) {
     write(title, name);
-    all.style.visibility = off.size ? "" : "hidden"; // keeps its place: the switches stay under the pointer
+    reset.style.visibility = off.size ? "" : "hidden"; // keeps its place: the switches stay under the pointer
     for (const { parts, button } of switches) {
       const isOff = parts.every((part) => off.has(part));
       button.setAttribute("aria-checked", !isOff);
@@ -95,16 +91,16 @@ function flowView(model, change) {
       weights: flat.map(() => 0),
       texts,
       label: (t) => `${flat[t]}: ${place(t)}`,
-      told: `tokens ${texts.join(" ")}`,
+      description: `tokens ${texts.join(" ")}`,
     });
     blocks.forEach(({ strips, soFar }, b) => {
       const { weights, readout } = seen[b];
       strips.forEach((strip, h) => {
-        const own = weights.subarray(h * flat.length, (h + 1) * flat.length);
-        const label = (t) => `Block ${b}, head ${h} looks at ${flat[t]}, ${place(t)}: ${percent(own[t])}.`;
-        const order = [...own.keys()].sort((i, j) => own[j] - own[i]).slice(0, 3);
-        const told = `block ${b}, head ${h} looks at ${order.map((t) => `${place(t)} ${percent(own[t])}`).join(", ")}`;
-        strip.draw({ ...common, weights: own, label, told });
+        const looksAt = weights.subarray(h * flat.length, (h + 1) * flat.length);
+        const label = (t) => `Block ${b}, head ${h} looks at ${flat[t]}, ${place(t)}: ${percent(looksAt[t])}.`;
+        const top = [...looksAt.keys()].sort((i, j) => looksAt[j] - looksAt[i]).slice(0, 3);
+        const list = top.map((t) => `${place(t)} ${percent(looksAt[t])}`).join(", ");
+        strip.draw({ ...common, weights: looksAt, label, description: `block ${b}, head ${h} looks at ${list}` });
       });
       if (!soFar) return;
       const early = softmax(readout);
@@ -114,12 +110,12 @@ function flowView(model, change) {
         texts: early.map((_, z) => z),
         group: 1,
         label,
-        told: label(argmax(early)),
+        description: label(argmax(early)),
         looks,
       });
     });
     const listed = (shares) => shares.map((share, z) => `${z}: ${percent(share)}`).join(", ");
-    bars.draw({ odds, exact, truth, told: `${listed(odds)}; ${by}: ${listed(exact)}`, looks });
+    bars.draw({ odds, exact, truth, description: `${listed(odds)}; ${by}: ${listed(exact)}`, looks });
     say(`Line across a bar: ${by}. Bold: the truth. Point at a strip to read it.`);
   }
   return { element, show, draw };

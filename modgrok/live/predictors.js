@@ -34,10 +34,10 @@ function ratioMatching(p, examples) {
 
 /** Every task that agrees with all examples votes. */
 function bayes(p, examples, tasks) {
-  const left = tasks.filter(([a, b]) => examples.every(([u, v, z]) => (a * u + b * v) % p === z));
+  const agreeing = tasks.filter(([a, b]) => examples.every(([u, v, z]) => (a * u + b * v) % p === z));
   return (x, y) => {
     const votes = Array(p).fill(0);
-    for (const [a, b] of left) votes[(a * x + b * y) % p]++;
+    for (const [a, b] of agreeing) votes[(a * x + b * y) % p]++;
     return normalised(votes);
   };
 }
@@ -66,7 +66,7 @@ const PREDICTORS = {
 
 /** The index of the largest number, or null where another is as large (but for rounding). */
 function certain(numbers) {
-  const most = Math.max(...numbers);
-  const best = numbers.findIndex((n) => n > most - 1e-6);
-  return best === numbers.findLastIndex((n) => n > most - 1e-6) ? best : null;
+  const top = Math.max(...numbers);
+  const best = numbers.findIndex((n) => n > top - 1e-6);
+  return best === numbers.findLastIndex((n) => n > top - 1e-6) ? best : null;
 }

@@ -1,63 +1,61 @@
-// What the control can be asked: models and their weights, and the state, from and to the page's address.
+// What a control shows, as plain data: read from an address or from typed text, checked, and written back.
 //
 // state: {panels: [{model, step, off}], task: [a, b], examples: [[x, y, z]], shots, query: [x, y], by}, where model is a
 // label, off a Set of the parts switched off and by the name of a predictor.
 
-const HTML_ROOT = document.documentElement.dataset.content_root; // Sphinx's; undefined outside the book
 const SHOWN_PREDICTORS = Object.keys(PREDICTORS);
-
-const loaded = (globalThis.modgrokLoaded ??= new Map()); // run and step → promise of its Transformer, for all controls
 
 /** The z of a task at (x, y). */
 function solution([a, b], x, y, p) {
   return (a * x + b * y) % p;
 }
 
-function isFalse([x, y, z], task, p) {
+function isLie([x, y, z], task, p) {
   return z !== solution(task, x, y, p);
 }
 
-/** Examples of which the i-th lies, or, if it did, no longer does. */
-function turned(examples, i, task, p) {
+/** Examples of which the i-th becomes a lie, or, if it was one, true. */
+function withLieTurned(examples, i, task, p) {
   const [x, y] = examples[i];
   const z = solution(task, x, y, p);
-  const other = isFalse(examples[i], task, p) ? z : (z + 1 + (i % (p - 1))) % p;
-  return examples.map((example, j) => (i === j ? [x, y, other] : [...example]));
+  const newZ = isLie(examples[i], task, p) ? z : (z + 1 + (i % (p - 1))) % p;
+  return examples.map((example, j) => (i === j ? [x, y, newZ] : [...example]));
 }
 
-/** The model at a checkpoint, whose weights are in the page or in a script beside it (file:// allows no fetch). */
-function load(model, step) {
-  const key = `${model.name}-${step}`;
-  const read = async () => {
-    let text = model.steps.find((s) => s.step === step).weights;
-    if (!text) {
-      await addScript(`${HTML_ROOT}_static/live/${key}.js`);
-      text = globalThis.modgrokWeights[key];
-      delete globalThis.modgrokWeights[key];
-    }
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    return new Transformer(readSafetensors(bytes.buffer), model.config);
-  };
-  if (!loaded.has(key)) {
-    loaded.set(key, read());
-    loaded.get(key).catch(() => loaded.delete(key)); // another try may succeed
-  }
-  return loaded.get(key);
-}
-
-function addScript(source) {
-  return new Promise((resolve, reject) => {
-    const script = make("script", { src: source });
-    script.onload = resolve;
-    script.onerror = () => reject(new Error(`${source} is missing`));
-    document.head.append(script);
-    script.remove();
+/** The same examples for another task: true ones become true for it, lies keep their z. */
+function withTask(examples, oldTask, task, p) {
+  return examples.map((example) => {
+    const [x, y] = example;
+    return isLie(example, oldTask, p) ? [...example] : [x, y, solution(task, x, y, p)];
   });
+}
+
+/** Of all tasks one that agrees with most of the examples: the current one, if no other agrees with more. */
+function bestTask(examples, currentTask, p) {
+  const countLies = (task) => examples.filter((example) => isLie(example, task, p)).length;
+  return allTasks(p).reduce((best, task) => (countLies(task) < countLies(best) ? task : best), currentTask);
+}
+
+/** Examples from typed text, or the sentence that says what is wrong with it: {examples, problem}. */
+function readExamples(text, p, limit) {
+  const words = text.split(/[\s,;:()→/]+/).filter((word) => word);
+  const numbers = words.map(Number);
+  const wrong = words.find((word, i) => !/^\d+$/.test(word) || numbers[i] >= p);
+  const problem =
+    wrong !== undefined
+      ? `“${wrong}” is not a number in 0 … ${p - 1}.`
+      : numbers.length > 3 * limit
+        ? `At most ${limit} examples fit in front of the query.`
+        : numbers.length % 3
+          ? "An example is three numbers, x y z; the last is not whole yet."
+          : "";
+  const examples = Array.from({ length: numbers.length / 3 }, (_, i) => numbers.slice(3 * i, 3 * i + 3));
+  return { examples, problem };
 }
 
 /** The checkpoints that can be loaded here: in the book all, elsewhere those that the page holds. */
 function stepsOf(model) {
-  return model.steps.filter((s) => s.weights || HTML_ROOT !== undefined).map((s) => s.step);
+  return model.steps.filter((checkpoint) => checkpoint.weights || IN_BOOK).map((checkpoint) => checkpoint.step);
 }
 
 function partsOf({ config }) {
@@ -65,44 +63,73 @@ function partsOf({ config }) {
   return Array.from({ length: config.depth }, (_, b) => [...heads(b), `blocks.${b}.mlp`]).flat();
 }
 
-/** A valid state from one that may hold anything, such as a link's: what is not allowed is taken from `otherwise`. */
-function restored(given, models, otherwise) {
+/**
+ * A valid state from a wish that may hold anything, such as a link's: what is missing or not valid is taken from
+ * `fallback`. `refused` names the fields that were given and are not valid.
+ */
+function validState(wish, models, fallback) {
   const { p } = models[0].config;
-  const most = Math.min(...models.map((m) => m.config.n_examples)) - 1;
-  const below = (end) => (n) => Number.isInteger(n) && n >= 0 && n < end;
-  const numbers = (list, length) => Array.isArray(list) && list.length === length && list.every(below(p));
-  const panels = (given.panels ?? []).slice(0, 2).flatMap((panel) => {
-    const model = models.find((m) => m.label === panel.model);
-    return model ? [restoredPanel(model, panel)] : [];
-  });
-  const own = given.examples?.length <= most && given.examples.every((example) => numbers(example, 3));
-  const state = {
-    panels: panels.length ? panels : otherwise.panels,
-    task: numbers(given.task, 2) ? given.task : otherwise.task,
-    examples: own ? given.examples.map((e) => [...e]) : otherwise.examples,
-    query: numbers(given.query, 2) ? given.query : otherwise.query,
-    by: SHOWN_PREDICTORS.includes(given.by) ? given.by : otherwise.by,
+  const limit = Math.min(...models.map((model) => model.config.n_examples)) - 1;
+  const isBelow = (end) => (n) => Number.isInteger(n) && n >= 0 && n < end;
+  const isVector = (list, length) => Array.isArray(list) && list.length === length && list.every(isBelow(p));
+  const refused = [];
+  const choose = (field, isValid, substitute) => {
+    if (wish[field] === undefined) return substitute;
+    if (isValid(wish[field])) return wish[field];
+    refused.push(field);
+    return substitute;
   };
-  const fits = below(state.examples.length + 1);
-  const shots = [given.shots, otherwise.shots].find((n, i) => fits(n) && !(i && own));
-  return { ...state, shots: shots ?? state.examples.length };
+  const areExamples = (list) => list.length <= limit && list.every((example) => isVector(example, 3));
+  const examples = choose("examples", areExamples, fallback.examples);
+  const hasOwnExamples = wish.examples !== undefined && examples === wish.examples;
+  const isShots = isBelow(examples.length + 1);
+  const substituteShots = !hasOwnExamples && isShots(fallback.shots) ? fallback.shots : examples.length;
+  const state = {
+    panels: validPanels(wish.panels ?? [], models, refused) ?? fallback.panels,
+    task: choose("task", (task) => isVector(task, 2), fallback.task),
+    examples: examples.map((example) => [...example]),
+    shots: choose("shots", isShots, substituteShots),
+    query: choose("query", (query) => isVector(query, 2), fallback.query),
+    by: choose("by", (predictor) => SHOWN_PREDICTORS.includes(predictor), fallback.by),
+  };
+  return { state, refused };
 }
 
-function restoredPanel(model, { step, off = [] }) {
-  const steps = stepsOf(model);
-  const isOff = (part) => {
+/** One or two panels of models that are here; null if there is none. Names what is refused. */
+function validPanels(wishes, models, refused) {
+  const panels = wishes.slice(0, 2).flatMap((wish) => {
+    const model = models.find(({ label }) => label === wish.model);
+    if (!model) {
+      refused.push("model");
+      return [];
+    }
+    const { panel, refused: refusedOfPanel } = validPanel(model, wish);
+    refused.push(...refusedOfPanel);
+    return [panel];
+  });
+  return panels.length ? panels : null;
+}
+
+/** A panel of a model at a step without some parts, or without what is not valid of that. */
+function validPanel(model, { step, off = [] } = {}) {
+  const [steps, parts] = [stepsOf(model), partsOf(model)];
+  const namesOf = (part) => {
     const block = part.split(".", 2).join(".");
-    const names = [part, block, ...(part.endsWith("mlp") ? [] : [`${block}.attn`])];
-    return [...off].some((name) => names.includes(name));
+    return [part, block, ...(part.endsWith("mlp") ? [] : [`${block}.attn`])];
   };
-  return {
+  const isPart = (name) => parts.some((part) => namesOf(part).includes(name));
+  const refused = [];
+  if (step !== undefined && !steps.includes(step)) refused.push("step");
+  if (![...off].every(isPart)) refused.push("off");
+  const panel = {
     model: model.label,
     step: steps.includes(step) ? step : steps.at(-1),
-    off: new Set(partsOf(model).filter(isOff)),
+    off: new Set(parts.filter((part) => [...off].some((name) => namesOf(part).includes(name)))),
   };
+  return { panel, refused };
 }
 
-/** A state as the text behind # in an address, and back. */
+/** A state as the text behind # in an address, and back: fields that are missing there are undefined. */
 function toHash(name, state) {
   const fields = new URLSearchParams();
   for (const { model, step, off } of state.panels) {
@@ -111,7 +138,7 @@ function toHash(name, state) {
     fields.append("off", [...off].join(" "));
   }
   fields.append("task", state.task.join("."));
-  fields.append("examples", state.examples.map((e) => e.join(".")).join(" "));
+  fields.append("examples", state.examples.map((example) => example.join(".")).join(" "));
   fields.append("shots", state.shots);
   fields.append("query", state.query.join("."));
   fields.append("by", state.by);
@@ -122,14 +149,23 @@ function fromHash(name, hash) {
   if (!hash.startsWith(`#${name}?`)) return null;
   const fields = new URLSearchParams(hash.slice(name.length + 2));
   const words = (text) => (text ? text.split(" ") : []);
-  const numbers = (text) => (text ?? "").split(".").map(Number);
+  const numbers = (text) => text.split(".").map((word) => (/^\d+$/.test(word) ? Number(word) : NaN));
+  const field = (key, read) => (fields.has(key) ? read(fields.get(key)) : undefined);
   const [steps, off] = [fields.getAll("step"), fields.getAll("off")];
+  const stepOf = (text) => (text === undefined || text === "last" ? undefined : Number(text));
   return {
-    panels: fields.getAll("model").map((model, i) => ({ model, step: Number(steps[i]), off: words(off[i]) })),
-    task: numbers(fields.get("task")),
-    examples: fields.has("examples") ? words(fields.get("examples")).map(numbers) : undefined,
-    shots: fields.has("shots") ? Number(fields.get("shots")) : undefined,
-    query: numbers(fields.get("query")),
-    by: fields.get("by"),
+    panels: fields.getAll("model").map((model, i) => ({ model, step: stepOf(steps[i]), off: words(off[i]) })),
+    task: field("task", numbers),
+    examples: field("examples", (text) => words(text).map(numbers)),
+    shots: field("shots", Number),
+    query: field("query", numbers),
+    by: field("by", String),
   };
+}
+
+/** The sentence about a link whose values are not valid here; empty if all are. */
+function refusal(refused) {
+  const words = { by: "predictor", off: "part that is off" };
+  const names = [...new Set(refused)].map((field) => words[field] ?? field);
+  return names.length ? `Not valid here, so this part of the link is ignored: ${names.join(", ")}.` : "";
 }

@@ -1,4 +1,4 @@
-// The paper's transformer in plain JavaScript, equal to modgrok.model.Transformer.query_logits but for rounding.
+// The paper's transformer in JavaScript, equal to modgrok.model.Transformer.query_logits but for rounding.
 // One pass over the context leaves its keys and values behind; a query adds its own x and y.
 // Arrays are flat: n × C means n rows of C numbers, one after the other.
 
@@ -88,68 +88,68 @@ class Transformer {
   /** q, k, v of tokens whose residual stream before block b is x; row r stands at position(r). */
   qkv(b, tokens, x, position) {
     const { C, D, cos, sin } = this;
-    const made = b
+    const projected = b
       ? this.project(this.blocks[b], x, tokens.length)
       : this.table.map((table) => this.rows(table, tokens));
-    for (const turned of made.slice(0, 2)) {
+    for (const turned of projected.slice(0, 2)) {
       for (let r = 0; r < tokens.length; r++) {
         const start = (position(r) * D) / 2;
         for (let c = 0; c < C; c += 2) {
           const angle = start + (c % D) / 2;
-          const at = r * C + c;
-          const even = turned[at];
-          const odd = turned[at + 1];
-          turned[at] = even * cos[angle] - odd * sin[angle];
-          turned[at + 1] = even * sin[angle] + odd * cos[angle];
+          const i = r * C + c;
+          const even = turned[i];
+          const odd = turned[i + 1];
+          turned[i] = even * cos[angle] - odd * sin[angle];
+          turned[i + 1] = even * sin[angle] + odd * cos[angle];
         }
       }
     }
-    return made;
+    return projected;
   }
 
   /**
-   * What the heads gather for n rows with their q, k, v, each n × C: row r from the first seen(r) of the context's keys
-   * and values, from row before(r) of its own kind, unless that is itself, and from itself. The last row sees most. Its
+   * What the heads gather for n rows with their q, k, v, all n × C: row r from the first nSeen(r) of the context's keys
+   * and values, from row before(r) of the n, unless that is row r, and from itself. The last row sees the most. Its
    * weights are also returned, H × (what it sees).
    */
-  attend([q, k, v], n, keys, values, seen, before) {
+  attend([q, k, v], n, keys, values, nSeen, before) {
     const { C, H, D } = this;
     const scale = 1 / Math.sqrt(D);
-    const shared = seen(n - 1);
+    const shared = nSeen(n - 1);
     const width = whole(shared);
     const [mixed, turned] = [room.take(n, C), room.take(D, width)];
     const context = room.put(keys.subarray(0, shared * C), shared);
-    const looks = [];
+    const lastWeights = [];
     for (let h = 0; h < H; h++) {
       const first = h * D;
       const weights = room.take(n, width); // scores at first
       product(q.subarray(first), context.subarray(first), weights, n, D, width, [C, C, width]);
       for (let t = 0; t < shared; t++) for (let d = 0; d < D; d++) turned[d * width + t] = values[t * C + first + d];
       for (let r = 0; r < n; r++) {
-        const [from, end] = [r * width, r * width + seen(r)];
+        const [from, end] = [r * width, r * width + nSeen(r)];
         const own = r * C + first;
-        const other = before(r) * C + first;
+        const previous = before(r) * C + first;
         let score = 0;
-        let otherScore = 0;
+        let scoreBefore = 0;
         for (let d = 0; d < D; d++) score += q[own + d] * k[own + d];
-        for (let d = 0; d < D; d++) otherScore += q[own + d] * k[other + d];
-        if (other === own) otherScore = -Infinity;
-        let most = Math.max(score, otherScore);
-        for (let t = from; t < end; t++) if (weights[t] > most) most = weights[t];
-        let weight = Math.exp((score - most) * scale);
-        let otherWeight = Math.exp((otherScore - most) * scale);
-        let sum = weight + otherWeight;
-        for (let t = from; t < end; t++) sum += weights[t] = Math.exp((weights[t] - most) * scale);
+        for (let d = 0; d < D; d++) scoreBefore += q[own + d] * k[previous + d];
+        if (previous === own) scoreBefore = -Infinity;
+        let top = Math.max(score, scoreBefore);
+        for (let t = from; t < end; t++) if (weights[t] > top) top = weights[t];
+        let weight = Math.exp((score - top) * scale);
+        let weightBefore = Math.exp((scoreBefore - top) * scale);
+        let sum = weight + weightBefore;
+        for (let t = from; t < end; t++) sum += weights[t] = Math.exp((weights[t] - top) * scale);
         weight /= sum;
-        otherWeight /= sum;
+        weightBefore /= sum;
         for (let t = from; t < end; t++) weights[t] /= sum;
         weights.fill(0, end, from + width);
-        for (let d = 0; d < D; d++) mixed[own + d] = weight * v[own + d] + otherWeight * v[other + d];
-        if (r === n - 1) looks.push(...weights.subarray(from, end), otherWeight, weight);
+        for (let d = 0; d < D; d++) mixed[own + d] = weight * v[own + d] + weightBefore * v[previous + d];
+        if (r === n - 1) lastWeights.push(...weights.subarray(from, end), weightBefore, weight);
       }
       product(weights, turned, mixed.subarray(first), n, width, D, [width, width, C]);
     }
-    return [mixed, Float32Array.from(looks)];
+    return [mixed, Float32Array.from(lastWeights)];
   }
 
   /** The residual stream x after block b, in place, given what its heads gathered (n × C); parts off add nothing. */
@@ -185,26 +185,26 @@ class Transformer {
    */
   read(tokens, off = new Set(), last = null) {
     const { C } = this;
-    let same = 0;
+    let nKept = 0;
     if (last?.reader === this && String([...last.off]) === String([...off])) {
-      while (same < tokens.length && tokens[same] === last.tokens[same]) same++;
+      while (nKept < tokens.length && tokens[nKept] === last.tokens[nKept]) nKept++;
     }
     room.clear();
-    const fresh = tokens.slice(same);
+    const fresh = tokens.slice(nKept);
     const n = fresh.length;
     const x = this.rows(this.embed, fresh);
     const start = room.top;
     const cache = this.blocks.map((_, b) => {
       room.top = start;
-      const made = this.qkv(b, fresh, x, (r) => same + r);
-      const [keys, values] = made.slice(1).map((rows, i) => {
-        const all = new Float32Array(tokens.length * C);
-        if (same) all.set(last.cache[b][i].subarray(0, same * C));
-        all.set(rows.subarray(0, n * C), same * C);
-        return all;
+      const qkv = this.qkv(b, fresh, x, (r) => nKept + r);
+      const [keys, values] = qkv.slice(1).map((rows, i) => {
+        const joined = new Float32Array(tokens.length * C);
+        if (nKept) joined.set(last.cache[b][i].subarray(0, nKept * C));
+        joined.set(rows.subarray(0, n * C), nKept * C);
+        return joined;
       });
       if (b < this.depth - 1 && n) {
-        const [mixed] = this.attend(made, n, keys, values, (r) => same + r, (r) => r);
+        const [mixed] = this.attend(qkv, n, keys, values, (r) => nKept + r, (r) => r);
         this.update(b, x, mixed, n, off);
       }
       return [keys, values];
@@ -216,8 +216,10 @@ class Transformer {
    * Logits of z for all queries of xs × ys after a context that was read: (|xs|·|ys|) × p.
    * keep(b, weights, readout) receives, after each block, where the y of the last query looks, H × (tokens + 2): the
    * tokens before it, its x, itself; and the logits (p) that its residual stream would give there.
+   * edit(b, q) may change, before block b attends, the query vectors q, rows of C numbers: first those of xs, then those
+   * of the ys, pair by pair.
    */
-  answers({ tokens, cache, off }, xs, ys, keep) {
+  answers({ tokens, cache, off }, xs, ys, keep, edit) {
     const start = tokens.length; // a query's x stands here, its y one further
     const [X, Y] = [xs.length, ys.length];
     const queries = [...xs, ...xs.flatMap(() => ys)]; // first what all queries with an x share, then their y
@@ -229,9 +231,11 @@ class Transformer {
     const top = room.top;
     this.blocks.forEach((_, b) => {
       room.top = top;
-      const [mixed, looks] = this.attend(this.qkv(b, queries, x, position), n, ...cache[b], () => start, before);
+      const qkv = this.qkv(b, queries, x, position);
+      edit?.(b, qkv[0]);
+      const [mixed, weights] = this.attend(qkv, n, ...cache[b], () => start, before);
       this.update(b, x, mixed, n, off);
-      keep?.(b, looks, this.readout(x.subarray((n - 1) * this.C, n * this.C), 1));
+      keep?.(b, weights, this.readout(x.subarray((n - 1) * this.C, n * this.C), 1));
     });
     room.top = top;
     return this.readout(x.subarray(X * this.C), X * Y);

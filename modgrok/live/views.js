@@ -18,6 +18,10 @@ function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+function button(text, onclick) {
+  return make("button", { type: "button", textContent: text, onclick });
+}
+
 function options(select, names) {
   select.replaceChildren(...names.map((name) => make("option", { value: name, textContent: name })));
   return select;
@@ -98,14 +102,14 @@ function gridView(p, pick, largest = 32) {
     pick(next.map((n) => (n + p) % p));
   };
   canvas.onclick = (event) => {
-    const at = [Math.floor((event.offsetX - margin) / size), p - 1 - Math.floor(event.offsetY / size)];
-    if (at.every((n) => n >= 0 && n < p)) pick(at);
+    const pair = [Math.floor((event.offsetX - margin) / size), p - 1 - Math.floor(event.offsetY / size)];
+    if (pair.every((n) => n >= 0 && n < p)) pick(pair);
   };
 
   let drawn = {}; // what is on the canvas: cell by cell, for a change leaves most as they are
   /** cells: x·p + y → {text, kind: right | wrong | plain | none}; rings: cells of the context → is it a lie? */
-  function draw({ cells, rings, label, told, looks, ...more }) {
-    query = more.query;
+  function draw({ cells, rings, label, description, looks, ...options }) {
+    query = options.query;
     margin = p > 10 ? 18 : 13;
     size = Math.max(4, Math.min(largest, Math.floor((looks.widthOf(element) - margin) / p)));
     const [side, gap] = [size * p, size < 10 ? 0 : 1];
@@ -115,14 +119,14 @@ function gridView(p, pick, largest = 32) {
       context.clearRect(0, 0, margin + side, side + 14);
       context.font = SMALL;
       context.fillStyle = looks.ink;
-      const every = Math.ceil((p > 10 ? 15 : 9) / size);
-      for (let n = 0; n < p; n += every) {
+      const stride = Math.ceil((p > 10 ? 15 : 9) / size);
+      for (let n = 0; n < p; n += stride) {
         context.fillText(n, margin + (n + 0.5) * size, side + 9);
         context.fillText(n, margin / 2 - 1, (p - 0.5 - n) * size + 1);
       }
     }
     const font = Math.min(14, Math.floor(size * (p > 10 ? 0.62 : 0.7)));
-    const readable = font >= 9;
+    const isReadable = font >= 9;
     context.font = `${font}px ${FONT}`;
     cells.forEach(({ text, kind }, i) => {
       const key = `${text} ${kind} ${rings.get(i)}`;
@@ -140,7 +144,7 @@ function gridView(p, pick, largest = 32) {
         context.strokeRect(left + 0.5, top + 0.5, size - gap - 1, size - gap - 1);
       }
       context.fillStyle = looks[`${kind}-ink`] ?? looks.ink;
-      if (readable) context.fillText(text, x, y + 1);
+      if (isReadable) context.fillText(text, x, y + 1);
       if (!rings.has(i)) return;
       context.lineWidth = size < 14 ? 1 : 1.5;
       context.strokeStyle = looks.ring;
@@ -154,10 +158,56 @@ function gridView(p, pick, largest = 32) {
     Object.assign(cell.style, { width: `${size - gap}px`, height: `${size - gap}px` });
     row.setAttribute("aria-rowindex", p - y);
     cell.setAttribute("aria-colindex", x + 1);
-    cell.setAttribute("aria-label", told);
+    cell.setAttribute("aria-label", description);
     element.setAttribute("aria-label", label);
   }
   return { element, draw };
+}
+
+/** A card: a heading, a grid over all queries, a line that counts what is right, and whatever stands below. */
+function cardView(p, pick, heading, below = [], largest = undefined) {
+  const grid = gridView(p, pick, largest);
+  const count = make("p", { className: "ask-count" });
+  const top = make("div", { className: "ask-row" }, heading);
+  return { grid, count, element: make("section", { className: "ask-card" }, top, grid.element, count, ...below) };
+}
+
+function titleView(text) {
+  return make("p", { className: "ask-title", textContent: text });
+}
+
+function cardsView(p, cards) {
+  const element = make("div", { className: "ask-cards" }, ...cards.map((card) => card.element));
+  element.style.setProperty("--card", leastWidth(p));
+  return element;
+}
+
+/** What the colours and rings of the grids mean, and what can be done. */
+function legendView(hint) {
+  const sign = (className, text) => [make("span", { className: `ask-sign ${className}`, "aria-hidden": "true" }), text];
+  const signs = [
+    sign("ask-sign-right", "right"),
+    sign("ask-sign-wrong", "wrong"),
+    sign("ask-sign-ring", "an example"),
+    sign("ask-sign-lie", "an example that lies"),
+  ];
+  const items = signs.map((parts) => make("span", {}, ...parts));
+  return make("p", { className: "ask-legend" }, ...items, make("span", { textContent: hint }));
+}
+
+/** The slider of how many examples stand in front of the query, and the examples: {elements, draw(state)}. */
+function examplesControl(p, change, turnLie, describe) {
+  const shots = make("input", { type: "range", min: 0, oninput: () => change({ shots: Number(shots.value) }) });
+  const text = make("span");
+  const examples = examplesView(turnLie);
+  function draw(state) {
+    shots.max = state.examples.length;
+    shots.value = state.shots;
+    write(text, describe(state));
+    shots.setAttribute("aria-valuetext", text.textContent);
+    examples.draw(state, p);
+  }
+  return { elements: [make("label", { className: "ask-row" }, "examples", shots, text), examples.element], draw };
 }
 
 /** Of a card with a grid whose numbers can be read. */
@@ -169,19 +219,19 @@ function leastWidth(p) {
 function ringsOf(context, task, p) {
   const rings = new Map();
   for (const example of context) {
-    const at = example[0] * p + example[1];
-    rings.set(at, rings.get(at) || isFalse(example, task, p));
+    const q = example[0] * p + example[1];
+    rings.set(q, rings.get(q) || isLie(example, task, p));
   }
   return rings;
 }
 
 /** Answers (p², null where there is none) in a `gridView`, judged by the truth if that is given. */
-function drawAnswers(grid, { p, answers, truth, query: [x, y], ...more }) {
+function drawAnswers(grid, { p, answers, truth, query: [x, y], ...options }) {
   const kind = (z, i) => (z === null ? "none" : !truth ? "plain" : z === truth[i] ? "right" : "wrong");
   const cells = answers.map((z, i) => ({ text: z ?? "·", kind: kind(z, i) }));
   const { text, kind: judged } = cells[x * p + y];
-  const says = judged === "none" ? "cannot tell" : judged === "plain" ? text : `${text}, ${judged}`;
-  grid.draw({ ...more, cells, query: [x, y], told: `x ${x}, y ${y}: ${says}` });
+  const answer = judged === "none" ? "cannot tell" : judged === "plain" ? text : `${text}, ${judged}`;
+  grid.draw({ ...options, cells, query: [x, y], description: `x ${x}, y ${y}: ${answer}` });
 }
 
 /** The examples as buttons, each of which makes its example lie, or mends it. */
@@ -197,16 +247,16 @@ function examplesView(press) {
       element.append(make("li", {}, make("button", { type: "button", onclick: () => press(i) })));
     }
     examples.forEach((example, i) => {
-      const [[x, y, z], lies, item] = [example, isFalse(example, task, p), element.children[i]];
+      const [[x, y, z], isFalse, item] = [example, isLie(example, task, p), element.children[i]];
       const chip = item.firstChild;
       item.classList.toggle("ask-unread", i >= shots);
-      const told = `example ${i + 1}: ${x} ${y} gives ${z}${lies ? ", a lie" : ""}`;
-      if (chip.getAttribute("aria-label") === told) return;
+      const description = `example ${i + 1}: ${x} ${y} gives ${z}${isFalse ? ", a lie" : ""}`;
+      if (chip.getAttribute("aria-label") === description) return;
       chip.textContent = `${x} ${y} → ${z}`;
-      chip.className = lies ? "ask-lie" : "";
-      chip.setAttribute("aria-pressed", lies);
-      chip.setAttribute("aria-label", told);
-      chip.title = lies ? "a lie: press to mend it" : "press to make it lie";
+      chip.className = isFalse ? "ask-lie" : "";
+      chip.setAttribute("aria-pressed", isFalse);
+      chip.setAttribute("aria-label", description);
+      chip.title = isFalse ? "a lie: press to mend it" : "press to make it lie";
     });
   }
   return { element, draw };
@@ -223,7 +273,7 @@ function stripView(say) {
   };
 
   /** weights: of n cells; texts: theirs, if there is room, else groups are numbered; label(i): said on pointing. */
-  function draw({ weights, texts, group, label, told, looks }) {
+  function draw({ weights, texts, group, label, description, looks }) {
     [cells, name] = [weights.length, label];
     const [n, height] = [weights.length, 18];
     const width = looks.widthOf(element);
@@ -241,8 +291,8 @@ function stripView(say) {
       context.fillStyle = looks.ink;
       const fits = [...new Set(texts)].every((text) => context.measureText(text).width + 1 <= step);
       const size = fits ? 1 : group;
-      const every = fits ? 1 : Math.ceil(15 / (step * group));
-      for (let i = every - 1; (i + 1) * size <= n; i += every) {
+      const stride = fits ? 1 : Math.ceil(15 / (step * group));
+      for (let i = stride - 1; (i + 1) * size <= n; i += stride) {
         context.fillText(fits ? texts[i] : i + 1, (i + 0.5) * size * step, height / 2 + 1);
       }
     }
@@ -251,7 +301,7 @@ function stripView(say) {
     context.fillRect(width - 1, 0, 1, height);
     context.fillRect(0, 0, width, 1);
     context.fillRect(0, height - 1, width, 1);
-    canvas.setAttribute("aria-label", told);
+    canvas.setAttribute("aria-label", description);
   }
   return { element, draw };
 }
@@ -261,15 +311,15 @@ function barsView() {
   const canvas = make("canvas", { role: "img", height: 84 });
   const element = make("div", { className: "ask-strip" }, canvas);
 
-  function draw({ odds, exact, truth, told, looks }) {
+  function draw({ odds, exact, truth, description, looks }) {
     const [p, height, foot, head] = [odds.length, 84, 14, 13];
     const width = looks.widthOf(element);
     const context = emptyContext(canvas, width, height);
     const step = Math.min(width / p, 40);
     const full = height - foot - head;
     context.font = SMALL;
-    const every = Math.ceil((p > 10 ? 15 : 9) / step);
-    const best = odds.indexOf(Math.max(...odds));
+    const stride = Math.ceil((p > 10 ? 15 : 9) / step);
+    const best = argmax(odds);
     odds.forEach((odd, z) => {
       const left = z * step + 1;
       context.fillStyle = looks.plain;
@@ -279,12 +329,12 @@ function barsView() {
       context.fillStyle = looks.ink;
       context.fillRect(left - 1, head + full * (1 - exact[z]) - 1, step, 2);
       context.font = z === truth ? `bold ${SMALL}` : SMALL;
-      if (z % every === 0 || z === best) context.fillText(z, left - 1 + step / 2, height - 6);
+      if (z % stride === 0 || z === best) context.fillText(z, left - 1 + step / 2, height - 6);
     });
     const text = `${Math.round(100 * odds[best])} %`;
     const half = context.measureText(text).width / 2;
     context.fillText(text, Math.min(Math.max((best + 0.5) * step, half), width - half), 6);
-    canvas.setAttribute("aria-label", told);
+    canvas.setAttribute("aria-label", description);
   }
   return { element, draw };
 }
@@ -297,8 +347,8 @@ function historyView(pick) {
   canvas.onclick = (event) => pick(steps[Math.floor((event.offsetX / canvas.clientWidth) * steps.length)]);
 
   /** shares: (n) right answers; right: (n) is the query's answer right; now: the index of the step shown. */
-  function draw({ shares, right, now, told, looks, ...more }) {
-    steps = more.steps;
+  function draw({ shares, right, now, description, looks, ...options }) {
+    steps = options.steps;
     const [width, height] = [element.clientWidth, 44];
     const context = emptyContext(canvas, width, height);
     const step = width / shares.length;
@@ -313,7 +363,7 @@ function historyView(pick) {
     });
     context.fillStyle = looks.ink;
     context.fillRect(now * step, height - 3, step - 1, 3);
-    canvas.setAttribute("aria-label", told);
+    canvas.setAttribute("aria-label", description);
     canvas.title = "violet: the outlined query is answered wrong at that step";
   }
   return { element, draw };
@@ -323,15 +373,11 @@ function percent(share) {
   return `${Math.round(100 * share)} %`;
 }
 
-function softmax(logits) {
-  const most = Math.max(...logits);
-  const powers = Array.from(logits, (logit) => Math.exp(logit - most));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
-}
-
-function argmax(numbers) {
-  return numbers.indexOf(Math.max(...numbers));
+/** Name a control for those who do not see it, and keep its keys from JupyterLab, which takes single ones as commands. */
+function nameControl(root, label) {
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", label);
+  root.addEventListener("focusin", (event) => (event.target.dataset.lmSuppressShortcuts = "true"));
 }
 
 /** Draw again when an element has another width, or the page other colours: looks have to be asked for again. */
