@@ -1,5 +1,7 @@
 """What heads look at, on patterns made by hand and on a small model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -95,13 +97,12 @@ def test_alternation_is_odd_less_even_whatever_the_trend():
     assert attention.alternating([3, 2, 1, 0]) == pytest.approx(0)
 
 
-def test_a_head_that_reads_every_other_example_reaches_back_so(model, tokens, monkeypatch):
+def test_a_head_that_reads_every_other_example_reaches_back_so():
     pattern = torch.zeros(1, 1, 17, 17)
     for k in range(6):
         for d in range(1, k + 1, 2):
             pattern[0, 0, 3 * k + 1, 3 * (k - d) + 2] = 0.5
-    monkeypatch.setattr(attention, "activations", lambda *_: {"blocks.0.attn.pattern": pattern})
-    np.testing.assert_array_equal(attention.reach_back(model, tokens, 0, 4), [[0.5, 0, 0.5, 0]])
+    np.testing.assert_array_equal(attention.attention_by_distance(pattern, 4), [[0.5, 0, 0.5, 0]])
 
 
 def test_patterns_are_the_activations_of_every_block(model, tokens):
@@ -119,14 +120,15 @@ def test_the_most_alternating_head_is_found_and_its_mate_that_reads_the_other_ex
     paid = [np.stack([last, even]), np.array([[0.6, 0, 0.6, 0], [0, 0.3, 0, 0.3]])]
     logits = np.zeros((2, 3, 4))
     logits[0, :2] = [[3, 0, 3, 0], [1, 0, 1, 0]]
-    monkeypatch.setattr(attention, "reach_back", lambda model, tokens, layer, reach: paid[layer])
+    monkeypatch.setattr(attention, "patterns", lambda *_: range(2))
+    monkeypatch.setattr(attention, "attention_by_distance", lambda layer, reach: paid[layer])
     monkeypatch.setattr(attention, "rotary_logits", lambda *_: logits)
     found = attention.most_alternating(model, tokens, 4)
     assert (found.layer, found.head) == (1, 0)
-    assert found.reads == pytest.approx(0.6) and found.fastest == pytest.approx(0.75)
-    assert found.opposite == pytest.approx(0.3)
+    assert found.strength == pytest.approx(0.6) and found.fastest_share == pytest.approx(0.75)
+    assert found.opposite_strength == pytest.approx(0.3)
     alone = attention.Alternation(1, 0, np.stack([paid[1][0], even]), logits)
-    assert alone.opposite == pytest.approx(0)
+    assert alone.opposite_strength == pytest.approx(0)
 
 
 def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
@@ -135,8 +137,6 @@ def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
     match = attention.matching_examples(tokens, 5)
     pair = tokens[:, 0::3] * 5 + tokens[:, 1::3]
     match &= pair[:, :, None] != pair[:, None, :]
-    y = tokens[:, 1::3]
-    same_y = (y[:, :, None] == y[:, None]) & ~match & (pair[:, :, None] != pair[:, None, :])
     pattern = torch.full((200, 2, 3 * K - 1, 3 * K - 1), 0.01).tril()
     pattern[:, 0, torch.arange(1, 17), torch.arange(16)] = 0.9  # head 0 reads the token before
     for k in range(K):  # head 1 the matching examples
@@ -144,7 +144,26 @@ def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
     monkeypatch.setattr(attention, "activations", lambda _, __, names: dict.fromkeys(names, pattern))
     found, maps = attention.head_kinds(model, tokens)
     assert found == [["near", "same ratio"]] * 2 and maps.shape == (2, 2, 17, 17)
-    for k in range(K):  # or those with its y
-        pattern[:, 1, 3 * k + 1, 2::3] = 0.01 + 0.3 * same_y[:, k, : K - 1]
-    assert attention.head_kinds(model, tokens)[0] == [["near", "same y"]] * 2
     assert set(found[0]) <= set(attention.HEAD_KINDS)
+
+
+def test_heads_that_match_are_listed_with_what_they_pay():
+    rng = np.random.default_rng(0)
+    contrasts = [0.1 + 0.01 * rng.normal(size=(50, 2, 2)) for _ in range(2)]
+    contrasts[1][:, 0, 0] += 0.2
+    contrasts[0][:, 1, 0] += 0.5
+    found = attention.matching_heads(contrasts)
+    assert [head.name for head in found] == ["0.1", "1.0"]
+    assert found[1].match == pytest.approx(0.3, abs=0.01) and found[1].mismatch == pytest.approx(
+        0.1, abs=0.01
+    )
+
+
+def test_attention_of_a_run(model, config):
+    look = attention.run_attention(SimpleNamespace(config=config, model=lambda: model), 30)
+    assert look.patterns.shape == (2, 30, 2, 17, 17) and look.matching.shape == (3, 2, 2, 2)
+    assert (
+        look.habits.shape == (2, 2, 7) and look.matches[look.richest].sum() == look.matches.sum((1, 2)).max()
+    )
+    differences = look.matching[0, :, :, 0] - look.matching[0, :, :, 1]
+    assert look.preference == pytest.approx(differences.max(), abs=1e-6)

@@ -41,15 +41,14 @@ def given(command: str) -> dict:
 def test_the_command_has_what_differs_from_the_defaults_and_nothing_else():
     defaults = declared("07_heads")
     assert chapter.chapter("07_heads", defaults).command == "papermill notebooks/07_heads.ipynb out.ipynb"
-    changed = {"root": "my runs", "run": "12", "head": 1, "task": [3, 5], "depths": "[4]", "seed": 0}
+    changed = {"root": "my runs", "run": "12", "contexts": 9, "depths": "[4]", "seed": 0}
     page = chapter.chapter("07_heads", defaults | changed)
     assert page.parameters["depths"] == [4]
     assert given(page.command) == {
         "root": "my runs",
         "run": "12",
         "depths": "[4]",
-        "head": 1,
-        "task": "[3, 5]",
+        "contexts": 9,
     }
     # and the parameters that these give are the same again
     assert chapter.chapter("07_heads", defaults | given(page.command)) == page
@@ -65,8 +64,8 @@ def test_a_large_model_is_measured_with_less_unless_it_is_said():
 
 def test_false_and_none_survive_the_command():
     defaults = declared("08_representations")
-    page = chapter.chapter("08_representations", defaults | {"center": False, "layer": 0})
-    assert given(page.command) == {"center": False, "layer": 0}
+    page = chapter.chapter("08_representations", defaults | {"center": False, "contexts": 5})
+    assert given(page.command) == {"center": False, "contexts": 5}
 
 
 def test_shipped_runs_are_found_from_any_folder(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Structures of a run by chance: found where they are put, and not where they are not."""
+"""A circle of circles is found where it is put, and not where it is not."""
 
 from types import SimpleNamespace
 
@@ -7,87 +7,82 @@ import pytest
 import torch
 from tiny import one_thread, tiny  # noqa: F401 (a fixture)
 
-from modgrok.analysis import activations, circles, structure
+from modgrok.analysis import circles, structure
 from modgrok.data import grid
 from modgrok.model import Transformer
 
-LOG = structure.discrete_log(11)
-RING = np.stack(
-    [np.cos(2 * np.pi * LOG / 10), np.sin(2 * np.pi * LOG / 10)], 1
-)  # in the order of the logarithm
+P = 11
+LOG = structure.discrete_log(P)
+X, Y = grid(P).T
 
 
-def fake_run(depth=2):
-    config = tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8, depth=depth)
-    model = Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
-    return SimpleNamespace(config=config, model=lambda: model)
+def ring(numbers, stride=1):
+    """(N, 2) on a circle in the order of the logarithm; 0 at the centre."""
+    angle = 2 * np.pi * stride * LOG[numbers] / (P - 1)
+    return np.where(numbers > 0, [np.cos(angle), np.sin(angle)], 0).T
 
 
-def test_a_circle_in_the_embedding_is_found_there():
-    run = fake_run()
-    nothing = circles.probabilities(run, contexts=2)
-    assert nothing.keys() == {(measure, place) for measure in circles.MEASURES for place in circles.PLACES}
-    assert all(0 < of <= 1 for of in nothing.values())
-    with torch.no_grad():
-        run.model().embed.weight[:, :2] += torch.from_numpy(9 * RING).float()
-    found = circles.probabilities(run, contexts=2)
-    assert found["circle", "embedding"] < 0.01
-
-
-def test_one_block_has_no_later_blocks():
-    found = circles.probabilities(fake_run(depth=1), contexts=2)
-    assert np.isnan(found["wave", "later blocks at y"]) and found["wave", "block 0 at y"] > 0
+def outputs(plane, n_contexts=3, noise=0.02):
+    """What one head writes in several contexts: (contexts, 1, p², C), the plane turned, and noise."""
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.normal(size=(8, 8)))
+    planes = np.pad(plane, ((0, 0), (0, 6))) @ turn
+    return planes + noise * rng.normal(size=(n_contexts, 1, P * P, 8))
 
 
 @pytest.mark.parametrize(
-    ("block", "position", "number"), [(0, 0, "x"), (1, 1, "x"), (1, 1, "y"), (1, 2, "z")]
+    ("plane", "groups", "stride", "places"),
+    [
+        (ring(X) + 0.3 * ring(Y), "x", 1, 10),
+        (ring(Y, 3) + 0.3 * ring(X, 3), "y", 3, 10),
+        (ring(X, 2) + 0.3 * ring(Y, 2), "x", 2, 5),  # a pentagon of pentagons: x and -x share a place
+    ],
 )
-def test_what_one_head_writes_is_found_where_it_writes_it(block, position, number, monkeypatch):
-    """One of several heads, in noise; z is another number in every context."""
+def test_planted_circles_are_found(plane, groups, stride, places):
+    found = circles.clearest_circles(outputs(plane), LOG)
+    assert found.score.value > 0.95 and found.score.p_value <= 0.005 and found.score.is_significant
+    assert found.score.value == pytest.approx(min(found.outer, found.inner), abs=0.02)
+    assert (found.groups, found.stride, found.places) == (groups, stride, places)
+    assert found.plane.shape == (P * P, 2)
+
+
+@pytest.mark.parametrize(
+    "plane",
+    [
+        ring(X) + 0.3 * np.random.default_rng(1).normal(size=(P * P, 2)),  # an outer circle alone
+        ring(X) + 0.3 * np.random.default_rng(2).normal(size=(P, 2))[Y],  # the y in groups, in no order
+        np.random.default_rng(3).normal(size=(P, 2))[X] + 0.3 * ring(Y),  # the groups in no order
+        np.random.default_rng(4).normal(size=(P * P, 2)),
+    ],
+)
+def test_half_a_structure_is_none(plane):
+    found = circles.clearest_circles(outputs(plane), LOG)
+    assert found.score.value < 0.8 and found.score.p_value > 0.01
+
+
+def test_chance_chooses_the_best_head_too():
+    """P of the best of several heads of noise is uniform, and one clear head is found among them."""
     rng = np.random.default_rng(0)
-
-    def written(model, context, task):
-        outputs = rng.normal(size=(2, 2, 3, 121, 8))
-        x, y = grid(11).T
-        value = {"x": x, "y": y, "z": (np.asarray(task) @ (x, y)) % 11}[number]
-        outputs[block, 1, position, :, :2] += 2 * RING[value]
-        return outputs
-
-    monkeypatch.setattr(activations, "head_features", written)
-    found = circles.probabilities(fake_run(), contexts=3)
-    place = f"{('block 0', 'later blocks')[block]} at {'xyz'[position]}"
-    assert found["circle", place] < 0.01 and found["wave", place] < 0.01
-    others = [of for (measure, where), of in found.items() if where not in (place, "embedding")]
-    assert min(others) > 0.005 and np.mean(others) > 0.3
+    p_values = [
+        circles.clearest_circles(rng.normal(size=(1, 3, P * P, 4)), LOG).score.p_value for _ in range(40)
+    ]
+    assert 0.35 < np.mean(p_values) < 0.65
+    heads = np.concatenate([rng.normal(size=(3, 2, P * P, 8)), outputs(ring(X) + 0.3 * ring(Y))], 1)
+    found = circles.clearest_circles(heads, LOG)
+    assert found.head == 2 and found.score.p_value <= 0.005
 
 
-def test_the_clearest_head_is_the_one_with_most_order(monkeypatch):
-    config = tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8)
+def test_waves_are_found_in_all_dimensions():
+    noise = np.random.default_rng(5).normal(size=(3, 2, P * P, 8))
+    assert circles.wave_p_value(noise, LOG) > 0.01
+    noise[:, 1, :, 6:] += 3 * ring(X, 4)
+    assert circles.wave_p_value(noise, LOG) < 0.01
+
+
+def test_structures_of_a_run():
+    config = tiny(p=P, n_tasks=12, n_examples=8, alpha=0.8)
     model = Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
-    angle = 2 * np.pi * structure.discrete_log(11)[grid(11)[:, 0]] / 10
-    circle = np.stack([np.cos(angle), np.sin(angle)], 1)  # (p², 2)
-    rng = np.random.default_rng(0)
-
-    def written(model, context, task):
-        outputs = rng.normal(size=(2, 2, 3, 121, 2))
-        outputs[0, 1, 1] = circle + 0.01 * outputs[0, 1, 1]
-        return outputs
-
-    monkeypatch.setattr(circles.activations, "head_features", written)
     run = SimpleNamespace(config=config, model=lambda: model)
-    head, plane, of = circles.clearest(run, contexts=2)
-    assert head == 1 and plane.shape == (121, 2)
-    assert of.value > 0.99 > of.high
-
-
-def test_chance_chooses_the_clearest_head_too(monkeypatch):
-    """With more heads of noise chance finds a clearer one, and the model's is one of them."""
-    rng, noise = np.random.default_rng(0), []
-    monkeypatch.setattr(circles.activations, "head_features", lambda *_: next(drawn))
-    for heads in (1, 8):
-        run = SimpleNamespace(config=tiny(p=11, n_tasks=12, n_examples=8, alpha=0.8, n_embd=32, n_head=heads))
-        run.model = lambda: None
-        drawn = iter([rng.normal(size=(2, heads, 3, 121, 4)) for _ in range(2)])
-        noise.append(circles.clearest(run, contexts=2)[2])
-    one, eight = noise
-    assert eight.baseline > one.baseline + 0.1 and eight.low < eight.value < eight.high
+    found = circles.structures(run, n_contexts=2, shots=30)
+    assert circles.outputs_at_y(run, 2).shape == (2, 2, P * P, 8)
+    assert 0 < found.wave_p_value <= 1 and found.n_splits == 126 and 1 <= found.parity_rank <= 126

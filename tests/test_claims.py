@@ -5,6 +5,7 @@ import pytest
 import torch
 from made_up import ALL, COMBINES, NOTHING, RATIOS, K, P, made_up, seeds, solving
 
+from modgrok.analysis import circles, similarity
 from modgrok.analysis.structure import discrete_log
 from modgrok.claims import rules
 from modgrok.config import SETS, preset
@@ -163,15 +164,15 @@ def test_parity_asks_the_embedding_and_waves_the_heads(monkeypatch):
     x, angles = grid(P)[:, 0], 2 * np.pi * log / (P - 1)
     circle = np.stack([np.cos(angles), np.sin(angles)], -1)[x]  # (p², 2)
     monkeypatch.setattr(
-        rules.activations,
+        circles,
         "head_features",
         lambda model, *_: (
             0.1 * rng.normal(size=(2, 2, 3, P * P, 2))
             + (circle if (model.embed.weight.std(0).mean() > 0.9) else 0) * np.eye(3)[1][:, None, None]
         ),
     )
-    by_chance = [rules.wave_probability(with_model(0, ALL, 0.01 * noise)) for _ in range(9)]
-    assert rules.wave_probability(runs[0]) < 0.05 < np.median(by_chance)
+    by_chance = [circles.wave_probability(with_model(0, ALL, 0.01 * noise)) for _ in range(9)]
+    assert circles.wave_probability(runs[0]) < 0.05 < np.median(by_chance)
     assert rules.waves(runs[:1]).verdict == "not shown"
 
 
@@ -187,10 +188,10 @@ def test_ratios_asks_the_blocks(monkeypatch):
         after[1, 1] += planted
         return after
 
-    monkeypatch.setattr(rules.activations, "block_features", blocks)
+    monkeypatch.setattr(similarity, "block_features", blocks)
     knows, does_not = rng.normal(size=(P, 64)), 0.01 * rng.normal(size=(P, 64))
-    assert rules.ratio_probability(with_model(0, ALL, knows)) < 0.05
-    assert rules.ratio_probability(with_model(0, ALL, does_not)) > 0.05
+    assert similarity.ratio_p_value(with_model(0, ALL, knows)) < 0.05
+    assert similarity.ratio_p_value(with_model(0, ALL, does_not)) > 0.05
     runs = [
         *(with_model(i, ALL, knows) for i in range(5)),
         *(with_model(i, NOTHING, does_not) for i in range(5)),
@@ -201,12 +202,12 @@ def test_ratios_asks_the_blocks(monkeypatch):
 
 def test_a_negative_likeness_is_none_however_far_above_chance(monkeypatch):
     nothing = np.zeros((2, 3, P * P, 4))
-    monkeypatch.setattr(rules.activations, "block_features", lambda *_: nothing)
+    monkeypatch.setattr(similarity, "block_features", lambda *_: nothing)
     chance, run = -0.2 - 0.001 * np.arange(199), with_model(0, ALL, np.zeros((P, 64)))
     for value, probability in ((-0.14, 1.0), (0.14, 2 / 200)):  # of two blocks
-        scores = np.broadcast_to([value, *chance], (rules.N_CONTEXTS, 2, 200))
-        monkeypatch.setattr(rules.similarity, "contrast", lambda *_, scores=scores: scores)
-        assert rules.ratio_probability(run) == pytest.approx(probability)
+        scores = np.broadcast_to([value, *chance], (circles.N_CONTEXTS, 2, 200))
+        monkeypatch.setattr(similarity, "contrast", lambda *_, scores=scores: scores)
+        assert similarity.ratio_p_value(run) == pytest.approx(probability)
 
 
 FINDS = {rules.parity: "parity", rules.waves: "waves", rules.ratios: "ratios"}
@@ -229,8 +230,8 @@ def test_each_structure_can_be_shown_or_not_or_contrary(judge, able, others, wor
     found = {id(run.model()): one for run, one in zip(runs, has, strict=True)}
     rank, probability = iter(has), lambda run: 0.01 if found[id(run.model())] else 0.5
     monkeypatch.setattr(rules.structure, "parity_rank", lambda *_: (1 if next(rank) else 4, 10))
-    monkeypatch.setattr(rules, "wave_probability", probability)
-    monkeypatch.setattr(rules, "ratio_probability", probability)
+    monkeypatch.setattr(circles, "wave_probability", probability)
+    monkeypatch.setattr(similarity, "ratio_p_value", probability)
     assert judge(runs).verdict == (words if known else UNTAUGHT)
     assert judge is rules.parity or judge(runs[::10]).verdict == "not shown"  # too few seeds
 

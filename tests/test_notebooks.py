@@ -29,10 +29,8 @@ CHANGED = {
     "06_answers": {
         "task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "depths": "[2, 1]", "n_seeds": 2, "sequences": 60
     },
-    "07_heads": {
-        "seed": 1, "n_seeds": 1, "depths": "[2]", "head": 1, "contexts": 3, "task": "[1, 2]", "log_base": 3
-    },
-    "08_representations": {"n_seeds": 1, "depths": "[2]", "layer": 0, "contexts": 3, "center": False},
+    "07_heads": {"seed": 1, "n_seeds": 1, "depths": "[2]", "contexts": 3, "log_base": 3},
+    "08_representations": {"n_seeds": 1, "depths": "[2]", "contexts": 3, "center": False},
     "09_claims": {"n_seeds": 2, "n_seeds_map": 1, "deep": 4},
     "10_parts": {"n_seeds": 2, "depths": "[2]", "sequences": 60},
     "11_lies": {"seed": 1, "n_seeds": 1, "depths": "[2, 1]", "sequences": 60},
@@ -52,7 +50,7 @@ WRONG = {
     "04_in_context": ("sequences", "many", "50 to 100000"),
     "05_depth": ("depths", "two", "[2, 4]"),
     "06_answers": ("task", "[1]", "two numbers"),
-    "07_heads": ("head", "nope", "whole number"),
+    "07_heads": ("shots", "nope", "whole number"),
     "08_representations": ("center", "maybe", "True or False"),
     "09_claims": ("n_seeds", "0", "1 or more"),
     "10_parts": ("seed", "-1", "0 or more"),

@@ -12,7 +12,7 @@ def test_attention_maps_have_the_attending_token_in_rows():
     patterns = values(2, 3, 12, 12)  # (depth, heads, T, T)
     matches = np.zeros((4, 4), dtype=bool)
     matches[2, 0] = matches[3, 1] = True  # the query of example 2 matches example 0 …
-    made = plots.attention_maps(patterns, matches, shown=9)
+    made = plots.attention_maps(patterns, matches, n_tokens=9)
     for (layer, head), ax in zip(np.ndindex(2, 3), made.axes[:6], strict=True):
         past = np.tril(np.ones((9, 9), dtype=bool))
         np.testing.assert_array_equal(image(ax), np.where(past, patterns[layer, head, :9, :9], np.nan))

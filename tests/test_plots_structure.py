@@ -31,12 +31,12 @@ def assert_log_plane(ax, points, numbers):
 
 def test_circle_of_circles_enlarges_one_group():
     points = values(P * P, 2)
-    whole, part = plots.circle_of_circles(points, X, Y, LOG, zoom=3, names="xy").axes
+    whole, part = plots.circle_of_circles(points, LOG).axes
     assert_log_plane(whole, points, X)
-    group = X == 3
+    group = X == 2
     wanted = {tuple(map(float, place)): str(LOG[y]) for place, y in zip(points[group], Y[group], strict=True)}
     assert written(part) == wanted
-    assert part.get_title() == "the group log x = 3, by log y" and "by log x" in whole.get_title()
+    assert part.get_title() == "the group log x = 1, by log y" and "by log x" in whole.get_title()
     (frame,) = (patch for patch in whole.patches if isinstance(patch, Rectangle))
     assert frame.get_x() == pytest.approx(part.get_xlim()[0]) and frame.get_height() == pytest.approx(
         np.ptp(part.get_ylim())
@@ -45,9 +45,9 @@ def test_circle_of_circles_enlarges_one_group():
 
 def test_numbers_that_would_lie_on_each_other_are_moved_apart():
     points = values(P * P, 2)
-    points[X == 3] = (5, 5) + 1e-3 * values(P, 2)
-    points[np.flatnonzero(X == 3)[0]] = (0, 0)
-    _, part = plots.circle_of_circles(points, X, Y, LOG, zoom=3).axes
+    points[X == 2] = (5, 5) + 1e-3 * values(P, 2)
+    points[np.flatnonzero(X == 2)[0]] = (0, 0)
+    _, part = plots.circle_of_circles(points, LOG).axes
     spots = np.array([text.get_position() for text in part.texts])
     apart = np.linalg.norm(spots[:, None] - spots, axis=2)[~np.eye(P, dtype=bool)]
     assert apart.min() > 0.03 * np.ptp(part.get_xlim()) and (spots[0] == (0, 0)).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modgrok import predictors as algorithms
-from modgrok.analysis import activations, similarity, stats
+from modgrok.analysis import activations, similarity, stats, structure
 from modgrok.data import Data, grid
 
 PRIMES = [3, 5, 7, 11, 29]
@@ -12,7 +12,7 @@ each_p = pytest.mark.parametrize("p", PRIMES)
 
 
 def test_cosines():
-    found = similarity.cosine_similarity([[1, 0], [2, 0], [0, 3], [0, 0]])
+    found = similarity.cosine_similarity([[1, 0], [2, 0], [0, 3], [0, 0]], center=False)
     np.testing.assert_allclose(found, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
     np.testing.assert_allclose(
         similarity.cosine_similarity([[5, 1], [5, -1]], center=True), [[1, -1], [-1, 1]]
@@ -37,12 +37,9 @@ def test_group_contrast():
     assert found.is_significant
     x, y = grid(7).T
     additive = rng.normal(size=(7, 8))[x] + rng.normal(size=(7, 8))[y]
-    alike = similarity.cosine_similarity(additive)
+    alike = similarity.cosine_similarity(additive, center=False)
     found = stats.compare_with_null(similarity.contrast(alike, groupings))
     assert found.low <= found.value <= found.high
-    for numbers in (x, y):
-        by_number = similarity.contrast(alike, similarity.number_groupings(numbers))
-        assert stats.compare_with_null(by_number).is_significant
     stacked = similarity.contrast(np.stack([[blocks, alike]]), groupings)
     np.testing.assert_allclose(stacked[0, 1], similarity.contrast(alike, groupings))
 
@@ -61,7 +58,6 @@ def test_two_pairs_of_one_answer_share_no_number(p):
     for groups in similarity.answer_groupings((2, 1), p, 5):
         assert len({*zip(groups, x, strict=True)}) == len({*zip(groups, y, strict=True)}) == p * p
     assert (similarity.answer_groupings((2, 1), p)[0] == (2 * x + y) % p).all()
-    assert (similarity.number_groupings(y)[0] == y).all()
 
 
 @pytest.mark.parametrize("task", [(0, 1), (2, 0), (7, 1)])
@@ -153,32 +149,25 @@ def test_contexts_sharpen_a_faint_grouping():
     assert together <= 0.01 and alone > 0.05
 
 
-def test_contrasts_over_contexts_are_those_of_each(model, config):
+def test_scores_by_stage_are_those_of_each_context(model, config):
     pairs, tasks = activations.draw_contexts(Data(config), 3)
-    groupings = similarity.all_groupings(tasks, 5, shuffles=7)
-    found = similarity.contrast_over_contexts(model, pairs[:, :2], tasks, groupings)
-    assert {name: each.shape for name, each in found.items()} == dict.fromkeys(groupings, (3, 3, 6, 7))
-    after = activations.stage_features(model, pairs[1, :2], tasks[1])["block 1, head 0"][2]
-    alike = similarity.cosine_similarity(after, center=True)
-    for name, of in groupings.items():
-        direct = similarity.contrast(alike, of[1 if len(of) > 1 else 0])
-        np.testing.assert_allclose(found[name][1, 2, 3], direct, atol=1e-6)
+    found = similarity.scores_by_stage(model, pairs[:, :2], tasks)
+    stages = [activations.stage_features(model, pairs[i, :2], tasks[i]) for i in range(3)]
+    assert list(found["same ratio x/y"][0]) == list(stages[0])
+    for stage, position in (("block 1, head 0", 2), ("after block 0", 1)):
+        alike = [similarity.cosine_similarity(features[stage][position]) for features in stages]
+        by_ratio = stats.compare_with_null(similarity.contrast(alike, similarity.ratio_groupings(5)))
+        assert found["same ratio x/y"][position - 1][stage].value == pytest.approx(by_ratio.value)
+        answers = [similarity.answer_groupings(task, 5) for task in tasks]
+        by_answer = [similarity.contrast(*both) for both in zip(alike, answers, strict=True)]
+        score = stats.compare_with_null(by_answer)
+        np.testing.assert_allclose(found["same answer z"][position - 1][stage][:5], score[:5], atol=1e-9)
+    assert len(similarity.after_blocks(found["same answer z"][0])) == config.depth
 
 
-def test_contrasts_after_blocks_are_those_of_the_stages_at_y(model, config):
-    pairs, tasks = activations.draw_contexts(Data(config), 3)
-    groupings = similarity.all_groupings(tasks, 5, shuffles=7)
-    stages = similarity.contrast_over_contexts(model, pairs[:, :2], tasks, groupings)
-    heads = model.config.n_head
-    for name, of in similarity.contrast_after_blocks(model, pairs[:, :2], tasks, groupings).items():
-        np.testing.assert_allclose(of, stages[name][:, 1, heads :: heads + 1], atol=1e-6)
-
-
-def test_a_mean_over_contexts_is_the_mean_of_each(config, model):
-    contexts, tasks = activations.draw_contexts(Data(config), 2)
-    both = similarity.mean_similarity(model, contexts[:, :2], tasks)
-    each = [similarity.mean_similarity(model, contexts[i : i + 1, :2], tasks[i : i + 1]) for i in (0, 1)]
-    for name, of in both.items():
-        assert of.shape == (3, 25, 25)
-        np.testing.assert_allclose(of, (each[0][name] + each[1][name]) / 2, atol=1e-9)
-    assert not np.allclose(each[0]["after block 1"], each[1]["after block 1"])
+def test_matrices_for_a_figure_are_sorted_by_ratio():
+    log = structure.discrete_log(5)
+    features = np.eye(8)[algorithms.ratio_classes(5)]
+    (matrix,), (ratio,), names = similarity.ratio_matrices({"a": np.stack([features] * 3)}, 1, log, False)
+    np.testing.assert_allclose(matrix, ratio[:, None] == ratio)
+    assert names == ["a"] and len(ratio) == 16

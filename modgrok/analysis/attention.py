@@ -1,4 +1,4 @@
-"""What attention heads look at, by what rule: tokens so far back, examples that match, every other one."""
+"""What attention heads look at: near tokens, examples that match the query's ratio, every other example (F6, A3)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,9 +12,11 @@ from torch import Tensor
 from modgrok.analysis.activations import activations
 from modgrok.analysis.stats import mean_interval
 from modgrok.config import Config
+from modgrok.data import Data
 from modgrok.evaluate import PLACES, places
 from modgrok.model import Transformer, rotate
 from modgrok.predictors import ratio_classes
+from modgrok.storage.runs import Run
 
 
 def patterns(model: Transformer, tokens: Tensor) -> Tensor:
@@ -24,26 +26,29 @@ def patterns(model: Transformer, tokens: Tensor) -> Tensor:
 
 
 def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
-    """Mean attention paid to the token so many places back.
+    """Mean attention to the token 0 … reach places back.
 
     Args:
-        patterns: (B, H, T, T) attention patterns.
-        reach: the largest distance.
+        patterns: (B, H, T, T).
+        reach: the largest distance, in tokens.
 
     Returns:
-        (H, 3, reach + 1): head; attending token x, y or z; distance 0 (itself) … reach. Only positions from `reach`
-        on count, which have tokens at all these distances.
+        (H, 3, reach + 1): head; attending token x, y or z; distance, 0 being the token itself. Only positions from
+        `reach` on count, which have tokens at all these distances.
     """
-    size = patterns.shape[-1]
-    rows = [range(first, size, 3) for first in (reach + (kind - reach) % 3 for kind in range(3))]
     mean = patterns.mean(0).cpu().numpy()  # (H, T, T)
+    rows = [np.arange(reach + (token - reach) % 3, mean.shape[-1], 3) for token in range(3)]
     return np.stack(
-        [[mean[:, r, np.array(r) - d].mean(-1) for d in range(reach + 1)] for r in rows]
-    ).transpose(2, 0, 1)
+        [
+            np.stack([mean[:, row, row - distance].mean(-1) for distance in range(reach + 1)], -1)
+            for row in rows
+        ],
+        1,
+    )
 
 
 def matching_examples(tokens: Tensor, p: int) -> Tensor:
-    """Which earlier examples ratio matching can use at each query: (x, y) = c·(xᵢ, yᵢ) with c ≠ 0.
+    """Which earlier examples ratio matching can use at each query: those with (x, y) = c·(xᵢ, yᵢ), c ≠ 0.
 
     Args:
         tokens: (B, 3·K).
@@ -59,7 +64,8 @@ def matching_examples(tokens: Tensor, p: int) -> Tensor:
 def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
     """Attention from a query's y to an earlier example that matches its ratio, and to one that does not.
 
-    Both share no number with the query and hold no 0, so that a head that likes or dislikes a token is no match.
+    In both cases only examples count that share no number with the query and hold no 0. So a head that likes, or
+    dislikes, a token does not count as one that matches ratios.
 
     Args:
         patterns: (B, H, T, T), T = 3·K - 1.
@@ -67,134 +73,235 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
         p: the modulus.
 
     Returns:
-        (B, H, 2): attention to the three tokens of a matching and of another example, averaged over examples and
-        over the queries of a sequence that have both; nan where none has.
+        (B, H, 2): attention to the three tokens of a matching example, and of another, averaged over examples and over
+        the queries of a sequence that have both; nan where no query has.
     """
-    return _paid(patterns, *_by_ratio(tokens, p, _unlike(tokens)))
+    return _contrast(patterns, *_by_ratio(tokens, p, _is_unlike(tokens)))
 
 
-def preferences(paid: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """How much more every head pays the first kind of example than the other, counting all heads of the model.
+class MatchingHead(NamedTuple):
+    """A head that pays an example of the query's ratio more attention than another.
+
+    Attributes:
+        layer, head: which it is, from 0.
+        match, mismatch: mean attention to an example of the query's ratio, and to one of another ratio.
+    """
+
+    layer: int
+    head: int
+    match: float
+    mismatch: float
+
+    @property
+    def name(self) -> str:
+        """Such as 1.0, head 0 of block 1."""
+        return f"{self.layer}.{self.head}"
+
+
+def matching_heads(contrasts: Sequence[np.ndarray]) -> list[MatchingHead]:
+    """The heads of a model that match ratios, the one with the largest difference first.
 
     Args:
-        paid: for each block (B, H, 2), as by `matching_attention`.
+        contrasts: for each block (B, H, 2), as by `matching_attention`.
 
     Returns:
-        for each block (3, H): the mean over sequences, low and high of its interval, which is so wide that of all
-        heads none misses its mean in 95 models of 100 at least.
+        those whose interval by `preferences` lies above 0.
     """
-    heads = sum(of.shape[1] for of in paid)
-    return [mean_interval(of[..., 0] - of[..., 1], level=1 - 0.05 / heads) for of in paid]
+    heads = [
+        MatchingHead(layer, head, *map(float, mean_interval(contrast)[0, head]))
+        for layer, (contrast, (_, low, _)) in enumerate(zip(contrasts, preferences(contrasts), strict=True))
+        for head in np.flatnonzero(low > 0).tolist()
+    ]
+    return sorted(heads, key=lambda head: head.mismatch - head.match)
 
 
-def _by_ratio(tokens: Tensor, p: int, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the examples that count, those of the query's ratio and the others: (B, K, K) each."""
-    ratio = matching_examples(tokens, p)
-    return ratio & counts, ~ratio & counts
+def preferences(contrasts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """How much more attention every head pays the first kind of example than the second, for all heads together.
+
+    Args:
+        contrasts: for each block (B, H, 2), as by `matching_attention`.
+
+    Returns:
+        for each block (3, H): the mean over sequences, low and high of its interval. The intervals are so wide that all
+        of them together cover their means in 95 models of 100 or more (Bonferroni).
+    """
+    n_heads = sum(contrast.shape[1] for contrast in contrasts)
+    return [
+        mean_interval(contrast[..., 0] - contrast[..., 1], level=1 - 0.05 / n_heads) for contrast in contrasts
+    ]
 
 
-def _unlike(tokens: Tensor) -> Tensor:
+class RunAttention(NamedTuple):
+    """What the heads of a run attend to on sequences of held-out tasks.
+
+    Attributes:
+        tokens: (B, 3·K) the sequences.
+        patterns: (depth, B, H, T, T), T = 3·K - 1.
+        matches: (B, K, K) as by `matching_examples`.
+        contrasts: for each block (B, H, 2), as by `matching_attention`.
+    """
+
+    tokens: Tensor
+    patterns: Tensor
+    matches: Tensor
+    contrasts: list[np.ndarray]
+
+    @property
+    def heads(self) -> list[MatchingHead]:
+        """The heads that match ratios, see `matching_heads`."""
+        return matching_heads(self.contrasts)
+
+    @property
+    def preference(self) -> float:
+        """How much more attention a matching example gets than another, in the head where this is most."""
+        return max(float(means[0].max()) for means in preferences(self.contrasts))
+
+    @property
+    def richest(self) -> int:
+        """The sequence with the most matching examples."""
+        return int(self.matches.sum((1, 2)).argmax())
+
+    @property
+    def habits(self) -> np.ndarray:
+        """Mean attention to the token 0, 1, … places back, (depth, H, distances)."""
+        return np.stack([look_back(block).mean(1) for block in self.patterns])
+
+    @property
+    def matching(self) -> np.ndarray:
+        """Mean attention to a matching and to another example, low and high of its interval: (3, depth, H, 2)."""
+        return np.stack([mean_interval(contrast) for contrast in self.contrasts], 1)
+
+
+def run_attention(run: Run, n_sequences: int = 256) -> RunAttention:
+    """Attention of a run's last checkpoint, on held-out tasks, or where there are none, on pre-training tasks."""
+    sample = Data(run.config)
+    tokens = sample.evaluation_set("ood_train" if len(sample.tasks["ood"]) else "id_train", n_sequences)
+    blocks = patterns(run.model(), tokens)
+    contrasts = [matching_attention(block, tokens, run.config.p) for block in blocks]
+    return RunAttention(tokens, blocks, matching_examples(tokens, run.config.p), contrasts)
+
+
+def _by_ratio(tokens: Tensor, p: int, is_counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the examples that count (B, K, K), where those of the query's ratio are, and where the others: (B, K, K)."""
+    is_match = matching_examples(tokens, p)
+    return is_match & is_counted, ~is_match & is_counted
+
+
+def _is_unlike(tokens: Tensor) -> Tensor:
     """Where an example shares neither number with the query and holds no 0: (B, K, K)."""
-    without_zero = (tokens[:, 0::3] * tokens[:, 1::3] > 0).cpu()[:, None, :]
-    return ~_same(tokens, 0) & ~_same(tokens, 1) & without_zero
+    has_no_zero = (tokens[:, 0::3] * tokens[:, 1::3] > 0).cpu()[:, None, :]
+    return ~_is_same(tokens, 0) & ~_is_same(tokens, 1) & has_no_zero
 
 
-def _same(tokens: Tensor, which: int) -> Tensor:
-    """Where query and example have the same x (0) or y (1): (B, K, K)."""
-    number = tokens[:, which::3].cpu()
+def _is_same(tokens: Tensor, position: int) -> Tensor:
+    """Where query and example have the same x (position 0) or y (1): (B, K, K)."""
+    number = tokens[:, position::3].cpu()
     return number[:, :, None] == number[:, None, :]
 
 
-def _paid(patterns: Tensor, match: Tensor, other: Tensor) -> np.ndarray:
-    """Attention from y to one earlier example of two kinds (B, K, K), (B, H, 2); see `matching_attention`."""
-    K, match, other = match.shape[-1], match.tril(-1), other.tril(-1)
-    both = match.any(-1) & other.any(-1)  # (B, query)
-    paid = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (K, 3)).sum(-1)  # (B, H, query, example)
-    each = [(paid * of[:, None]).sum(-1) / of.sum(-1).clamp(min=1)[:, None] for of in (match, other)]
-    return torch.stack(each, -1).masked_fill(~both[:, None, :, None], torch.nan).nanmean(2).numpy()
+def _contrast(patterns: Tensor, is_first: Tensor, is_second: Tensor) -> np.ndarray:
+    """Attention from y to an earlier example of two kinds (B, K, K), (B, H, 2); see `matching_attention`."""
+    n_examples, is_first, is_second = is_first.shape[-1], is_first.tril(-1), is_second.tril(-1)
+    has_both = is_first.any(-1) & is_second.any(-1)  # (B, query)
+    attention = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (n_examples, 3)).sum(-1)
+    means = [
+        (attention * is_kind[:, None]).sum(-1) / is_kind.sum(-1).clamp(min=1)[:, None]
+        for is_kind in (is_first, is_second)
+    ]  # (B, H, query) each
+    return torch.stack(means, -1).masked_fill(~has_both[:, None, :, None], torch.nan).nanmean(2).numpy()
 
 
 HEAD_KINDS = {
     "near": "from $y$, half of the attention or more goes to the token itself and the two before it",
     "same ratio": "of the examples that share no number with the query and hold no 0, one of its ratio gets more than "
     "another, 1.5 times as much or more",
-    "same x": "an example with the query's $x$ and another $y$ gets so much more than one of other numbers",
-    "same y": "an example with the query's $y$ and another $x$ does",
     "every other": "attention to earlier $z$ but the last alternates with the distance in examples, by 0.1 or more",
     "even": "none of these",
 }
-"""What a head does, and the rule that says so; the first that holds counts. Repeats of the query are left out."""
+"""Kind of head → its rule. The first that holds counts."""
 
 
 def head_kinds(model: Transformer, tokens: Tensor) -> tuple[list[list[str]], np.ndarray]:
-    """What every head does, by the rules of HEAD_KINDS, and its average attention (A3).
+    """The kind of every head, by the rules of HEAD_KINDS, and its average attention (A3).
 
     Args:
         model: the transformer.
-        tokens: (B, 3·K) sequences with pairs of their own, more than 8 examples long if possible.
+        tokens: (B, 3·K) independent sequences, more than 8 examples long if possible.
 
     Returns:
-        for each block its heads' kinds, and mean patterns (depth, H, T, T).
+        for each block the kinds of its heads, and mean patterns (depth, H, T, T).
     """
-    found, K = [], tokens.shape[1] // 3
-    ratio, x, y = matching_examples(tokens, model.config.p), _same(tokens, 0), _same(tokens, 1)
-    rules = {
-        "same ratio": _by_ratio(tokens, model.config.p, _unlike(tokens)),
-        "same x": (x & ~y & ~ratio, ~x & ~y & ~ratio),
-        "same y": (y & ~x & ~ratio, ~x & ~y & ~ratio),
-    }
-    every = patterns(model, tokens)
-    chosen = {rule: _choose([_paid(pattern, *of) for pattern in every]) for rule, of in rules.items()}
-    for i, pattern in enumerate(every):
-        near = look_back(pattern, reach=3)[:, 1, :3].sum(-1) >= 0.5
-        every_other = abs(alternates(_reached(pattern, min(8, K - 2)))) >= 0.1
-        holds = {"near": near} | {rule: of[i] for rule, of in chosen.items()} | {"every other": every_other}
-        heads = range(model.config.n_head)
-        found.append([next((kind for kind, of in holds.items() if of[h]), "even") for h in heads])
-    return found, every.mean(1).cpu().numpy()
+    reach, blocks = min(8, tokens.shape[1] // 3 - 2), patterns(model, tokens)
+    contrasts = [matching_attention(block, tokens, model.config.p) for block in blocks]
+    match, mismatch = np.stack([mean_interval(contrast)[0] for contrast in contrasts]).transpose(2, 0, 1)
+    is_kind = {
+        "near": np.stack([look_back(block, reach=3)[:, 1, :3].sum(-1) for block in blocks]) >= 0.5,
+        "same ratio": (np.stack(preferences(contrasts))[:, 1] > 0) & (match >= 1.5 * mismatch),
+        "every other": abs(alternates(np.stack([attention_by_distance(block, reach) for block in blocks])))
+        >= 0.1,
+    }  # (depth, H) each
+    kinds = [
+        [next((kind for kind in is_kind if is_kind[kind][layer, head]), "even") for head in range(n_heads)]
+        for layer, n_heads in enumerate([model.config.n_head] * model.config.depth)
+    ]
+    return kinds, blocks.mean(1).cpu().numpy()
 
 
-def _choose(paid: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether heads pay the first kind 1.5 times the second or more, beyond the error of `preferences`: (depth, H)."""
-    first, second = np.stack([mean_interval(of)[0] for of in paid]).transpose(2, 0, 1)
-    return (np.stack(preferences(paid))[:, 1] > 0) & (first >= 1.5 * second)
+def described_heads(run: Run, n_sequences: int = 128) -> list[tuple[np.ndarray, str, str]]:
+    """Every head of a run for a gallery: mean pattern (T, T), name such as "2 blocks, 1.0", and kind."""
+    sample = Data(run.config)
+    tokens = sample.evaluation_set("ood_train" if len(sample.tasks["ood"]) else "id_train", n_sequences)
+    kinds, maps = head_kinds(run.model(), tokens)
+    return [
+        (pattern, f"{run.config.depth} blocks, {layer}.{head}", kinds[layer][head])
+        for layer, block in enumerate(maps)
+        for head, pattern in enumerate(block)
+    ]
 
 
 def choice_by_place(model: Transformer, tokens: Tensor) -> np.ndarray:
     """How much more every head pays a matching example than another, by where the query lies: (heads, places).
 
-    Means over sequences (B, 3·K), block by block; places as in `evaluate.PLACES`. Examples are those of
-    `matching_attention` where neither number is 0. Where one is, every match shares the 0, so that all but repeats of
-    the query count, and a head that likes the same token does, too.
+    Examples are those of `matching_attention` where neither number of the query is 0. Where one is 0, every match
+    shares the 0. There all examples but repeats of the query count, and so does a head that likes the same token.
+
+    Args:
+        model: the transformer.
+        tokens: (B, 3·K); the result is a mean over these sequences.
+
+    Returns:
+        heads block by block; places as in `evaluate.PLACES`.
     """
-    of_heads, where = torch.cat(list(patterns(model, tokens)), 1), places(tokens).cpu()
-    no_repeat = ~(_same(tokens, 0) & _same(tokens, 1))
-    counts = torch.where((where == 0)[..., None], _unlike(tokens), no_repeat)
-    same, other = _by_ratio(tokens, model.config.p, counts)
-    paid = [
-        _paid(of_heads, *(of & (where == i)[..., None] for of in (same, other))) for i in range(len(PLACES))
-    ]
-    return np.stack([mean_interval(of[..., 0] - of[..., 1])[0] for of in paid], 1)
+    heads, place = torch.cat(list(patterns(model, tokens)), 1), places(tokens).cpu()
+    is_no_repeat = ~(_is_same(tokens, 0) & _is_same(tokens, 1))
+    is_counted = torch.where((place == 0)[..., None], _is_unlike(tokens), is_no_repeat)
+    is_match, is_mismatch = _by_ratio(tokens, model.config.p, is_counted)
+    contrasts = []
+    for i in range(len(PLACES)):
+        is_here = (place == i)[..., None]
+        contrasts.append(_contrast(heads, is_match & is_here, is_mismatch & is_here))
+    return np.stack([mean_interval(contrast[..., 0] - contrast[..., 1])[0] for contrast in contrasts], 1)
 
 
-def reach_back(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
-    """Attention of a block's heads from y to the z of the example so many back, over later queries: (H, reach)."""
-    name = f"blocks.{layer}.attn.pattern"
-    return _reached(activations(model, tokens, [name])[name], reach)
+def attention_by_distance(patterns: Tensor, reach: int = 8) -> np.ndarray:
+    """Mean attention from y to the z of the example 1 … reach back, over the queries that have so many before them.
 
+    Args:
+        patterns: (B, H, T, T).
+        reach: the largest distance, in examples.
 
-def _reached(patterns: Tensor, reach: int) -> np.ndarray:
-    pattern = patterns[:, :, 1::3].mean(0).cpu().numpy()  # (H, K, T)
-    K = pattern.shape[1]
-    return np.stack(
-        [np.mean([pattern[:, k, 3 * (k - d) + 2] for k in range(reach, K)], 0) for d in range(1, reach + 1)],
-        1,
-    )
+    Returns:
+        (H, reach)
+    """
+    mean = patterns[:, :, 1::3].mean(0).cpu().numpy()  # (H, K, T)
+    queries = np.arange(reach, mean.shape[1])
+    distances = range(1, reach + 1)
+    return np.stack([mean[:, queries, 3 * (queries - distance) + 2].mean(1) for distance in distances], 1)
 
 
 @torch.no_grad()
 def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
-    """What each rotary pair adds to the attention logit of y on the z of the example so many back (A5).
+    """What each rotary pair adds to the attention logit of y on the z of the example 1 … reach back (A5).
 
     Args:
         model: the transformer.
@@ -206,16 +313,17 @@ def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8
         (H, pairs, reach): means over sequences and over queries that have so many examples before them. The sum over
         pairs is the logit.
     """
-    before = "embed" if layer == 0 else f"blocks.{layer - 1}.resid_post"
-    x, block = activations(model, tokens, [before])[before], model.blocks[layer]
+    stream = "embed" if layer == 0 else f"blocks.{layer - 1}.resid_post"
+    x, block = activations(model, tokens, [stream])[stream], model.blocks[layer]
     q, k, _ = (block.attn.heads(part) for part in block.attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
     rope = model.rope[:, : x.shape[1]]
     q, k = rotate(q, rope)[:, :, 1::3], rotate(k, rope)[:, :, 2::3]  # (B, H, K, D), and a z less
-    K, found = q.shape[2], []
-    for d in range(1, reach + 1):
-        product = (q[:, :, reach:] * k[:, :, reach - d : K - d]).mean((0, 2))  # (H, D)
-        found.append(product.unflatten(-1, (-1, 2)).sum(-1) / q.shape[-1] ** 0.5)
-    return torch.stack(found, -1).cpu().numpy()
+    n_examples, logits = q.shape[2], []
+    for distance in range(1, reach + 1):
+        keys = k[:, :, reach - distance : n_examples - distance]
+        product = (q[:, :, reach:] * keys).mean((0, 2))  # (H, D)
+        logits.append(product.unflatten(-1, (-1, 2)).sum(-1) / q.shape[-1] ** 0.5)
+    return torch.stack(logits, -1).cpu().numpy()
 
 
 def rotary_periods(config: Config) -> np.ndarray:
@@ -227,55 +335,52 @@ def rotary_periods(config: Config) -> np.ndarray:
 class Alternation(NamedTuple):
     """The head of a model whose attention from y to earlier z alternates most with the distance in examples (A5).
 
-    The last example does not count: a head that reads that alone does not alternate.
+    The last example does not count: a head that reads only that example does not alternate.
 
     Attributes:
         layer, head: which it is.
-        paid: (H, reach) attention of its block's heads, as `reach_back`.
-        logits: (H, pairs, reach) what makes it, as `rotary_logits`.
+        attention: (H, reach) of its block's heads, as by `attention_by_distance`.
+        logits: (H, pairs, reach) what makes it, as by `rotary_logits`.
     """
 
     layer: int
     head: int
-    paid: np.ndarray
+    attention: np.ndarray
     logits: np.ndarray
 
     @property
     def panel(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the head alone: attention (reach,), and what each rotary pair adds to its logits (pairs, reach)."""
-        return self.paid[self.head], self.logits[self.head]
+        return self.attention[self.head], self.logits[self.head]
 
     @property
-    def reads(self) -> float:
+    def strength(self) -> float:
         """How much the head's attention alternates: odd distances less even ones."""
-        return float(alternates(self.paid[self.head]))
+        return float(alternates(self.attention[self.head]))
 
     @property
-    def fastest(self) -> float:
+    def fastest_share(self) -> float:
         """Share of the fastest rotary pair in what its logit alternates by; beyond 0 … 1 where pairs disagree."""
         swing = alternating(self.logits[self.head])
         return float(swing[0] / swing.sum())
 
     @property
-    def opposite(self) -> float:
-        """How much another head of the block alternates the other way, at most; 0 if none does."""
-        others = np.delete(alternates(self.paid), self.head)
-        return float((others * -np.sign(self.reads)).max(initial=0))
+    def opposite_strength(self) -> float:
+        """The largest alternation of another head of the block in the opposite direction; 0 if there is none."""
+        partners = np.delete(alternates(self.attention), self.head)
+        return float((partners * -np.sign(self.strength)).max(initial=0))
 
 
 def most_alternating(model: Transformer, tokens: Tensor, reach: int = 8) -> Alternation:
-    """The head that reads every other example most; arguments as for `reach_back`."""
-    every = [reach_back(model, tokens, layer, reach) for layer in range(model.config.depth)]
-    swing = abs(alternates(np.stack(every)))  # (depth, H)
+    """The head of the model that alternates most on tokens (B, 3·K), K > reach."""
+    blocks = [attention_by_distance(block, reach) for block in patterns(model, tokens)]
+    swing = abs(alternates(np.stack(blocks)))  # (depth, H)
     layer, head = (int(i) for i in np.unravel_index(swing.argmax(), swing.shape))
-    return Alternation(layer, head, every[layer], rotary_logits(model, tokens, layer, reach))
+    return Alternation(layer, head, blocks[layer], rotary_logits(model, tokens, layer, reach))
 
 
 def alternates(curve: np.ndarray) -> np.ndarray:
-    """`alternating` of a curve (…, reach) without the last example, odd distances less even ones as there: (…).
-
-    What stands out at the last example alone does not alternate.
-    """
+    """`alternating` of a curve by distance (…, reach) without the last example: odd distances less even ones, (…)."""
     return -alternating(curve[..., 1:])
 
 
@@ -285,8 +390,8 @@ def alternating(curve: ArrayLike) -> np.ndarray:
     The mean over odd distances less that over even ones, of the curve less its straight trend.
     """
     curve = np.asarray(curve, dtype=float)
-    back = np.arange(curve.shape[-1])
-    line = np.vander(back, 2).astype(float)
-    sign = np.where(back % 2 == 0, 1.0, -1.0)
-    sign -= line @ np.linalg.lstsq(line, sign, rcond=None)[0]
+    distance = np.arange(curve.shape[-1])
+    trend = np.vander(distance, 2).astype(float)
+    sign = np.where(distance % 2 == 0, 1.0, -1.0)
+    sign -= trend @ np.linalg.lstsq(trend, sign, rcond=None)[0]
     return 2 * (curve @ sign) / (sign @ sign)

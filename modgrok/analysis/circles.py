@@ -1,109 +1,177 @@
-"""Claim 5 over many runs: how probable each structure of a run would be by chance; the run is the unit (F1d, F1e)."""
+"""Structures of a run (claim 5): the circle of circles, waves of the logarithm, and parity; the run is the unit."""
+
+import math
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from modgrok.analysis import activations, stats, structure
+from modgrok.analysis.activations import draw_contexts, head_features
+from modgrok.analysis.stats import NullComparison, min_p_value
+from modgrok.analysis.structure import (
+    best_wave,
+    class_means,
+    discrete_log,
+    log_plane,
+    log_spectrum,
+    parity_rank,
+    pca,
+    windings,
+)
 from modgrok.data import Data, grid
 from modgrok.storage.runs import Run
 
-MEASURES = {
-    "circle": "the means of the numbers stand in the order of their logarithm round their plane",
-    "wave": "in all dimensions, they follow some wave of the logarithm",
-    "parity": "odd and even logarithms lie apart",
-}
-"""Structure → what it says of the mean vector of every number but 0."""
-
-READ = {"x": "x", "y": "xy", "z": "xyz"}
-"""Position → the numbers that a head's output there may tell."""
-
-PLACES = ("embedding", *(f"{blocks} at {at}" for blocks in ("block 0", "later blocks") for at in READ))
-"""Where a structure is looked for; in blocks, in what any of their heads writes, of any number known there."""
+N_CONTEXTS = 20
+"""Contexts that a score of structure is the mean of."""
 
 
-def probabilities(run: Run, contexts: int = 20, shots: int = 4) -> dict[tuple[str, str], float]:
-    """How probable each structure, so strong at least, would be if the numbers had other names.
+class CircleOfCircles(NamedTuple):
+    """The head of a block that writes the clearest circle of circles (F1d).
 
-    Where heads and numbers are many, the clearest counts, and chance chooses the clearest, too (`stats.min_p_value`).
-    A structure that means nothing has a mean of 0.5 or a little more, since few numbers have few orders.
+    Attributes:
+        head: its number.
+        score: its score, see `nested_windings`, a mean over contexts. Under every relabelling the head and the stride
+            with the best score are chosen anew.
+        outer, inner: the two parts of the score: how evenly the groups stand on their circle, and the pairs of a
+            group on theirs.
+        stride: how often both circles go round while the logarithm runs through once.
+        places: different places on a circle, (p - 1) / gcd(stride, p - 1). With fewer than p - 1 places several
+            numbers share one: a pentagon at p = 11 does not tell x from -x.
+        groups: "x" if pairs of one x form a group, "y" if pairs of one y do.
+        plane: (p², 2) what the head writes in the first context, in the plane of `structure.log_plane`.
+    """
+
+    head: int
+    score: NullComparison
+    outer: float
+    inner: float
+    stride: int
+    places: int
+    groups: str
+    plane: np.ndarray
+
+
+class Structures(NamedTuple):
+    """What a run shows of claim 5.
+
+    Attributes:
+        circles: the clearest circle of circles of block 0, at y.
+        wave_p_value: see `wave_p_value`.
+        parity_rank: of odd against even logarithms among all splits of the embedding, see `structure.parity_rank`.
+        n_splits: how many splits there are.
+    """
+
+    circles: CircleOfCircles
+    wave_p_value: float
+    parity_rank: int
+    n_splits: int
+
+
+def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, np.ndarray, str]:
+    """How evenly pairs lie on circles in a circle, in the order of their logarithms (F1d).
+
+    Pairs with a 0 have no logarithm and are left out. The others are projected onto their first two principal
+    components, context by context. Pairs with one value of a number form a group: that number, x or y, whose group
+    means vary more in the plane, summed over contexts. The outer score is that of `structure.windings` for the means
+    of the groups, in the order of the logarithm of the number they share. The inner score is that of the pairs of a
+    group about its mean, in the order of the logarithm of their other number, averaged over groups, which all turn in
+    the same direction. The score of a circle of circles is the smaller of the two at the same stride, 1 if both
+    circles are perfect. The null gives the numbers other names, the same for x, for y and in all contexts, and chooses
+    the best stride anew.
 
     Args:
-        run: its last checkpoint is judged.
-        contexts: over which a head's scores are averaged.
+        features: (contexts, p², C) of all pairs, in the order of `data.grid`.
+        log: (p,) the log table.
+
+    Returns:
+        outer and inner scores, (contexts, orders, strides) each, and the number that pairs are grouped by.
+    """
+    n, by_log = len(log) - 1, np.argsort(log)[1:]
+    planes = []
+    for outputs in np.asarray(features):
+        pairs = outputs.reshape(n + 1, n + 1, -1)[np.ix_(by_log, by_log)]  # (log x, log y, C)
+        planes.append(pca(pairs.reshape(n * n, -1)).coordinates[:, :2].reshape(n, n, 2))
+    planes = np.stack(planes)
+    spread_x, spread_y = (planes.mean(axis).var(1).sum() for axis in (2, 1))
+    if spread_y > spread_x:
+        planes = planes.swapaxes(1, 2)
+    outer = windings(planes.mean(2)).max(0)
+    inner = np.stack([windings(groups).mean(1).max(0) for groups in planes])
+    return outer, inner, "y" if spread_y > spread_x else "x"
+
+
+def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
+    """The head that writes the clearest circle of circles.
+
+    Args:
+        outputs: (contexts, H, p², C) what each head writes for all pairs, in the order of `data.grid`.
+        log: (p,) the log table.
+    """
+    outputs = np.asarray(outputs)
+    p, heads = len(log), [nested_windings(outputs[:, h], log) for h in range(outputs.shape[1])]
+    outer, inner = (np.concatenate([head[part] for head in heads], -1) for part in (0, 1))
+    score, best = best_wave(np.minimum(outer, inner))
+    head, stride = divmod(best, outer.shape[-1] // len(heads))
+    places = (p - 1) // math.gcd(stride + 1, p - 1)
+    groups = heads[head][2]
+    plane, _ = log_plane(outputs[0, head], grid(p)[:, "xy".index(groups)])
+    parts = (float(part[:, 0, best].mean()) for part in (outer, inner))
+    return CircleOfCircles(head, score, *parts, stride + 1, places, groups, plane)
+
+
+def head_spectra(outputs: ArrayLike, log: ArrayLike) -> np.ndarray:
+    """How the mean outputs for each x divide among waves of the logarithm, see `structure.log_spectrum`.
+
+    Args:
+        outputs: (contexts, H, p², C) what each head writes for all pairs.
+        log: (p,) the log table.
+
+    Returns:
+        (H, orders, waves) means over contexts, the true names first.
+    """
+    labels = np.asarray(log)[grid(len(log))[:, 0]] - 1
+    heads = np.asarray(outputs).swapaxes(0, 1)[:, :, labels >= 0]
+    labels = labels[labels >= 0]
+    return np.stack([log_spectrum([class_means(output, labels) for output in head]) for head in heads])
+
+
+def wave_p_value(outputs: ArrayLike, log: ArrayLike) -> float:
+    """P value of the clearest wave of the logarithm of x in any of several heads (claim 5, F1d).
+
+    A head's score is the largest share that one wave carries, by `head_spectra`, whose arguments these are. Heads are
+    combined by `stats.min_p_value`.
+    """
+    return min_p_value(head_spectra(outputs, log).max(-1))
+
+
+def outputs_at_y(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> np.ndarray:
+    """What each head of block 0 writes at y of every pair, in several contexts.
+
+    Args:
+        run: its last checkpoint.
+        n_contexts: how many contexts.
         shots: examples in front of the pair, at most; fewer where sequences are shorter.
 
     Returns:
-        (measure, place) of MEASURES and PLACES → probability, nan of later blocks where there is one block.
+        (contexts, H, p², C)
     """
-    shots = min(shots, run.config.n_examples - 2)
-    model, p = run.model(), run.config.p
-    log, pairs = structure.discrete_log(p), grid(p)
-    numbers = model.embed.weight.detach().numpy()
-    rank, splits = structure.parity_rank(numbers, p)
-    of_embedding = _strengths(numbers[None, np.argsort(log)[1:]])
-    found = {(measure, "embedding"): stats.min_p_value([of]) for measure, of in of_embedding.items()}
-    found["parity", "embedding"] = rank / splits  # exact
-
-    before, tasks = activations.draw_contexts(Data(run.config), contexts)
-    logs = [{number: log[of] for number, of in _numbers(pairs, task).items()} for task in tasks]
-    outputs = [activations.head_features(model, *of) for of in zip(before[:, :shots], tasks, strict=True)]
-    for position, (at, readable) in enumerate(READ.items()):
-        for where, blocks in (("block 0", range(1)), ("later blocks", range(1, run.config.depth))):
-            strengths: dict[str, list[np.ndarray]] = {measure: [] for measure in MEASURES}
-            for i, h in np.ndindex(len(blocks), run.config.n_head):
-                for number in readable:
-                    written = [of[blocks[i], h, position] for of in outputs]  # (p², C) each
-                    means = [_means(of, own[number]) for of, own in zip(written, logs, strict=True)]
-                    for measure, of in _strengths(np.stack(means)).items():
-                        strengths[measure].append(of)
-            for measure, of in strengths.items():
-                found[measure, f"{where} at {at}"] = stats.min_p_value(of) if of else float("nan")
-    return found
+    shots, model = min(shots, run.config.n_examples - 2), run.model()
+    contexts, tasks = draw_contexts(Data(run.config), n_contexts)
+    return np.stack(
+        [
+            head_features(model, context[:shots], task)[0, :, 1]
+            for context, task in zip(contexts, tasks, strict=True)
+        ]
+    )
 
 
-def _numbers(pairs: np.ndarray, task: ArrayLike) -> dict[str, np.ndarray]:
-    """x, y and z of pairs (p², 2): (p²,) each."""
-    x, y = pairs.T
-    return {"x": x, "y": y, "z": (np.asarray(task) @ (x, y)) % (x.max() + 1)}
+def structures(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> Structures:
+    """What a run shows of claim 5; arguments as for `outputs_at_y`."""
+    p, outputs = run.config.p, outputs_at_y(run, n_contexts, shots)
+    log, embedding = discrete_log(p), run.model().embed.weight.detach().numpy()
+    return Structures(clearest_circles(outputs, log), wave_p_value(outputs, log), *parity_rank(embedding, p))
 
 
-def _means(output: np.ndarray, log: np.ndarray) -> np.ndarray:
-    """Mean output (p - 1, C) of the pairs of each number but 0, in the order of its logarithm."""
-    return structure.class_means(output[log > 0], log[log > 0] - 1)
-
-
-def _strengths(means: np.ndarray) -> dict[str, np.ndarray]:
-    """How strong each structure of (contexts, p - 1, C) is under every renaming: (renamings,), means over contexts."""
-    planes = np.stack([structure.pca(of).coordinates[:, :2] for of in means])
-    spectra = np.mean([structure.log_spectrum(of) for of in means], 0)  # (renamings, waves)
-    return {
-        "circle": structure.order_waves(planes).mean(0).max(-1),
-        "wave": spectra.max(-1),
-        "parity": spectra[:, -1],
-    }
-
-
-def clearest(run: Run, contexts: int = 20, shots: int = 4) -> tuple[int, NDArray, stats.NullComparison]:
-    """The head of block 0 that writes x at y in the clearest order of its logarithm, and x before all (F1d).
-
-    That is the one with the largest product of log order and the share of its variance that x explains. Chance, which
-    gives the numbers other names, chooses its head in the same way.
-
-    Args:
-        run: its last checkpoint is judged.
-        contexts: over which scores are means.
-        shots: examples in front of the pair, at most; fewer where sequences are shorter.
-
-    Returns:
-        the head, the plane (p², 2) of what it writes in the first context, and its log order.
-    """
-    shots = min(shots, run.config.n_examples - 2)
-    model, p = run.model(), run.config.p
-    log, x = structure.discrete_log(p), grid(p)[:, 0]
-    drawn = zip(*activations.draw_contexts(Data(run.config), contexts), strict=True)
-    at_y = [activations.head_features(model, context[:shots], task)[0, :, 1] for context, task in drawn]
-    found = [structure.structure([of[head] for of in at_y], x, log) for head in range(run.config.n_head)]
-    order = np.stack([of.strides.mean(0).max(-1) for of in found])  # (heads, renamings)
-    chosen = (order * [[of.carried] for of in found]).argmax(0)
-    plane, _ = structure.log_plane(at_y[0][chosen[0]], x)
-    return int(chosen[0]), plane, stats.compare_with_null(np.take_along_axis(order, chosen[None], 0))
+def wave_probability(run: Run) -> float:
+    """The P value of `wave_p_value` for the heads of block 0 at y."""
+    return wave_p_value(outputs_at_y(run), discrete_log(run.config.p))

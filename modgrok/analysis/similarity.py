@@ -1,22 +1,26 @@
 """Which pairs of inputs a model finds alike: cosine similarities by groups of pairs, and groups by chance (F7)."""
 
 import math
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.analysis.activations import block_features, stage_features
-from modgrok.data import grid
+from modgrok.analysis.activations import block_features, draw_contexts, stage_features
+from modgrok.analysis.stats import NullComparison, compare_with_null
+from modgrok.data import Data, grid
 from modgrok.model import Transformer
 from modgrok.predictors import ratio_classes
+from modgrok.storage.runs import Run
+
+CHUNK = 2.5e7
+"""Numbers in an array of similarities at once, which bounds memory: 200 MB."""
 
 
-def cosine_similarity(features: ArrayLike, center: bool = False) -> np.ndarray:
+def cosine_similarity(features: ArrayLike, center: bool = True) -> np.ndarray:
     """Cosines between all rows of features (N, C), (N, N); a row of zeros is similar to nothing.
 
-    With `center`, the rows' mean is taken off first, so that what all rows have in common does not count.
+    With `center`, the mean of the rows is taken off first, so that what all rows have in common does not count.
     """
     features = np.asarray(features, dtype=float)
     features = features - features.mean(0) if center else features
@@ -25,135 +29,127 @@ def cosine_similarity(features: ArrayLike, center: bool = False) -> np.ndarray:
     return unit @ unit.T
 
 
-def mean_similarity(
-    model: Transformer, contexts: ArrayLike, tasks: ArrayLike, center: bool = True
-) -> dict[str, np.ndarray]:
-    """Cosine similarities of all pairs at every stage, means over contexts: name → (3, p², p²), at x, y and z (F7).
-
-    Args:
-        model, contexts, tasks, center: as in `contrast_over_contexts`.
-    """
-    total: dict[str, np.ndarray] = {}
-    for context, task in zip(contexts, tasks, strict=True):
-        for name, stage in stage_features(model, context, task).items():
-            alike = np.stack([cosine_similarity(at, center) for at in stage])
-            total[name] = total.get(name, 0) + alike / len(contexts)
-    return total
-
-
 def contrast(similarity: ArrayLike, groupings: ArrayLike) -> np.ndarray:
     """Mean similarity within groups less that between groups (F7).
 
     Args:
         similarity: (…, N, N).
-        groupings: (shuffles, N) group 0, 1, … of each row; rows of group -1 are left out.
+        groupings: (groupings, N) group 0, 1, … of each row; rows of group -1 are left out.
 
     Returns:
-        (…, shuffles)
+        (…, groupings)
     """
     similarity, groupings = np.asarray(similarity, dtype=float), np.asarray(groupings)
-    n = groupings.shape[1]
-    found = []
-    for part in np.array_split(groupings, math.ceil(len(groupings) * n**2 / 4e6)):  # bounds memory: 32 MB
-        valid = ((part[:, :, None] >= 0) & (part[:, None, :] >= 0)) & ~np.eye(
-            n, dtype=bool
-        )  # no row with itself
-        within = valid & (part[:, :, None] == part[:, None, :])
-        weights = [
-            of / np.maximum(of.sum((1, 2), keepdims=True), 1) for of in (within, valid & ~within)
-        ]  # (part, N, N) each
-        flat = (weights[0] - weights[1]).reshape(len(part), n * n)
-        found.append(similarity.reshape(*similarity.shape[:-2], n * n) @ flat.T)
-    return np.concatenate(found, -1)
+    n_rows, contrasts = groupings.shape[1], []
+    similarity = similarity.reshape(*similarity.shape[:-2], n_rows**2)
+    for chunk in np.array_split(groupings, math.ceil(len(groupings) * n_rows**2 / 4e6)):
+        is_counted = (chunk[:, :, None] >= 0) & (chunk[:, None] >= 0) & ~np.eye(n_rows, dtype=bool)
+        is_within = is_counted & (chunk[:, :, None] == chunk[:, None])
+        n_within, n_counted = (pairs.sum((1, 2))[:, None, None] for pairs in (is_within, is_counted))
+        between = -1 / np.maximum(n_counted - n_within, 1)
+        weights = np.where(is_within, 1 / np.maximum(n_within, 1), np.where(is_counted, between, 0))
+        contrasts.append(similarity @ weights.reshape(len(chunk), n_rows**2).T)
+    return np.concatenate(contrasts, -1)
 
 
-def contrast_over_contexts(
-    model: Transformer,
-    contexts: ArrayLike,
-    tasks: ArrayLike,
-    groupings: dict[str, np.ndarray],
-    center: bool = True,
-) -> dict[str, np.ndarray]:
-    """How much more alike the pairs of one group are, in each of several contexts (F7).
+def scores_by_stage(
+    model: Transformer, contexts: ArrayLike, tasks: ArrayLike, center: bool = True
+) -> dict[str, list[dict[str, NullComparison]]]:
+    """How much more alike pairs of one ratio, or of one answer, are at every stage of a model (F7).
+
+    The score is the `contrast` of cosine similarities, a mean over contexts; the null are the groupings of
+    `ratio_groupings` and `answer_groupings`.
 
     Args:
         model: the transformer.
         contexts: (n, shots, 2) pairs in front of the pair that is looked at.
         tasks: (n, 2) the task that answers each.
-        groupings: name → (n or 1, shuffles, p²), as `all_groupings`.
         center: compare vectors without what the vectors of all pairs have in common.
 
     Returns:
-        name → (n, 3, stages, shuffles): context; position x, y or z; stage in the order of `stage_features`; grouping,
-        the true one first. `compare` judges (n, shuffles) of these.
+        grouping → for the positions y and z: stage, in the order of `stage_features` → score.
     """
-    features = (stage_features(model, *of).values() for of in zip(contexts, tasks, strict=True))
-    alike = (
-        np.stack([[cosine_similarity(at, center) for at in of] for of in stages], 1) for stages in features
-    )
-    return _contrasts(alike, groupings)
-
-
-def contrast_after_blocks(
-    model: Transformer,
-    contexts: ArrayLike,
-    tasks: ArrayLike,
-    groupings: dict[str, np.ndarray],
-    center: bool = True,
-) -> dict[str, np.ndarray]:
-    """The same at y after every block, without the heads: name → (n, depth, shuffles)."""
-    features = (block_features(model, *of) for of in zip(contexts, tasks, strict=True))
-    alike = (np.stack([cosine_similarity(at, center) for at in blocks[:, 1]]) for blocks in features)
-    return _contrasts(alike, groupings)
-
-
-def _contrasts(alike: Iterable[np.ndarray], groupings: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The contrasts of each context's similarities (…, N, N), several contexts at a time: name → (n, …, shuffles)."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in groupings}
-    every, start = iter(alike), 0
-    while waiting := list(islice(every, 1)):
-        waiting += islice(every, int(2.5e7 / waiting[0].size))  # bounds memory: 200 MB
-        for name, of in groupings.items():
-            if len(of) == 1:
-                found[name].append(contrast(np.stack(waiting), of[0]))
-            else:
-                own = of[start : start + len(waiting)]
-                found[name].append(np.stack([contrast(*both) for both in zip(waiting, own, strict=True)]))
-        start += len(waiting)
-    return {name: np.concatenate(each) for name, each in found.items()}
-
-
-def all_groupings(tasks: ArrayLike, p: int, shuffles: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
-    """The pairs grouped by ratio, by x, by y and by the answers z to tasks (n, 2), each with its chance groupings.
-
-    Returns:
-        name → (1, shuffles, p²), or (n, shuffles, p²) for z.
-    """
-    x, y = grid(p).T
+    stages = [stage_features(model, *context) for context in zip(contexts, tasks, strict=True)]
+    n_chunk = max(1, int(CHUNK / (2 * len(stages[0]) * model.config.p**4)))
+    ratios = ratio_groupings(model.config.p)
+    by_ratio, by_answer = [], []
+    for first in range(0, len(stages), n_chunk):
+        alike = np.array(
+            [
+                [
+                    [cosine_similarity(vectors[position], center) for vectors in stage.values()]
+                    for position in (1, 2)
+                ]
+                for stage in stages[first : first + n_chunk]
+            ]
+        )  # (contexts, 2, stages, p², p²)
+        by_ratio.append(contrast(alike, ratios))
+        by_answer += [
+            contrast(similarity, answer_groupings(task, model.config.p))
+            for similarity, task in zip(alike, tasks[first : first + n_chunk], strict=True)
+        ]
+    contrasts = {"same ratio x/y": np.concatenate(by_ratio), "same answer z": np.stack(by_answer)}
     return {
-        "same ratio x/y": ratio_groupings(p, shuffles, seed)[None],
-        "same x": number_groupings(x, shuffles, seed)[None],
-        "same y": number_groupings(y, shuffles, seed)[None],
-        "same z": np.stack([answer_groupings(task, p, shuffles, seed) for task in np.asarray(tasks)]),
+        name: [
+            {stage: compare_with_null(scores[:, position, i]) for i, stage in enumerate(stages[0])}
+            for position in (0, 1)
+        ]
+        for name, scores in contrasts.items()
     }
 
 
-def ratio_groupings(p: int, shuffles: int = 200, seed: int = 0) -> np.ndarray:
-    """The pairs grouped by x/y, pairs with a zero left out, and the same after numbers are renamed, (shuffles, p²).
+def run_scores(
+    run: Run, n_contexts: int = 24, shots: int = 4, task: ArrayLike | None = None, center: bool = True
+) -> dict[str, list[dict[str, NullComparison]]]:
+    """`scores_by_stage` of a run's last checkpoint in contexts of its own; `task` as in `draw_contexts`."""
+    contexts, tasks = draw_contexts(Data(run.config), n_contexts, task)
+    return scores_by_stage(run.model(), contexts[:, :shots], tasks, center)
+
+
+def after_blocks(scores: dict[str, NullComparison]) -> list[NullComparison]:
+    """Of the scores of all stages those after each block, without the heads."""
+    return [score for stage, score in scores.items() if stage.startswith("after")]
+
+
+def ratio_p_value(run: Run, n_contexts: int = 20, shots: int = 4) -> float:
+    """P value of likeness by ratio at y, after whichever block shows it most clearly (claim 5, F7).
+
+    Only a positive score counts: pairs of one ratio must be more alike than others. The smallest P of all blocks is
+    multiplied by their number (Bonferroni).
+
+    Args:
+        run: its last checkpoint.
+        n_contexts: contexts that a score is the mean of.
+        shots: examples in front of the pair, at most; fewer where sequences are shorter.
+    """
+    model, shots = run.model(), min(shots, run.config.n_examples - 2)
+    contexts, tasks = draw_contexts(Data(run.config), n_contexts)
+    at_y = [
+        block_features(model, context[:shots], task)[:, 1]
+        for context, task in zip(contexts, tasks, strict=True)
+    ]
+    alike = [[cosine_similarity(block) for block in blocks] for blocks in at_y]
+    contrasts = contrast(alike, ratio_groupings(run.config.p))  # (contexts, depth, groupings)
+    scores = [compare_with_null(contrasts[:, i]) for i in range(run.config.depth)]
+    return min(1.0, len(scores) * min(score.p_value if score.value > 0 else 1.0 for score in scores))
+
+
+def ratio_groupings(p: int, n_groupings: int = 200, seed: int = 0) -> np.ndarray:
+    """The pairs grouped by x/y, pairs with a zero left out, and the same after numbers are renamed: (groupings, p²).
 
     Two pairs of one ratio share neither x nor y. Renaming the x among themselves, and the y, keeps that, so the
-    baseline allows for whatever similarity pairs have because they share a number.
+    baseline allows for the similarity that pairs have because they share a number.
     """
     rng, (x, y) = np.random.default_rng(seed), grid(p).T
     classes = np.where(x * y > 0, ratio_classes(p) - 1, -1).reshape(p, p)
-    names = [np.arange(1, p), *(rng.permutation(np.arange(1, p)) for _ in range(2 * shuffles - 1))]
+    names = [np.arange(1, p), *(rng.permutation(np.arange(1, p)) for _ in range(2 * n_groupings - 1))]
     names[1] = np.arange(1, p)
-    renamed = [np.concatenate([[0], order]) for order in names]
-    return np.stack([classes[a[x], b[y]] for a, b in zip(renamed[::2], renamed[1::2], strict=True)])
+    names = np.pad(names, ((0, 0), (1, 0)))  # 0 keeps its name
+    return np.stack([classes[a[x], b[y]] for a, b in zip(names[::2], names[1::2], strict=True)])
 
 
-def answer_groupings(task: ArrayLike, p: int, shuffles: int = 200, seed: int = 0) -> np.ndarray:
-    """The pairs grouped by z = a·x + b·y mod p, and the same after numbers are renamed, (shuffles, p²).
+def answer_groupings(task: ArrayLike, p: int, n_groupings: int = 200, seed: int = 0) -> np.ndarray:
+    """The pairs grouped by z = a·x + b·y mod p, and the same after numbers are renamed: (groupings, p²).
 
     Two pairs of one z share neither x nor y. The baseline keeps that: it groups by a·π(x) + b·σ(y) with the numbers x
     renamed by π and the y by σ (a Latin square). What a model knows of x and of y, each alone, then scores under the
@@ -169,15 +165,9 @@ def answer_groupings(task: ArrayLike, p: int, shuffles: int = 200, seed: int = 0
             f"from 1 to {p - 1}, such as [1, 2]."
         )
     rng, (x, y) = np.random.default_rng(seed), grid(p).T
-    names = rng.permuted(np.broadcast_to(np.arange(p), (shuffles, 2, p)), axis=-1)
+    names = rng.permuted(np.broadcast_to(np.arange(p), (n_groupings, 2, p)), axis=-1)
     names[0] = np.arange(p)
     return (a * names[:, 0, x] + b * names[:, 1, y]) % p
-
-
-def number_groupings(numbers: ArrayLike, shuffles: int = 200, seed: int = 0) -> np.ndarray:
-    """The pairs grouped by their x or y (p²,), and by renamed sums as in `answer_groupings`, (shuffles, p²)."""
-    numbers = np.asarray(numbers)
-    return np.concatenate([numbers[None], answer_groupings((1, 1), numbers.max() + 1, shuffles, seed)[1:]])
 
 
 def ratio_order(p: int, log: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -188,8 +178,30 @@ def ratio_order(p: int, log: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return order, ratio[order]
 
 
-def value_order(values: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs sorted by one of their numbers (p²,) in the order of its logarithm, 0 first: indices and numbers."""
-    values = np.asarray(values)
-    order = np.argsort(np.asarray(log)[values], kind="stable")
-    return order, values[order]
+def ratio_matrices(
+    stages: dict[str, np.ndarray], position: int, log: ArrayLike, center: bool = True
+) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+    """Every stage's similarity matrix at a position (0: x, 1: y, 2: z), its rows sorted by ratio, for a figure.
+
+    Args:
+        stages: name → (3, p², C), as by `stage_features`.
+        position: where the vectors are from.
+        log: (p,) the log table.
+        center: as in `cosine_similarity`.
+
+    Returns:
+        matrices, the ratio of each row of each matrix, and the names.
+    """
+    order, ratio = ratio_order(len(log), log)
+    matrices = [
+        cosine_similarity(vectors[position], center)[np.ix_(order, order)] for vectors in stages.values()
+    ]
+    return matrices, [ratio] * len(matrices), list(stages)
+
+
+def most_alike(runs: Sequence[Run], scores: dict[str, dict[str, list[dict[str, NullComparison]]]]) -> Run:
+    """The run with the highest score by ratio, at y after some block; scores by name of run, as by `run_scores`."""
+    return max(
+        runs,
+        key=lambda run: max(score.value for score in after_blocks(scores[run.name]["same ratio x/y"][0])),
+    )

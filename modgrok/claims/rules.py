@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from modgrok.analysis import activations, similarity, stats, structure
+from modgrok.analysis import circles, similarity, stats, structure
 from modgrok.analysis.skill import (
     EASIER,
     MIN_FALL,
@@ -32,7 +32,6 @@ from modgrok.claims.verdicts import (
     structured,
 )
 from modgrok.config import SETS
-from modgrok.data import Data, grid
 from modgrok.evaluate import COMBINATION, MULTIPLE
 from modgrok.storage.runs import Run
 
@@ -295,9 +294,6 @@ def fallen_rows(runs: Iterable[Run]) -> list[FallenRow]:
 
 # --- claim 5: structure ---------------------------------------------------------------------------------
 
-N_CONTEXTS = 20
-"""Contexts over which a measure of structure is a mean."""
-
 CHANCE = 0.05
 """Share of runs without structure that pass the test for a wave, or for likeness by ratio, at most."""
 
@@ -331,7 +327,7 @@ def waves(runs: Sequence[Run]) -> Claim:
         runs: see `verdicts.distinct`.
     """
     name = "at y some head of block 0 writes x in waves of its discrete logarithm"
-    return _beyond_relabelling(name, "heads", runs, wave_probability)
+    return _beyond_relabelling(name, "heads", runs, circles.wave_probability)
 
 
 def ratios(runs: Sequence[Run]) -> Claim:
@@ -341,7 +337,7 @@ def ratios(runs: Sequence[Run]) -> Claim:
         runs: see `verdicts.distinct`.
     """
     name = "at y, after some block, pairs of one ratio x/y are alike"
-    return _beyond_relabelling(name, "blocks", runs, ratio_probability)
+    return _beyond_relabelling(name, "blocks", runs, similarity.ratio_p_value)
 
 
 def _beyond_relabelling(
@@ -349,56 +345,12 @@ def _beyond_relabelling(
 ) -> Claim:
     """Claim 5 where a run has a structure if random names for the numbers would hardly show as much of it."""
     return structured(
-        f"{name}, more than if the numbers had other names (mean over {N_CONTEXTS} contexts, P < {CHANCE}, all "
+        f"{name}, more than if the numbers had other names (mean over {circles.N_CONTEXTS} contexts, P < {CHANCE}, all "
         f"{places} counted)",
         runs,
         [probability(run) < CHANCE for run in runs],
         CHANCE,
     )
-
-
-def wave_probability(run: Run, shots: int = 4) -> float:
-    """P of the largest log wave of x that a head of block 0 writes at y, under random names for the numbers (F1d).
-
-    Args:
-        run: its last checkpoint is judged.
-        shots: examples before the pair, at most; fewer where sequences are shorter.
-    """
-    outputs = _at_y(run, activations.head_features, shots)  # (contexts, depth, heads, p², C)
-    log = structure.discrete_log(run.config.p)[grid(run.config.p)[:, 0]] - 1
-    spectra = [
-        [
-            structure.log_spectrum(structure.class_means(head[log >= 0], log[log >= 0]))
-            for head in head_outputs[0]
-        ]
-        for head_outputs in outputs
-    ]
-    return stats.min_p_value(np.mean(spectra, axis=0).max(-1))  # (heads, relabellings)
-
-
-def ratio_probability(run: Run, shots: int = 4) -> float:
-    """P of the likeness by ratio at y after the best block, under random names for the numbers, times the depth (F7).
-
-    Pairs of one ratio must be more alike than others: a negative score counts as none, whatever the null.
-
-    Args:
-        run, shots: as for `wave_probability`.
-    """
-    outputs = _at_y(run, activations.block_features, shots)  # (contexts, depth, p², C)
-    likeness = [[similarity.cosine_similarity(block, center=True) for block in blocks] for blocks in outputs]
-    contrasts = similarity.contrast(likeness, similarity.ratio_groupings(run.config.p))
-    scores = [
-        stats.compare_with_null(block) for block in contrasts.swapaxes(0, 1)
-    ]  # (contexts, shuffles) each
-    p_values = [score.p_value if score.value > 0 else 1.0 for score in scores]
-    return min(1.0, run.config.depth * min(p_values))
-
-
-def _at_y(run: Run, features: Callable, shots: int) -> list[NDArray]:
-    """What a run writes at y in each of N_CONTEXTS contexts: features(model, context, task)[…, position y, :, :]."""
-    model, n_shots = run.model(), min(shots, run.config.n_examples - 2)
-    contexts = zip(*activations.draw_contexts(Data(run.config), N_CONTEXTS), strict=True)
-    return [features(model, context[:n_shots], task)[..., 1, :, :] for context, task in contexts]
 
 
 # --- claim 6: algorithms --------------------------------------------------------------------------------

@@ -27,9 +27,9 @@ def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
     ax = fig.subplots()
     colors, ring = log_colors(len(log)), np.argsort(log)[1:]
     ax.plot(*points[[*ring, ring[0]]].T, color=SOFT, lw=1.4, zorder=1)
-    for number, place in enumerate(points):
+    for number, point in enumerate(points):
         ax.text(
-            *place, number, color=colors[log[number]], weight="bold", ha="center", va="center", fontsize=15,
+            *point, number, color=colors[log[number]], weight="bold", ha="center", va="center", fontsize=15,
             path_effects=[withStroke(linewidth=5, foreground=PAPER)],
         )  # fmt: skip
     ax.scatter(*points.T, s=0)  # texts alone do not set the limits
@@ -40,33 +40,31 @@ def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
 
 
 @styled
-def circle_of_circles(
-    points: ArrayLike, first: ArrayLike, second: ArrayLike, log: ArrayLike, zoom: int, names: str = "xy"
-) -> Figure:
+def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> Figure:
     """All pairs in the plane of two principal components, labelled by logarithm, and one group enlarged (F1d).
 
     Args:
-        points: (p², 2) coordinates.
-        first, second: (p²,) the pair's numbers; the first gives the colour and the group.
-        log: (p,) the log table, 0 for the number 0.
-        zoom: the number whose group is enlarged.
-        names: what the two numbers are called.
+        points: (p², 2) coordinates of all pairs (x, y), y running fastest.
+        log: (p,) the log table, 0 for the number 0. The group of the number with logarithm 1 is enlarged.
+        groups: the number that gives colour and group, "x" or "y".
     """
     points, log = np.asarray(points), np.asarray(log)
     fig = figure(7.6, 4.3)
     whole, part = fig.subplots(1, 2)
-    _log_plane(whole, points, np.asarray(first), log)
-    group = np.asarray(first) == zoom
-    colors, labels = log_colors(len(log)), log[np.asarray(second)[group]]
+    first, second = np.divmod(np.arange(len(points)), len(log))
+    first, second, names = (first, second, "xy") if groups == "x" else (second, first, "yx")
+    _log_plane(whole, points, first, log)
+    group = log[first] == 1
+    colors, labels = log_colors(len(log)), log[second[group]]
     low, high = points[group].min(0), points[group].max(0)
     corner, size = (low + high) / 2 - (high - low).max() * 0.6, (high - low).max() * 1.2
     _numbers(part, points[group], labels, colors, 17 / max(1, len(log) / 12) ** 0.5, size)
     part.set(xlim=(corner[0], corner[0] + size), ylim=(corner[1], corner[1] + size), aspect="equal")
     part.set(xticks=[], yticks=[], xlabel="enlarged")
-    part.set_title(f"the group log {names[0]} = {log[zoom]}, by log {names[1]}")
+    part.set_title(f"the group log {names[0]} = 1, by log {names[1]}")
     part.spines[:].set_visible(True)
     whole.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=INK, lw=1))
-    whole.set_title(f"all pairs ({names[0]}, {names[1]}), by log {names[0]}")
+    whole.set_title(f"all pairs (x, y), by log {names[0]}")
     return fig
 
 
@@ -85,7 +83,7 @@ def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: li
     fig = figure(2.5 * columns, 2.9 * rows)
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for ax, points, number, title in zip(axes, planes, numbers, titles, strict=False):
-        _log_plane(ax, np.asarray(points), np.asarray(number), np.asarray(log), most=400)
+        _log_plane(ax, np.asarray(points), np.asarray(number), np.asarray(log), limit=400)
         ax.set_title(title)
     for ax in axes[len(planes) :]:
         ax.axis("off")
@@ -168,7 +166,9 @@ def similarity_matrices(
     rows = -(-len(matrices) // columns)
     fig = figure(2.3 * columns + 0.7, 2.4 * rows)
     axes = fig.subplots(rows, columns, squeeze=False)
-    alike = all(np.array_equal(group, groups[0]) for group in groups)  # then outer panels name them for all
+    has_same_groups = all(
+        np.array_equal(group, groups[0]) for group in groups
+    )  # outer panels name them for all
     for i, (ax, matrix, group, title) in enumerate(zip(axes.flat, matrices, groups, titles, strict=False)):
         size = len(matrix)
         image = ax.imshow(
@@ -184,12 +184,12 @@ def similarity_matrices(
         ax.hlines(starts[1:] - 0.5, -0.5, size - 0.5, **border)
         ax.vlines(starts[1:] - 0.5, -0.5, size - 0.5, **border)
         ends = [*starts, len(matrix)]
-        few = len(starts) <= 13
-        middles = (np.array(ends[:-1]) + ends[1:] - 1) / 2 if few else []
-        names = np.asarray(group)[starts] if few else []
+        has_labels = len(starts) <= 13
+        middles = (np.array(ends[:-1]) + ends[1:] - 1) / 2 if has_labels else []
+        names = np.asarray(group)[starts] if has_labels else []
         outer = ax.get_subplotspec().is_first_col(), i + columns >= len(matrices)
         for axis, labelled in zip((ax.yaxis, ax.xaxis), outer, strict=True):
-            axis.set_ticks(*((middles, names) if labelled or not alike else ([],)))
+            axis.set_ticks(*((middles, names) if labelled or not has_same_groups else ([],)))
         ax.set_title(title, fontsize=10)
         ax.tick_params(length=0, labelsize=9)
         ax.spines[:].set_visible(False)
@@ -229,9 +229,9 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
     return fig
 
 
-def _pooled(matrix: ArrayLike, most: int = 128) -> np.ndarray:
+def _pooled(matrix: ArrayLike, limit: int = 128) -> np.ndarray:
     """A square matrix shrunk by averaging neighbours to at most so many rows, so that a page stays light."""
-    edges = np.linspace(0, len(matrix), min(len(matrix), most) + 1).round().astype(int)
+    edges = np.linspace(0, len(matrix), min(len(matrix), limit) + 1).round().astype(int)
     sums = np.add.reduceat(np.add.reduceat(np.asarray(matrix), edges[:-1], 0), edges[:-1], 1)
     return sums / np.outer(np.diff(edges), np.diff(edges))
 
@@ -251,14 +251,14 @@ def log_colors(p: int) -> list[str | tuple]:
 
 
 def _log_plane(
-    ax: Axes, points: np.ndarray, numbers: np.ndarray, log: np.ndarray, most: int | None = None
+    ax: Axes, points: np.ndarray, numbers: np.ndarray, log: np.ndarray, limit: int | None = None
 ) -> None:
     """Points coloured by the logarithm of a number, which is written at the middle of its points if these differ."""
     colors = log_colors(len(log))
     labels = log[numbers]
-    every = -(-len(points) // (most or len(points)))
+    step = -(-len(points) // (limit or len(points)))
     ax.scatter(
-        *points[::every].T, c=[colors[k] for k in labels[::every]], s=max(3, 150 / len(log)), alpha=0.75, lw=0
+        *points[::step].T, c=[colors[k] for k in labels[::step]], s=max(3, 150 / len(log)), alpha=0.75, lw=0
     )
     middles = np.stack([points[labels == k].mean(0) for k in range(len(log))])
     if np.ptp(middles, axis=0).max() < 0.2 * np.ptp(points, axis=0).max():
@@ -288,8 +288,8 @@ def _numbers(
     spots = np.asarray(places) / room
     for _ in range(100):  # those that overlap push each other away
         gaps = spots[:, None] - spots
-        near = np.clip(1 - np.linalg.norm(gaps, axis=-1, keepdims=True), 0, None)
-        spots = spots + (0.5 * near * gaps).sum(1)
+        overlap = np.clip(1 - np.linalg.norm(gaps, axis=-1, keepdims=True), 0, None)
+        spots = spots + (0.5 * overlap * gaps).sum(1)
     for place, spot, label in zip(places, spots * room, labels, strict=True):
         ax.annotate(
             label, place, spot, color=colors[label], weight="bold", ha="center", va="center", fontsize=size,

@@ -37,8 +37,8 @@ INPUT, TARGET, Z = "#E4E7EC", "#E6D3EE", "#9A5FB4"  # tokens x and y, tokens z, 
 MATCH, PARITY = "#009E73", ("#B5408B", "#00795A")
 DEPTHS = ("#E9A15B", "#D55E00", "#8A3700", "#4A1D00")  # from shallow to deep
 ATTENTION = LinearSegmentedColormap.from_list(
-    "attention", ["#FFFFFF", "#FBDCC4", "#F2937C", "#C04A7E", "#642A80", "#1B1044"]
-)
+    "attention", [(0.98, 0.7, 0.55, 0), (0.96, 0.6, 0.45, 0.6), "#E8607A", "#C83F97", "#8B3DB8"]
+)  # no attention lets the page through, so that maps are right on a dark page, too
 
 DARK = {
     PAPER: "#121212", INK: "#E4E7EB", GREY: "#A0A7B1", FAINT: "#343B45", SOFT: "#59616C",

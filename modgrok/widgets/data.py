@@ -126,7 +126,7 @@ def _legend_names(figure: Figure) -> dict[str, str]:
     for legend in figure.findobj(Legend):
         for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
             color = handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()
-            color = np.asarray(color)[0] if np.ndim(color) == 2 else color
+            color = np.asarray(color)[0] if np.ndim(color) == 2 and len(color) else color
             if not len(color) or (isinstance(color, str) and color.lower() == "none"):
                 continue
             names.setdefault(to_hex(color), text.get_text())
