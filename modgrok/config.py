@@ -285,7 +285,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": LAPTOP,
     "desk": DESK,
     "night": DESK | dict(
-        p=13, n_tasks=132, batch_size=264, n_embd=128, steps=20_000, eval_every=500,
+        p=13, n_tasks=132, batch_size=264, steps=6000,
+        curriculum="4x16:1500 4+0x16:500::0.5 0x16:2000::0.5 0x16:::0.2",
+    ),
+    "p19": DESK | dict(
+        p=19, n_tasks=256, batch_size=512, depth=2, n_embd=128, steps=6000,
+        curriculum="1x4:1000:0.05 2x6:700 2+4+8+0x12:500 4+0x16:1500::0.5 0x16:::0.2",
     ),
     "paper": {},
 }  # fmt: skip
@@ -294,8 +299,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 PRESET_COSTS = {
     "smoke": "seconds; to see that everything works",
     "laptop": "minutes on a CPU core, at p = 7; shows the phenomena",
-    "desk": "half an hour to two on a CPU core, at p = 11",
-    "night": "hours on a CPU core, at p = 13",
+    "desk": "an hour or two on a CPU core, at p = 11",
+    "night": "40 minutes on a CPU core, 20 with AMX, at p = 13, by a curriculum",
+    "p19": "an hour or two on a CPU core, at p = 19, by a curriculum",
     "paper": "hours on a GPU; the paper's d = 2 model",
 }
 """Name of a preset → how long a run of it takes."""
