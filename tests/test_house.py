@@ -69,9 +69,9 @@ def test_every_folder_says_what_lives_there_and_what_it_imports():
 VAGUE = set(
     """
     of each found told beside aside own more most able other others both either one two few many all every at on by
-    within so far near here there then now that this these those it its them their they what which whose who when where with
-    without from into over under about again ever never only just even still less least said asked given taken kept left
-    seen known wanted shown told drawn put made done gone come rest thing things stuff
+    within so far near here there then now that this these those it its them their they what which whose who when
+    where with without from into over under about again ever never only just even still less least said asked
+    given taken kept left seen known wanted shown told drawn put made done gone come rest thing things stuff
     """.split()  # noqa: SIM905
 )
 """Prepositions, pronouns and bare participles: as names they say nothing."""
