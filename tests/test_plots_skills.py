@@ -87,18 +87,3 @@ def test_places_readouts_task_kinds_and_alternation_show_every_panel():
 def test_a_gallery_keeps_heads_of_one_kind_together():
     made = plots.head_gallery(values(3, 6, 6), ["0.0", "0.1", "1.0"], ["near", "even", "near"], columns=3)
     assert [ax.get_title() for ax in made.axes] == ["near\n0.0", "near\n1.0", "even\n0.1"]
-
-
-def test_chance_of_each_run_is_filled_where_it_solves():
-    made = plots.chance_by_run(
-        {"a": [0.01, 0.5], "b": [0.2, 1]}, [0, 1], ["2 blocks", "4 blocks"], [True, False]
-    )
-    (ax,) = made.axes
-    marked = [line for line in ax.lines if line.get_marker() != "None"]
-    dots = {float(line.get_xdata()[0]): line for line in marked if len(line.get_xdata())}
-    assert sorted(dots) == [0.01, 0.2, 0.5, 1] and ticks(ax.yaxis) == ["a", "b"]
-    assert dots[0.5].get_markerfacecolor() == "#FFFFFF" != dots[0.01].get_markerfacecolor()
-    two, four, _ = made.legends[0].legend_handles  # each as its runs are
-    for key, dot in ((two, dots[0.01]), (four, dots[0.5])):
-        assert key.get_marker() == dot.get_marker() and key.get_markerfacecolor() == dot.get_markerfacecolor()
-    assert two.get_marker() != four.get_marker()

@@ -36,7 +36,6 @@ from modgrok.plots.learning import (
 from modgrok.plots.skills import (
     alternation,
     arrival_steps,
-    chance_by_run,
     explained_areas,
     grid_wall,
     parts_lost,

@@ -44,8 +44,8 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, n_tokens: int = 48) 
         ring = {"s": 2400 / size, "facecolors": "none", "edgecolors": MATCH, "linewidths": 1.6, "zorder": 3}
         ax.scatter(example[is_inside], query[is_inside], **ring)
         below = [Rectangle((position - 0.5, size - 0.3), 1, size / 30) for position in range(size)]
-        left = [Rectangle((-0.7 - size / 30, position - 0.5), size / 30, 1) for position in range(size)]
-        ax.add_collection(PatchCollection(below + left, facecolors=token_colors * 2, linewidths=0))
+        margin = [Rectangle((-0.7 - size / 30, position - 0.5), size / 30, 1) for position in range(size)]
+        ax.add_collection(PatchCollection(below + margin, facecolors=token_colors * 2, linewidths=0))
         ax.set(xlim=(-0.7 - size / 30, size - 0.5), ylim=(size - 0.3 + size / 30, -0.5), aspect="equal")
         ax.set(xticks=ticks, yticks=ticks, title=f"block {layer}, head {head}")
         ax.set_xticklabels(range(1, size // 3 + 1, 2)[: len(ticks)])

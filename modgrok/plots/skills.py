@@ -20,7 +20,6 @@ from modgrok.plots.style import (
     GREY,
     INK,
     LABELS,
-    PAPER,
     Written,
     blocks,
     chance_line,
@@ -338,40 +337,4 @@ def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: Arra
     axes[0, 0].set_ylabel("attention from $y$ to $z$")
     axes[1, 0].set_ylabel("logit, less its mean")
     legend_below(fig, min(2, len(panels)), axes[1, 0].get_legend_handles_labels()[0])
-    return fig
-
-
-@styled
-def chance_by_run(
-    values: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequence[str], solved: ArrayLike
-) -> Figure:
-    """How probable by chance each structure of each run would be, a row a structure, a dot a run (claim 5).
-
-    Args:
-        values: structure → (runs,) probabilities, nan where a run has no such part.
-        groups: (runs,) indices of `names`.
-        names: names of the groups, such as depths.
-        solved: (runs,) whether the run solves o.o.d. tasks; its dot is filled then.
-    """
-    groups, solved = np.asarray(groups), np.asarray(solved)
-    fig = figure(8.2, 1.3 + 0.55 * len(values))
-    ax = fig.subplots()
-    for group, name in enumerate(names):
-        style = _group_style(group)
-        for row, probabilities in enumerate(values.values()):
-            level = row + (group - (len(names) - 1) / 2) * 0.2
-            for is_solved, fill in ((True, style["color"]), (False, PAPER)):
-                chosen = np.asarray(probabilities)[(groups == group) & (solved == is_solved)]
-                ax.plot(chosen, np.full(len(chosen), level), **style, mfc=fill, alpha=0.75)
-        any_solved = solved[groups == group].any()
-        ax.plot([], [], **style, mfc=style["color"] if any_solved else PAPER, label=name)
-    ax.plot([], [], "o", color=GREY, mfc=PAPER, label="does not solve o.o.d. tasks")
-    ax.axvline(0.05, color=GREY, ls=":", lw=1.2)
-    lowest = min(0.04, 0.7 * np.nanmin(list(values.values())))
-    ticks = [tick for tick in (0.001, 0.01, 0.05, 0.2, 1) if tick > lowest]
-    ax.set(xscale="log", xlim=(lowest, 1.15), xlabel="probability by chance (dotted: 0.05)")
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
-    _named_rows(ax, values)
-    legend_below(fig, 4)
     return fig
