@@ -256,7 +256,7 @@ def runs_command(roots: tyro.conf.Positional[tuple[str, ...]] = ("runs",), csv: 
 
 
 def describe(folder: Path) -> dict[str, object] | str:
-    """A run's row as in `find.run_table`, or the sentence that says why it cannot be read."""
+    """A run's folder and `Run.summary`, or the sentence that says why it cannot be read."""
     try:
         return {"path": str(folder)} | Run(folder).summary()
     except ValueError as error:

@@ -8,7 +8,7 @@ from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
 
 from modgrok.config import Config, preset
 from modgrok.scale.sweep import sweep
-from modgrok.storage.find import find_run, finished_runs, run_folders, run_table, train_command
+from modgrok.storage.find import find_run, finished_runs, run_folders, train_command
 from modgrok.storage.runs import Run
 from modgrok.train import train
 
@@ -134,15 +134,3 @@ def test_a_missing_run_is_told_with_its_command_and_its_likes(kept):
     assert command == "python -m modgrok train desk --betas 0.5 0.6 --shared-pairs"
 
 
-def test_all_runs_are_one_table(kept, tmp_path):
-    begun = Run(shutil.copytree(kept.path, tmp_path / kept.name))
-    for name in ("provenance.json", "metrics.csv"):
-        (begun.path / name).unlink()
-    finished, unfinished = run_table(kept.path.parent, tmp_path)
-    assert finished.keys() == unfinished.keys()
-    assert finished["ood_test_acc"] == kept.metrics["ood_test_acc"][-1] and finished["step"] == 12
-    assert finished["p"] == 3 and finished["lr"] == CONFIG.lr and finished["finished"]
-    assert unfinished["step"] is None and unfinished["minutes"] is None and not unfinished["finished"]
-    (begun.path / "config.json").write_text("{")
-    with pytest.warns(UserWarning, match="left out"):
-        assert len(run_table(kept.path.parent, tmp_path)) == 1

@@ -1,15 +1,12 @@
 """Interventions on a transformer built by hand, whose algorithm is known."""
 
-import numpy as np
 import pytest
 import torch
 from ratio_matcher import EXAMPLES, P, ratio_matcher
-from torch.testing import assert_close as same
 
 from modgrok.analysis import mechanisms
-from modgrok.analysis.activations import activations
 from modgrok.data import Data
-from modgrok.evaluate import COMBINATION, MULTIPLE, query_kinds, targets
+from modgrok.evaluate import MULTIPLE, query_kinds, targets
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +62,6 @@ def test_turned_waves_stand_for_other_numbers(matcher, sample):
         assert turn.turned.shape == (1 + P // 2, P - 2)
         assert (turn.turned[0] == 1).all() and (turn.usual[0] == 0).all()
         assert turn.control.max() < 0.7
-        same(turn.wave_shares.sum(), np.float64(1))
 
 
 def test_patching_follows_the_answer_to_the_query(matcher, sample):
@@ -76,21 +72,6 @@ def test_patching_follows_the_answer_to_the_query(matcher, sample):
     assert by_place[0, 1] > 0.95 and by_place[1, 1] > 0.95 and by_place[2, 5] == pytest.approx(1)
     assert by_head[1, 0] > 0.95 and abs(by_head[1, 1]) < 1e-6
     assert (query_kinds(torch.cat([pairs.tokens, pairs.usual[:, None]], 1), P)[:, -1] == MULTIPLE).all()
-
-
-@torch.no_grad()
-def test_attribution_sums_to_the_logit(model, config):
-    pairs = mechanisms.draw_pairs(Data(config), COMBINATION, 30, 4)
-    parts = mechanisms.attribution(model, pairs.tokens, pairs.usual)
-    assert parts.shape == (2, 3)
-    logits = model.plain_logits(pairs.tokens)[:, -1]
-    excess = logits[torch.arange(len(logits)), pairs.usual] - logits.mean(-1)
-    stream = model.embed(pairs.tokens[:, -1])
-    direction = model.embed.weight[pairs.usual] - model.embed.weight.mean(0)
-    last = activations(model, pairs.tokens, ["blocks.1.resid_post"], [-1])["blocks.1.resid_post"][:, 0]
-    scale = (last.var(-1, correction=0) + model.ln_f.eps).sqrt()
-    embedded = ((stream - stream.mean(-1, keepdim=True)) * direction).sum(-1) / scale
-    assert parts.sum() + float(embedded.mean()) == pytest.approx(float(excess.mean()), abs=1e-4)
 
 
 def test_without_matching_heads_nothing_is_matched(matcher, sample):

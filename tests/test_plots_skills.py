@@ -2,27 +2,8 @@
 
 import numpy as np
 from axes import image, ticks, values, words
-from matplotlib.collections import PatchCollection
 
 from modgrok import plots
-
-
-def test_explained_areas_stack_the_mean_and_draw_every_seed():
-    right = values(2, 4, 5) / 8
-    asked = np.full((4, 5), 0.25)
-    made = plots.explained_areas(
-        [("shots", {"2 blocks": (range(5), right, asked), "4 blocks": (range(5), right, asked)})]
-    )
-    ax = made.axes[1]
-    tops = np.cumsum(right, 1)
-    for area, low, high in zip(
-        ax.collections, np.vstack([np.zeros((1, 5)), tops.mean(0)[:-1]]), tops.mean(0), strict=True
-    ):
-        edge = area.get_paths()[0].vertices[:, 1]
-        assert np.isclose(edge.min(), low.min()) and np.isclose(edge.max(), high.max())
-    drawn = [line.get_ydata() for line in ax.lines]
-    np.testing.assert_allclose(drawn[:-1], tops[:, :3].reshape(-1, 5))
-    np.testing.assert_allclose(drawn[-1], 0.5)
 
 
 def test_a_wall_sorts_tasks_by_what_is_beyond_ratio_matching_held_out_first():
@@ -36,10 +17,6 @@ def test_a_wall_sorts_tasks_by_what_is_beyond_ratio_matching_held_out_first():
     tile = wall[-2:, :2]  # y upwards: (0, 0) at the bottom left
     np.testing.assert_array_equal(tile, [[1, 1], [0, 1]])
     np.testing.assert_array_equal(wall[-2:, 3:5], [[3, 3], [2, 1]])
-    links = ["#first", "#second", "#third"]
-    linked = plots.grid_wall(right, matched, [(0, 1), (1, 1), (2, 2)], [False, False, True], links)
-    (areas,) = linked.axes[0].findobj(PatchCollection)
-    assert areas.get_urls() == ["#third", "#second", "#first"]
 
 
 def test_arrivals_tell_those_that_never_come():
@@ -64,11 +41,8 @@ def test_parts_are_sorted_by_what_is_left():
     )
 
 
-def test_places_readouts_task_kinds_and_alternation_show_every_panel():
-    two, three, stages, pair = values(3, 3), values(3, 2), values(2, 3, 4), values(3, 4)
-    made = plots.right_by_place({"multiples": {"2 blocks": two, "4 blocks": two[:2]}}, ["a", "b", "c"], 0.2)
-    dots = [line for line in made.axes[0].lines if line.get_marker() != "None"]
-    np.testing.assert_array_equal([dot.get_ydata() for dot in dots], [*two, *two[:2]])
+def test_readouts_task_kinds_and_alternation_show_every_panel():
+    three, stages, pair = values(3, 2), values(2, 3, 4), values(3, 4)
     made = plots.readout_by_kind({"i.d.": stages, "o.o.d.": stages}, 0.2)
     np.testing.assert_allclose(made.axes[1].lines[3].get_ydata(), stages[:, 2].mean(0))
     flat = {"id": [[0]] * 3, "ood": [[0]] * 3}

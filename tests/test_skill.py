@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from made_up import ALL, ASKED, COMBINES, RATIOS, K, P, made_up, solving
+from made_up import ALL, ASKED, K, P, made_up, solving
 
 from modgrok.analysis import skill
 from modgrok.config import SETS, preset
@@ -150,22 +150,6 @@ def test_a_fall_counts_from_a_tenth_on_and_only_of_what_was_solved():
 
     assert transient(0.9, 0.79) and not transient(0.9, 0.81)
     assert transient(0.51, 0.1) and not transient(0.49, 0.1)
-
-
-def test_answers_are_explained_by_the_weakest_algorithm_over_all_runs():
-    runs = [made_up((0.0, 1.0), last=accuracy) for accuracy in (COMBINES, RATIOS)]
-    correct, queries = skill.explained(runs, "ood_train", "shots")
-    np.testing.assert_allclose(queries, np.full((4, 12), 0.25))
-    np.testing.assert_allclose(correct[:, :, 0], np.array([COMBINES, RATIOS]) / 4)
-    by_step, _ = skill.explained(runs, "ood_train", "step")
-    np.testing.assert_allclose(by_step[0, :, -1], np.array(COMBINES) / 4)
-    kinds = skill.by_kind(runs, "ood_train", "step")
-    assert kinds.shape == (4, 3, 2)
-    np.testing.assert_allclose(kinds[:, 0, -1], np.mean([COMBINES, RATIOS], 0))
-    single = skill.by_kind(runs[:1], "ood_train", "shots")
-    np.testing.assert_allclose(single[:, 0, 0], COMBINES)
-    assert single[3, 1, 0] < 1 / P < single[3, 2, 0]
-    assert np.isnan(skill.by_kind(runs[:1], "ood_train", "shots", n_min=2000)).all()
 
 
 def test_runs_that_are_missing_have_no_phase_and_no_skill():

@@ -146,13 +146,6 @@ def test_what_is_written_stands_where_a_text_would():
         np.testing.assert_allclose(np.ptp(written, axis=0), np.ptp(text, axis=0), atol=2)
 
 
-def test_a_picture_with_links_is_no_image_and_leaves_the_keyboard_its_way():
-    cells = np.ones((1, 3, 3), bool)
-    html = picture(plots.grid_wall(cells, cells[0], [(1, 2)], [True], ["page.html#a"]), "a wall")
-    assert set(re.findall(r"<a [^>]*>", html)) == {'<a tabindex="-1" href="page.html#a" target="_blank">'}
-    assert html.startswith('<div class="modgrok-picture" role="group" aria-label="a wall">')
-
-
 def test_a_picture_is_closed_and_the_same_again():
     texts = []
     for _ in range(2):

@@ -7,7 +7,6 @@ by y. Each step is tested by a change that has one predicted outcome, beside a c
 - `query_swap`: exchange what the matching heads look for;
 - `turned_inputs`, `turned_slopes`: turn a wave of the logarithm, so that it stands for another number;
 - `patching`: move the stream, position by position, or heads, from one context to another;
-- `attribution`: what heads and MLPs add to the logit of the right answer;
 - `joint_ablation`: switch the matching heads off together;
 - `measure_progress`: when each of these begins to work, along training.
 """
@@ -164,13 +163,11 @@ class Turn(NamedTuple):
             nan where no query counts.
         usual: (1 + waves, p - 2) share of answers that stay.
         control: (p - 2,) as `turned`, of all waves, if the same displacement points in a random direction.
-        wave_shares: (waves,) share of the variance between numbers that each wave has; wave s turns s times.
     """
 
     turned: np.ndarray
     usual: np.ndarray
     control: np.ndarray
-    wave_shares: np.ndarray
 
 
 def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 20, shots: int = 8) -> Turn:
@@ -250,7 +247,6 @@ def _turn(
     written = through_output(model, mix, layer)[:, [h for _, h in heads]].sum(1).double()  # (N/2, C)
     means = structure.class_means(written.numpy(), logs[:half] - 1)  # (n, C)
     spectrum = np.fft.rfft(means - means.mean(0), axis=0)
-    power = (abs(spectrum) ** 2).sum(1)[1:] * np.where(2 * np.arange(1, n // 2 + 1) == n, 1, 2)
     waves = np.arange(1, n // 2 + 1)
     tokens, logs, predicted, is_counted = (
         tokens[half:],
@@ -281,10 +277,10 @@ def _turn(
         [[shares(k, turned_waves) for k in range(1, n)] for turned_waves in wave_sets]
     )  # (1 + waves, n - 1, 2)
     control = np.array([shares(k, waves, rotation)[0] for k in range(1, n)])
-    return Turn(outcome[..., 0], outcome[..., 1], control, power / power.sum())
+    return Turn(outcome[..., 0], outcome[..., 1], control)
 
 
-# --- patching and attribution ---------------------------------------------------------------------------
+# --- patching -------------------------------------------------------------------------------------------
 
 PLACES = ("match x, y", "match z", "other x, y", "other z", "query x", "query y")
 """Groups of positions between which `patching` tells: examples of the query's ratio, all other examples, the query."""
@@ -362,39 +358,6 @@ def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         for name in mixes
     ]
     return tuple((np.array(effect) - start) / (end - start) for effect in (by_place, by_head))
-
-
-@torch.no_grad()
-def attribution(model: Transformer, tokens: Tensor, answers: Tensor) -> np.ndarray:
-    """What each part adds to the logit of an answer above the mean logit, at the last position (direct attribution).
-
-    The scale of the final LayerNorm stays that of the whole stream, so that the parts, the embedding and the bias of
-    that LayerNorm sum to the model's own logit.
-
-    Args:
-        model: the transformer.
-        tokens: (N, 3·k + 2) sequences that end in a query.
-        answers: (N,) the answers.
-
-    Returns:
-        (depth, H + 1) means over sequences: each head, and last the MLP, of each block.
-    """
-    depth = model.config.depth
-    names = [f"blocks.{i}.{part}" for i in range(depth) for part in ("attn.mix", "mlp.out")]
-    outputs_by_name = activations(model, tokens, [*names, stream := f"blocks.{depth - 1}.resid_post"], [-1])
-    direction = model.embed.weight[answers] - model.embed.weight.mean(0)
-    direction = (
-        direction
-        * model.ln_f.weight
-        / (outputs_by_name[stream][:, 0].var(-1, correction=0) + model.ln_f.eps).sqrt()[:, None]
-    )
-    direction = direction - direction.mean(-1, keepdim=True)  # as the LayerNorm takes off the mean
-    parts = []
-    for i in range(depth):
-        heads = through_output(model, outputs_by_name[f"blocks.{i}.attn.mix"][:, 0], i)  # (N, H, C)
-        outputs = torch.cat([heads, outputs_by_name[f"blocks.{i}.mlp.out"]], 1)
-        parts.append((outputs @ direction[:, :, None])[..., 0].mean(0))
-    return torch.stack(parts).cpu().numpy()
 
 
 def joint_ablation(

@@ -1,12 +1,11 @@
 """What trained models can do: their skill on a set, whether they solve it, their phase, and the best moment to stop."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.analysis.stats import SHARE, mean_interval, share_interval
 from modgrok.config import SETS
 from modgrok.evaluate import MULTIPLE
 from modgrok.storage.runs import Run
@@ -124,44 +123,6 @@ def kind_counts(run: Run, set_name: str, along: str) -> tuple[np.ndarray, np.nda
         return n_correct[-1], n_queries
     by_step = n_correct.sum(-1).T
     return by_step, np.broadcast_to(n_queries.sum(-1)[:, None], by_step.shape)
-
-
-def explained(runs: Iterable[Run], set_name: str, along: str) -> tuple[np.ndarray, np.ndarray]:
-    """Share of all answers that is correct, by the weakest algorithm that explains it (claim 6).
-
-    Args:
-        runs: of one length.
-        set_name, along: as for `kind_counts`.
-
-    Returns:
-        (runs, 4, n) correct answers and (4, n) queries, as shares of all queries, by kind; queries are a mean over
-        runs.
-    """
-    counts = [kind_counts(run, set_name, along) for run in runs]
-    totals = [n_queries.sum(0) for _, n_queries in counts]
-    correct = [n_correct / total for (n_correct, _), total in zip(counts, totals, strict=True)]
-    queries = [n_queries / total for (_, n_queries), total in zip(counts, totals, strict=True)]
-    return np.stack(correct), np.mean(queries, 0)
-
-
-def by_kind(runs: Sequence[Run], set_name: str, along: str, n_min: int = 10) -> np.ndarray:
-    """Accuracy on each kind of query with its 95 % interval: (4, 3, n), over runs, or of one run over its queries.
-
-    Args:
-        runs, set_name, along: as for `explained`.
-        n_min: nan where a run has fewer queries than this.
-    """
-    counts = [kind_counts(run, set_name, along) for run in runs]
-    if len(counts) == 1:
-        n_correct, n_queries = counts[0]
-        n_independent = np.minimum(n_queries, runs[0].config.eval_sequences)
-        interval = share_interval(n_correct, n_queries, n_independent)
-        return np.where(n_queries >= n_min, interval, np.nan).swapaxes(0, 1)
-    shares = [
-        np.where(n_queries >= n_min, n_correct / np.maximum(n_queries, 1), np.nan)
-        for n_correct, n_queries in counts
-    ]
-    return mean_interval(shares, SHARE).swapaxes(0, 1)
 
 
 # --- phases of a map of runs ----------------------------------------------------------------------------

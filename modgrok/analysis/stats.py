@@ -48,21 +48,18 @@ def mean_interval(
     return np.stack([mean, np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1])])
 
 
-def share_interval(
-    n_hits: ArrayLike, n_cases: ArrayLike, n_independent: ArrayLike | None = None
-) -> np.ndarray:
+def share_interval(n_hits: ArrayLike, n_cases: ArrayLike) -> np.ndarray:
     """Share of hits with its score interval (Wilson, 1927).
 
     Args:
         n_hits, n_cases: (…) counts.
-        n_independent: (…) how many of the cases are independent; by default all.
 
     Returns:
         (3, …) share, low, high; nan where there are no cases.
     """
     n_hits, n_cases = np.broadcast_arrays(np.asarray(n_hits, dtype=float), n_cases)
-    share = n_hits / np.where(n_cases, n_cases, np.nan)
-    return _wilson(share, np.where(n_cases, n_cases if n_independent is None else n_independent, np.nan))
+    n_cases = np.where(n_cases, n_cases, np.nan)
+    return _wilson(n_hits / n_cases, n_cases)
 
 
 def clustered_share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.ndarray:

@@ -36,11 +36,9 @@ from modgrok.plots.learning import (
 from modgrok.plots.skills import (
     alternation,
     arrival_steps,
-    explained_areas,
     grid_wall,
     parts_lost,
     readout_by_kind,
-    right_by_place,
     task_kind_curves,
 )
 from modgrok.plots.structure import (

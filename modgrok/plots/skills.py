@@ -4,15 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.plots.answers import ALGORITHM_COLORS, CORRECT, DIFFERENCE, INCORRECT, KINDS
+from modgrok.plots.answers import CORRECT, DIFFERENCE, INCORRECT, KINDS
 from modgrok.plots.style import (
     COLORS,
     DEPTHS,
@@ -27,14 +26,6 @@ from modgrok.plots.style import (
     legend_below,
     styled,
 )
-
-EXPLAINED = {
-    "look-up": ALGORITHM_COLORS["look-up"],
-    "ratio matching": ALGORITHM_COLORS["ratio matching"],
-    "regression": ALGORITHM_COLORS["regression"],
-    "luck": "#D9DDE2",
-}
-"""Colours of the weakest algorithm that gives a right answer, in the order of `evaluate.KINDS`."""
 
 MARKERS = ("o", "s", "^", "D")
 """Markers that go with DEPTHS."""
@@ -74,70 +65,6 @@ def _accuracy_panels(
         ax.set_title(title, loc="left", fontsize=11)
         ax.set(ylim=(0, 1.03))
     return fig, axes.ravel()[: len(titles)]
-
-
-@styled
-def explained_areas(
-    rows: Sequence[tuple[str, Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]]]],
-) -> Figure:
-    """Share of all answers that each algorithm explains, stacked, a panel a depth: the mean over seeds (F5).
-
-    Thin lines are the seeds, one by one. The dotted line is the share of the queries that ratio matching can answer.
-
-    Args:
-        rows: name of the x axis, and title → places (n,), correct answers as shares of all (seeds, 4, n) by kind, and
-            the kinds' shares of the queries (4, n).
-    """
-    columns = len(rows[0][1])
-    fig = figure(max(4.6, 3.6 * columns), 2.6 * len(rows) + 0.8)
-    axes = fig.subplots(len(rows), columns, squeeze=False, sharey=True, sharex="row")
-    for row, (xlabel, panels) in zip(axes, rows, strict=True):
-        for ax, (title, (places, correct, queries)) in zip(row, panels.items(), strict=True):
-            places, tops = np.asarray(places), np.cumsum(correct, 1)  # (seeds, 4, n)
-            edges = np.vstack([np.zeros((1, len(places))), tops.mean(0)])
-            for bottom, top, color in zip(edges[:-1], edges[1:], EXPLAINED.values(), strict=True):
-                ax.fill_between(places, bottom, top, color=color, alpha=0.85, lw=0)
-            for seed_curve in tops[:, :3].reshape(-1, len(places)):
-                ax.plot(places, seed_curve, color=INK, lw=0.6, alpha=0.6)
-            ax.plot(places, np.asarray(queries)[:2].sum(0), color=INK, lw=1.6, ls=":")
-            ax.set(title=title, xlabel=xlabel, ylim=(0, 1), xlim=(places[0], places[-1]))
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    for ax in axes[:, 0]:
-        ax.set_ylabel("share of all answers")
-    handles = [Patch(facecolor=color, label=f"right: {name}") for name, color in EXPLAINED.items()]
-    handles.append(Patch(facecolor="white", edgecolor=GREY, label="wrong"))
-    handles.append(Line2D([], [], color=INK, lw=1.6, ls=":", label="in reach of ratio matching"))
-    legend_below(fig, 3, handles, fontsize=10)
-    return fig
-
-
-@styled
-def right_by_place(
-    panels: Mapping[str, Mapping[str, ArrayLike]], places: Sequence[str], chance: float
-) -> Figure:
-    """Accuracy by where the query lies in the plane of inputs, a dot a seed, a panel a kind of query.
-
-    Args:
-        panels: kind of query → name of a group of runs → (seeds, places) accuracies, nan where queries are too few.
-        places: names of the places.
-        chance: accuracy of a blind guess, 1/p.
-    """
-    fig, axes = _accuracy_panels(panels, chance, len(panels), 2.8)
-    for ax, groups in zip(axes, panels.values(), strict=True):
-        for group, (name, accuracy) in enumerate(groups.items()):
-            accuracy, style = np.asarray(accuracy), _group_style(group)
-            middles = np.arange(len(places)) + (group - (len(groups) - 1) / 2) * 0.24
-            for seed, row in enumerate(accuracy):
-                shift = (seed - (len(accuracy) - 1) / 2) * 0.05
-                label = "" if seed else name
-                ax.plot(middles + shift, row, **style, alpha=0.85, clip_on=False, label=label)
-            is_measured = np.isfinite(accuracy).any(0)
-            means, ends = np.nanmean(accuracy[:, is_measured], 0), middles[is_measured]
-            ax.hlines(means, ends - 0.1, ends + 0.1, color=style["color"], lw=2)
-        ax.set_xlim(-0.5, len(places) - 0.5)
-        ax.set_xticks(range(len(places)), places)
-    legend_below(fig, 4)
-    return fig
 
 
 TASK_COLORS = {"z = b·y": "#882255", "z = a·x": "#44AA99", "both numbers": "#332288"}
@@ -234,9 +161,7 @@ WALL = {
 
 
 @styled
-def grid_wall(
-    right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: ArrayLike, links: Sequence[str] = ()
-) -> Figure:
+def grid_wall(right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: ArrayLike) -> Figure:
     """A small query grid for each of many tasks, sorted by how much is right beyond ratio matching (A4).
 
     Args:
@@ -244,7 +169,6 @@ def grid_wall(
         matched: (p, p) bool, queries that ratio matching can answer.
         tasks: (n, 2) task vectors (a, b).
         held_out: (n,) bool; held-out tasks come first, their names are orange.
-        links: an address for each task, opened by a click on its grid.
     """
     right, matched, held_out = np.asarray(right), np.asarray(matched), np.asarray(held_out)
     n = len(right)
@@ -258,15 +182,12 @@ def grid_wall(
     )  # one picture, which draws much faster than many axes
     fig = figure(8.4, 8.4 * rows * height / (columns * width) + 0.6)
     ax = fig.add_subplot()  # a wall has no other form for phones
-    titles, areas = {}, []
+    titles = {}
     for place, i in enumerate(order):
         top, start = place // columns * height, place % columns * width
         wall[top + height - p : top + height, start : start + p] = state[i].T[::-1]  # y upwards
         titles[start + (p - 1) / 2, top - 0.5 + 0.6 * (height - p)] = f"({tasks[i][0]}, {tasks[i][1]})"
-        areas.append(Rectangle((start - 0.5, top - 0.5), width, height))
     Written(ax, titles, 8.5, np.where(held_out[order], COLORS["ood_train"], COLORS["id_train"]))
-    if len(links):  # over grid and name; an area without any colour would not take clicks
-        ax.add_collection(PatchCollection(areas, alpha=0.002, lw=0, urls=[links[i] for i in order]))
     cmap = ListedColormap(["none", *WALL.values()])
     ax.imshow(wall, cmap=cmap, vmin=-1.5, vmax=3.5, interpolation="none")
     ax.axis("off")

@@ -119,21 +119,6 @@ def finished_runs(p: int | None, root: str | Path) -> list[Run]:
     return [run for run in runs if run.finished]
 
 
-def run_table(*roots: str | Path) -> list[dict[str, object]]:
-    """A row for every readable run under some roots, as `pandas.DataFrame(run_table("runs"))` takes them.
-
-    The columns are those of `Run.summary`, in front of them the folder. A run that cannot be read is left out with a
-    warning.
-    """
-    rows = []
-    for folder in run_folders(*roots):
-        try:
-            rows.append({"path": str(folder)} | Run(folder).summary())
-        except ValueError as error:
-            warnings.warn(f"left out: {error}", stacklevel=2)
-    return rows
-
-
 def same_result(config: Config, other_config: Config) -> bool:
     """Whether two configs train the same weights.
 

@@ -65,16 +65,13 @@ CSS = (
 def picture(figure: Figure, alt: str) -> str:
     """HTML of a figure, which is closed: an image by its description, drawn for wide and, if it stacks, narrow pages.
 
-    Links in it are for the pointer: dozens of places without a name would be in the keyboard's way.
-
     Args:
         figure: any figure; one of `modgrok.plots` also has a form for phones.
         alt: what is seen.
     """
     narrow_figure = getattr(figure, "narrow", lambda: None)()
     svg = _svg(figure, "wide") + (f"\n{_svg(narrow_figure, 'narrow')}" if narrow_figure else "")
-    role = "group" if "<a " in svg else "img"  # an image holds nothing to click
-    return f'<div class="modgrok-picture" role="{role}" aria-label="{escape(alt)}">\n{svg}</div>'
+    return f'<div class="modgrok-picture" role="img" aria-label="{escape(alt)}">\n{svg}</div>'
 
 
 def without_narrow(picture: str) -> str:
@@ -93,7 +90,6 @@ def _svg(figure: Figure, form: str) -> str:
     close(figure)
     body = data.getvalue().partition("</defs>")[2]  # its header has a style that would be the whole page's
     body = re.sub(r"(?m)^\s+|^<!--.*-->$", "", body).replace("xlink:href", "href")
-    body = body.replace("<a ", '<a tabindex="-1" ')
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # numbered in every figure alike
     places = r' [dxy]="[^"]*"|translate\([^)]*\)'
     body = re.sub(places, lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), body)
