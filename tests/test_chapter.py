@@ -16,6 +16,7 @@ from modgrok.book.chapter import Chapter, evenly, flat, obtain, scale, table
 from modgrok.book.parameters import declared
 from modgrok.config import preset
 from modgrok.scale.grids import SWEEPS, NoSweep, Sweep
+from modgrok.storage import find as find_module
 from modgrok.storage.runs import Run
 from modgrok.train import train
 
@@ -76,7 +77,7 @@ def test_shipped_runs_are_found_from_any_folder(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         obtain("shipped", "laptop", ROOT / "runs", depth=3)
     message = sentence(error)
-    assert "python -m modgrok train laptop --depth 3 --root my-runs" in message and "depth 1, 2, 4" in message
+    assert "`python -m modgrok train laptop --depth 3`" in message and "-d2-" in message
 
 
 def test_a_chapter_that_is_not_there():
@@ -160,7 +161,7 @@ def scales(monkeypatch, tmp_path):
     short = {"steps": 1, "warmup_steps": 1, "eval_every": 1, "n_checkpoints": 1}
     sizes = {"small": tiny(), "middle": tiny(p=5), "large": tiny(p=7)}
     presets = {name: config.to_dict() for name, config in sizes.items()}
-    for module in (chapter, config_module):
+    for module in (chapter, config_module, find_module):
         monkeypatch.setattr(module, "PRESETS", presets)
 
     def page(preset="large", **parameters):
@@ -253,7 +254,10 @@ def test_a_sweep_has_all_seeds_that_finished_at_every_point(scales, monkeypatch)
     "arguments, message",
     [
         (("download", "smoke"), 'source=\'download\' is not allowed; choose "shipped" or "train"'),
-        (("train", "tiny"), "preset='tiny' is not known; choose one of smoke, laptop, desk, night, p19, paper"),
+        (
+            ("train", "tiny"),
+            "preset='tiny' is not known; choose one of smoke, laptop, desk, night, p19, paper",
+        ),
         (("train", "smoke", "runs", 0), "num_processes=0 is not allowed"),
         (("train", "smoke", "runs", True), "num_processes=True is not allowed"),
         (("train", "smoke", "runs", "2"), "num_processes='2' is not allowed"),

@@ -201,7 +201,7 @@ def test_options_of_compilation_are_not_taken_from_the_environment(tmp_path, mon
     monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "max-autotune")
     monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "true")
     plugin = engine.make_accelerator(tiny(), tmp_path).state.dynamo_plugin
-    assert plugin.mode == "default" and plugin.dynamic is None
+    assert plugin.mode == "default" and plugin.dynamic is False
 
 
 def test_another_default_type_is_refused(tmp_path):

@@ -31,7 +31,7 @@ from modgrok.model import n_weights
 from modgrok.plots.style import blocks
 from modgrok.scale.grids import NoSweep
 from modgrok.scale.sweep import obtain_factors, obtain_grid
-from modgrok.storage.find import find_run, finished_runs, run_folders
+from modgrok.storage.find import find_run, run_folders
 from modgrok.storage.runs import Run, escaped
 from modgrok.train import train
 from modgrok.training.engine import check_divides
@@ -301,7 +301,7 @@ def obtain(
         return find_run(config, root)  # also in a subfolder, where `train` does not look
     except FileNotFoundError:
         if source == "shipped":
-            raise FileNotFoundError(_how_to_train(config, preset_name, root, overrides)) from None
+            raise
     if num_processes == 1:
         return train(config, root)
     check_divides(config, num_processes, 1)
@@ -310,23 +310,6 @@ def obtain(
     launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
     launch(_train_forked, (config, root), num_processes=num_processes)
     return find_run(config, root)
-
-
-def _how_to_train(config: Config, preset_name: str, root: str | Path, overrides: Mapping[str, Any]) -> str:
-    """Return a sentence with the command that trains a missing run, and the values of its fields that are there."""
-    flags = "".join(f" --{field.replace('_', '-')} {value}" for field, value in overrides.items())
-    configs = [run.config for run in finished_runs(config.p, root)]
-    present = {}
-    for field in overrides:
-        values = {getattr(trained, field) for trained in configs}
-        present[field] = sorted(value for value in values if replace(config, **{field: value}) in configs)
-    alternatives = "; ".join(
-        f"{field} {', '.join(map(str, values))}" for field, values in present.items() if values
-    )
-    return (
-        f"no finished run {config.name} in {root}; train it by `python -m modgrok train {preset_name}{flags} --root "
-        f"my-runs`, or choose what is there ({alternatives or 'nothing like it'})."
-    )
 
 
 def _train_forked(config: Config, root: str | Path) -> None:
