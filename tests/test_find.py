@@ -126,5 +126,3 @@ def test_a_missing_run_is_told_with_its_command_and_its_likes(kept):
         find_run(tiny(seed=5), kept.path.parent)
     command = train_command(preset("desk", shared_pairs=True, betas=(0.5, 0.6)))
     assert command == "python -m modgrok train desk --betas 0.5 0.6 --shared-pairs"
-
-

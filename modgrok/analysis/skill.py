@@ -39,7 +39,7 @@ def skill(n_correct: ArrayLike, n_queries: ArrayLike, p: int) -> np.ndarray:
 
     (accuracy - 1/p) / (expected accuracy of ratio matching - 1/p), both on the same queries: look-up has 0, ratio
     matching has 1, and more takes combinations of examples. Accuracy over all queries would not do: at p = 7 with 12
-    examples 25 to 69 % of the queries repeat an earlier pair, so that copying alone scores 0.36 to 0.73.
+    examples 24 to 68 % of the queries repeat an earlier pair, so that copying alone scores 0.35 to 0.73.
 
     Args:
         n_correct: (…, 4, K) correct answers by kind of query (`evaluate.KINDS`) and number of shots.
