@@ -12,17 +12,17 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 SETS = ("id_train", "id_test", "ood_train", "ood_test")
 """The four evaluation sets: pre-training (id) or held-out (ood) tasks × training or test inputs."""
 
-MOST = {
+LIMITS = {
     "p": 251, "n_examples": 10_000, "depth": 1000, "n_embd": 2**17, "n_head": 2**16,
     "batch_size": 10**9, "steps": 10**9, "eval_every": 10**9, "checkpoint_every": 10**9, "eval_sequences": 10**8,
     "n_checkpoints": 10_000,
 }  # fmt: skip
 """What no machine gets beyond; memory sets narrower bounds when training starts."""
 
-MOST_EVALUATIONS = 100_000
+MAX_EVALUATIONS = 100_000
 """The scores of all evaluations of a run are kept in memory and in one file."""
 
-MOST_LENGTHS = 8
+MAX_LENGTHS = 8
 """Numbers of examples that the phases of a run may have: the model is compiled once for each."""
 
 
@@ -104,8 +104,8 @@ class Config:
                 object.__setattr__(self, f.name, float(getattr(self, f.name)))
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
         object.__setattr__(self, "curriculum", " ".join(map(str, parse_curriculum(self.curriculum))))
-        allowed = "must be prime" if self.p <= MOST["p"] else f"must be prime and at most {MOST['p']}"
-        valid = self.p <= MOST["p"] and is_prime(self.p)
+        allowed = "must be prime" if self.p <= LIMITS["p"] else f"must be prime and at most {LIMITS['p']}"
+        valid = self.p <= LIMITS["p"] and is_prime(self.p)
         _require(valid, "p", self.p, allowed, nearest_prime(self.p))
         self._check_tasks()
         self._check_inputs()
@@ -119,14 +119,14 @@ class Config:
         if self.task_rule == "rectangle":
             # two cells a row and rectangle leave one unused in an odd row; beyond p = 13 the search for the last
             # few rectangles would take long, or fail for some seeds
-            most = 4 * (p * (p - p % 2) // 4) if p <= 13 else 4 * int(0.94 * p * p / 4)
-            if n > most:
+            limit = 4 * (p * (p - p % 2) // 4) if p <= 13 else 4 * int(0.94 * p * p / 4)
+            if n > limit:
                 raise ValueError(
-                    f"n_tasks={_shown(n)} is more than the rectangular rule can place at p={p}: at most {most}, "
+                    f"n_tasks={_short(n)} is more than the rectangular rule can place at p={p}: at most {limit}, "
                     'or choose task_rule="random".'
                 )
             allowed = 'must be a multiple of 4 under task_rule="rectangle"'
-            _require(n % 4 == 0, "n_tasks", n, allowed, nearest_multiple(n, 4, most))
+            _require(n % 4 == 0, "n_tasks", n, allowed, nearest_multiple(n, 4, limit))
         else:
             _require(n <= p * p, "n_tasks", n, f"must be at most p² = {p * p}", p * p)
 
@@ -142,11 +142,11 @@ class Config:
         self._check_range("depth", "n_head")
         unit = 2 * self.n_head  # rotary positions turn pairs of coordinates, so a head's width is even
         allowed = f"must be a multiple of 2·n_head = {unit} (heads of equal, even width)"
-        if self.n_embd > MOST["n_embd"]:
-            allowed += f" and at most {MOST['n_embd']}"
-        valid = 0 < self.n_embd <= MOST["n_embd"] and self.n_embd % unit == 0
-        most = MOST["n_embd"] // unit * unit
-        _require(valid, "n_embd", self.n_embd, allowed, nearest_multiple(self.n_embd, unit, most))
+        if self.n_embd > LIMITS["n_embd"]:
+            allowed += f" and at most {LIMITS['n_embd']}"
+        valid = 0 < self.n_embd <= LIMITS["n_embd"] and self.n_embd % unit == 0
+        limit = LIMITS["n_embd"] // unit * unit
+        _require(valid, "n_embd", self.n_embd, allowed, nearest_multiple(self.n_embd, unit, limit))
         allowed = "must be finite and greater than 1"
         _require(1 < self.rope_base < math.inf, "rope_base", self.rope_base, allowed, 10000.0)
 
@@ -160,11 +160,11 @@ class Config:
         for beta in self.betas:
             _require(0 <= beta < 1, "betas", self.betas, "must lie in [0, 1)", (0.9, 0.98))
         self._check_range("steps", "eval_every", "eval_sequences", "n_checkpoints", "checkpoint_every")
-        least = math.ceil(self.steps / MOST_EVALUATIONS)
+        lowest = math.ceil(self.steps / MAX_EVALUATIONS)
         allowed = (
-            f"must be at least {least}, for at most {MOST_EVALUATIONS} evaluations in steps = {self.steps}"
+            f"must be at least {lowest}, for at most {MAX_EVALUATIONS} evaluations in steps = {self.steps}"
         )
-        _require(self.eval_every >= least, "eval_every", self.eval_every, allowed, least)
+        _require(self.eval_every >= lowest, "eval_every", self.eval_every, allowed, lowest)
         allowed = f"must lie between 0 and steps = {self.steps}"
         nearest = min(max(self.warmup_steps, 0), self.steps)
         _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, allowed, nearest)
@@ -173,12 +173,12 @@ class Config:
 
     def _check_batch(self):
         size, unit = self.batch_size, self.n_tasks if self.balanced else 1
-        most = MOST["batch_size"] // unit * unit
-        allowed = f"must lie between {unit} and {most}"
+        limit = LIMITS["batch_size"] // unit * unit
+        allowed = f"must lie between {unit} and {limit}"
         if self.balanced:
             allowed += f" and be a multiple of n_tasks = {unit} while balanced=True"
-        valid = unit <= size <= most and size % unit == 0
-        _require(valid, "batch_size", size, allowed, nearest_multiple(size, unit, most))
+        valid = unit <= size <= limit and size % unit == 0
+        _require(valid, "batch_size", size, allowed, nearest_multiple(size, unit, limit))
 
     def _check_curriculum(self):
         *phases, last = self.phases
@@ -204,20 +204,20 @@ class Config:
                 len(phases),
                 f"may last to step {longest}, and steps = {self.steps} must leave some to uniform pairs",
             )
-        if len({phase.n_examples for phase in self.phases}) > MOST_LENGTHS:
+        if len({phase.n_examples for phase in self.phases}) > MAX_LENGTHS:
             raise ValueError(
-                f"curriculum={_shown(self.curriculum)} has sequences of more than {MOST_LENGTHS} different lengths; "
+                f"curriculum={_short(self.curriculum)} has sequences of more than {MAX_LENGTHS} different lengths; "
                 "let some phases share theirs."
             )
 
     def _refuse_phase(self, number: int, reason: str) -> None:
-        raise ValueError(f"curriculum={_shown(self.curriculum)} is impossible: phase {number} {reason}.")
+        raise ValueError(f"curriculum={_short(self.curriculum)} is impossible: phase {number} {reason}.")
 
     def _check_range(self, *names: str) -> None:
         for name in names:
-            value, most = getattr(self, name), MOST[name]
+            value, limit = getattr(self, name), LIMITS[name]
             _require(value >= 1, name, value, "must be at least 1", 1)
-            _require(value <= most, name, value, f"must be at most {most}", most)
+            _require(value <= limit, name, value, f"must be at most {limit}", limit)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -314,7 +314,7 @@ def preset(name: str, **overrides: Any) -> Config:
         ValueError: an unknown preset or field (with the nearest known name), or an invalid value.
     """
     if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(f"preset={_shown(name)} is not known; choose one of {', '.join(PRESETS)}.")
+        raise ValueError(f"preset={_short(name)} is not known; choose one of {', '.join(PRESETS)}.")
     return Config.from_dict(PRESETS[name] | overrides)
 
 
@@ -348,7 +348,7 @@ def parse_curriculum(text: str) -> tuple[Phase, ...]:
             is_valid = False
         if not is_valid:
             raise ValueError(
-                f"curriculum={_shown(text)} is not understood at {_shown(word)}; write phases "
+                f"curriculum={_short(text)} is not understood at {_short(word)}; write phases "
                 "LINESxEXAMPLES:STEPS:MARGIN:RATE, such as '1x4:800:0.1:1, 1+2+4x8:600'."
             )
         phases.append(phase)
@@ -367,22 +367,22 @@ def is_prime(n: int) -> bool:
 
 def nearest_prime(n: int) -> int:
     """The nearest prime that p may be; of two, the lower one."""
-    n = min(n, MOST["p"])
+    n = min(n, LIMITS["p"])
     return next(m for d in range(n + 3) for m in (n - d, n + d) if is_prime(m)) if n > 2 else 2
 
 
-def nearest_multiple(n: int, unit: int, most: int | None = None) -> int:
-    """The positive multiple of a unit that is nearest to n, or `most` if that is less."""
+def nearest_multiple(n: int, unit: int, limit: int | None = None) -> int:
+    """The positive multiple of a unit that is nearest to n, or `limit` if that is less."""
     nearest = max(unit, unit * ((n + unit // 2) // unit))
-    return nearest if most is None else min(nearest, most)
+    return nearest if limit is None else min(nearest, limit)
 
 
 def _require(valid: bool, name: str, value: Any, allowed: str, nearest: Any) -> None:
     if not valid:
-        raise ValueError(f"{name}={_shown(value)} {allowed}; the nearest valid choice is {nearest!r}.")
+        raise ValueError(f"{name}={_short(value)} {allowed}; the nearest valid choice is {nearest!r}.")
 
 
-def _shown(value: Any) -> str:
+def _short(value: Any) -> str:
     """A value in a message: short, and on one line."""
     try:
         text = repr(value)
@@ -392,30 +392,30 @@ def _shown(value: Any) -> str:
 
 
 def _check_names(fields: dict[str, Any]) -> None:
-    known = [f.name for f in dataclasses.fields(Config)]
+    field_names = [f.name for f in dataclasses.fields(Config)]
     for name in fields:
-        if name not in known:
-            close = difflib.get_close_matches(str(name)[:40], known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}."
-            raise ValueError(f"{_shown(name)} is not a field of the config; {hint}")
+        if name not in field_names:
+            close = difflib.get_close_matches(str(name)[:40], field_names, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(field_names)}."
+            raise ValueError(f"{_short(name)} is not a field of the config; {hint}")
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             choices = " or ".join(repr(choice) for choice in get_args(kind))
-            raise ValueError(f"{name}={_shown(value)} is not allowed; choose {choices}.")
+            raise ValueError(f"{name}={_short(value)} is not allowed; choose {choices}.")
     elif get_origin(kind) is tuple:
         if not (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))):
-            raise ValueError(f"{name}={_shown(value)} must be two numbers, such as (0.9, 0.98).")
+            raise ValueError(f"{name}={_short(value)} must be two numbers, such as (0.9, 0.98).")
     elif kind is str and not isinstance(value, str):
-        raise ValueError(f"{name}={_shown(value)} must be text.")
+        raise ValueError(f"{name}={_short(value)} must be text.")
     elif kind is bool and not isinstance(value, bool):
-        raise ValueError(f"{name}={_shown(value)} must be True or False.")
+        raise ValueError(f"{name}={_short(value)} must be True or False.")
     elif kind is int and not (isinstance(value, int) and not isinstance(value, bool)):
-        raise ValueError(f"{name}={_shown(value)} must be a whole number.")
+        raise ValueError(f"{name}={_short(value)} must be a whole number.")
     elif kind is float and not _is_number(value):
-        raise ValueError(f"{name}={_shown(value)} must be a number, at most 1e308.")
+        raise ValueError(f"{name}={_short(value)} must be a number, at most 1e308.")
 
 
 def _is_number(value: Any) -> bool:

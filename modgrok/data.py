@@ -74,8 +74,8 @@ def _rectangle(free: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
 def ood_tasks(config: Config) -> np.ndarray:
     """All task vectors outside pre-training, (p² - n_tasks, 2), in random order."""
     used = pretraining_tasks(config) @ (config.p, 1)
-    rest = np.setdiff1d(np.arange(config.p**2), used)
-    return grid(config.p)[generator(config.seed, "ood").permutation(rest)]
+    held_out = np.setdiff1d(np.arange(config.p**2), used)
+    return grid(config.p)[generator(config.seed, "ood").permutation(held_out)]
 
 
 def split_inputs(config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -206,8 +206,8 @@ class Data:
         They are independent: each has input pairs of its own, and the tasks take turns. The same at every
         evaluation, a function of (seed, name). Without o.o.d. tasks the set is empty.
         """
-        which, inputs = name.split("_")
-        tasks, n = self.tasks[which], self.config.eval_sequences if n is None else n
+        task_set, inputs = name.split("_")
+        tasks, n = self.tasks[task_set], self.config.eval_sequences if n is None else n
         n = n if len(tasks) else 0
         turn = torch.arange(n, device=self.device) % max(len(tasks), 1)
         return paired_sequences(tasks[turn], self._pairs(inputs, n, name), self.config.p)
@@ -218,9 +218,9 @@ class Data:
         return [name for name in SETS if len(self.tasks[name.split("_")[0]])]
 
     def held_out(self, tasks: np.ndarray) -> np.ndarray:
-        """Which of some tasks (n, 2) are not among the pre-training ones: (n,) bool."""
-        known = self.tasks["id"].cpu().numpy()
-        return ~np.isin(tasks @ (self.config.p, 1), known @ (self.config.p, 1))
+        """Whether tasks (n, 2) are missing from the pre-training tasks: (n,) bool."""
+        pretraining = self.tasks["id"].cpu().numpy()
+        return ~np.isin(tasks @ (self.config.p, 1), pretraining @ (self.config.p, 1))
 
     def evaluation_sets(self) -> dict[str, Tensor]:
         """All four evaluation sets by name."""

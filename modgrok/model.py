@@ -181,20 +181,20 @@ class Transformer(nn.Module):
             q_y, k_y = (rotate(t, rope_y[:, :, None, None, None]) for t in (q_y, k_y))  # (B, S, p, H, p, D)
             mixed = F.scaled_dot_product_attention(q_c, k_c, v_c, is_causal=True)
             c = block.update(c, mixed.transpose(-3, -2).flatten(-2))
-            own = ((k_x, v_x),)
-            mixed = attend(q_x, k_c[:, None], v_c[:, None], visible[:, None], own)
+            query_kv = ((k_x, v_x),)
+            mixed = attend(q_x, k_c[:, None], v_c[:, None], visible[:, None], query_kv)
             x = block.update(x, mixed.transpose(-3, -2).flatten(-2))
             # to a y, its own x is the same key for every y of that x
             k_x, v_x = (t.transpose(-3, -2)[..., None, :].expand_as(q_y) for t in (k_x, v_x))
-            own = ((k_x, v_x), (k_y, v_y))
-            mixed = attend(q_y, k_c[:, None, None], v_c[:, None, None], visible[:, None, None], own)
+            query_kv = ((k_x, v_x), (k_y, v_y))
+            mixed = attend(q_y, k_c[:, None, None], v_c[:, None, None], visible[:, None, None], query_kv)
             y = block.update(y, mixed.transpose(-3, -2).flatten(-2))
         return F.linear(self.ln_f(y), self.embed.weight)
 
     def _inputs(self, tokens: Tensor) -> Tensor:
         """The tokens in front of the last z, checked: (B, 3·K - 1)."""
-        length, most = tokens.shape[1], 3 * self.config.n_examples
-        if length % 3 == 1 or not 2 <= length <= most:
+        length, longest = tokens.shape[1], 3 * self.config.n_examples
+        if length % 3 == 1 or not 2 <= length <= longest:
             raise ValueError(
                 f"tokens have length {length}; a sequence of K ≤ {self.config.n_examples} examples has length 3·K "
                 "or, without its last z, 3·K - 1."
@@ -237,15 +237,15 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, visible: Tensor, own: tuple[tuple[Tensor, Tensor], ...]
+    q: Tensor, k: Tensor, v: Tensor, visible: Tensor, query_kv: tuple[tuple[Tensor, Tensor], ...]
 ) -> Tensor:
-    """Attention of q (…, N, D) to shared keys (…, T, D) where visible, and to one key each of its own.
+    """Attention of q (…, N, D) to shared keys (…, T, D) where visible, and to a few keys of each query alone.
 
-    Each of `own` is a key and a value for every query, both (…, N, D).
+    query_kv: pairs of a key and a value for every query, both (…, N, D).
     """
     scale = 1 / math.sqrt(q.shape[-1])
     shared = (q @ k.mT).masked_fill(~visible, -torch.inf)  # (…, N, T)
-    single = torch.stack([(q * key).sum(-1) for key, _ in own], dim=-1)  # (…, N, len(own))
+    single = torch.stack([(q * key).sum(-1) for key, _ in query_kv], dim=-1)  # (…, N, len(query_kv))
     pattern = (torch.cat([shared, single], dim=-1) * scale).softmax(dim=-1)
     mixed = pattern[..., : k.shape[-2]] @ v
-    return mixed + sum(pattern[..., k.shape[-2] + i, None] * value for i, (_, value) in enumerate(own))
+    return mixed + sum(pattern[..., k.shape[-2] + i, None] * value for i, (_, value) in enumerate(query_kv))

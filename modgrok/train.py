@@ -66,13 +66,13 @@ def train(
     threads = engine.one_thread() if accelerator.device.type == "cpu" else contextlib.nullcontext()
     try:
         engine.check_divides(config, accelerator.num_processes, accumulate)
-        found = path if is_finished(path, config) or anew else finished_elsewhere(config, root) or path
-        done = torch.tensor([is_finished(found, config)], dtype=torch.int, device=accelerator.device)
-        if accelerator.gather(done).all():  # all, lest one process goes ahead while another one waits for it
-            return finished_run(found)  # before any lock is touched: a shipped root may be read-only
+        folder = path if is_finished(path, config) else None if anew else finished_elsewhere(config, root)
+        is_found = torch.tensor([folder is not None], dtype=torch.int, device=accelerator.device)
+        if accelerator.gather(is_found).all():  # lest one process goes ahead while another one waits for it
+            return finished_run(folder)  # before any lock is touched: a shipped root may be read-only
         engine.check_memory(config, accelerator)
         with held(path, accelerator), threads:
-            if is_finished(path, config):
+            if is_finished(path, config):  # another training finished it while this one waited for the lock
                 return finished_run(path)
             return Training(config, path, accelerator).run()
     finally:
@@ -96,10 +96,10 @@ class Training:
             for name, tokens in self.data.evaluation_sets().items()
         }
         self.queries = {
-            name: accelerator.reduce(count_kinds(own.kinds), "sum").cpu()
-            for name, own in self.questions.items()
+            name: accelerator.reduce(count_kinds(share.kinds), "sum").cpu()
+            for name, share in self.questions.items()
         }
-        self.kept = checkpoint_steps(config)
+        self.checkpoint_steps = checkpoint_steps(config)
         self.step = 0
         # on the device: the losses since the last evaluation, and the first step whose loss is not finite
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
@@ -107,11 +107,11 @@ class Training:
         self.phase_starts = [0]  # steps at which the phases so far began
         self.phase_loss = torch.zeros_like(self.loss_sum)  # of the steps since the last look at the phase
         self.rows: list[dict[str, float]] = []  # the metrics of each evaluation
-        # by set: right answers (kinds, K) and mean divergences (references, K) of each evaluation
+        # by set: correct answers (kinds, K) and mean divergences (references, K) of each evaluation
         self.correct: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.divergence: dict[str, list[Tensor]] = {name: [] for name in SETS}
         self.clock: list[float] = []  # when the first steps of this session ended
-        self.told_at = 100  # the step at which a plateau was last spoken of
+        self.plateau_step = 100  # the step of the last message about a plateau
         self.seconds = 0.0
         self.sessions: list[int] = []  # number of processes of each session
         self.arithmetics: list[str] = []  # how the steps were computed, and on what, whenever that changed
@@ -131,7 +131,7 @@ class Training:
                 self.update()
                 self.change_phase()
                 bar.update()
-                self.tell_cost()
+                self.print_cost()
                 self.observe(bar)
         return self.finish()
 
@@ -198,16 +198,20 @@ class Training:
             self.check_finite()
             self.evaluate()
             bar.set_postfix(self.summary(bar.format_dict["rate"]))
-            if self.step >= 2 * self.told_at and (said := progress.standing(self.config, self.rows[-1])):
-                self.accelerator.print(said)
-                self.told_at = self.step
+            message = progress.standing(self.config, self.rows[-1])
+            if message and self.step >= 2 * self.plateau_step:
+                self.accelerator.print(message)
+                self.plateau_step = self.step
         self.seconds = time.monotonic() - self.started
-        if self.step in self.kept and self.accelerator.is_main_process:
+        if self.step in self.checkpoint_steps and self.accelerator.is_main_process:
             file = Run(self.path).checkpoint_file(self.step)
             files.save_tensors(file, self.weights.state_dict(), self.config.name)
 
-    def tell_cost(self) -> None:
-        """Once, from ten steps of this session after those that compile: what the rest will take, if it is long."""
+    def print_cost(self) -> None:
+        """Say what the rest of the run will take, if it is long, from ten steps after the two that compile.
+
+        Once in a session, and once in each phase of a curriculum.
+        """
         if len(self.clock) == 13:
             return
         self.clock.append(time.monotonic())
@@ -228,27 +232,28 @@ class Training:
             self.save()
 
     def agree(self, received: list[int]) -> int:
-        """The signal that any process was sent, or 0; asked of the others every STOP_EVERY steps on GPUs."""
-        mine = received[0] if received else 0
+        """The number of a signal that any process received, or 0; on GPUs exchanged every STOP_EVERY steps."""
+        signal_number = received[0] if received else 0
         if self.accelerator.num_processes == 1:
-            return mine
+            return signal_number
         if self.accelerator.device.type == "cuda" and self.step % STOP_EVERY:
             return 0
-        signal_number = torch.tensor([mine], device=self.accelerator.device)
-        return int(self.accelerator.gather(signal_number).max())
+        signal_numbers = torch.tensor([signal_number], device=self.accelerator.device)
+        return int(self.accelerator.gather(signal_numbers).max())
 
     def check_finite(self) -> None:
         """Stop if a loss so far was not finite, or the next will not be: such weights are not worth keeping."""
         with torch.no_grad():
             parts = (part for tokens in self.micro_batches() for part in tokens.split(PASS))
-            ahead = torch.stack([self.predict(part).sum() for part in parts])
-        bad_step = torch.where(ahead.isfinite().all() | (self.bad_step < math.inf), self.bad_step, self.step)
-        first = float(self.accelerator.gather(bad_step.reshape(1)).min())
-        if first < math.inf:
+            logit_sums = torch.stack([self.predict(part).sum() for part in parts])
+        is_finite = logit_sums.isfinite().all()
+        bad_step = torch.where(is_finite | (self.bad_step < math.inf), self.bad_step, self.step)
+        first_bad_step = float(self.accelerator.gather(bad_step.reshape(1)).min())
+        if first_bad_step < math.inf:
             resume = "none" if not (self.path / "resume.safetensors").exists() else "the last good one"
             raise FloatingPointError(
-                f"the loss is not finite since step {int(first)} of {self.config.name}; kept resume point: {resume}. "
-                "Lower lr or muon_lr, or lengthen warmup_steps."
+                f"the loss is not finite since step {int(first_bad_step)} of {self.config.name}; kept resume point: "
+                f"{resume}. Lower lr or muon_lr, or lengthen warmup_steps."
             )
 
     def evaluate(self) -> None:
@@ -257,30 +262,30 @@ class Training:
             "step": self.step,
             "lr": self.config.lr * self.lr_factor(),
         }
-        since = self.step - self.rows[-1]["step"] if self.rows else 0
-        total = float(self.accelerator.reduce(self.loss_sum, "sum"))
-        row["train_loss"] = total / since if since else math.nan
+        n_steps = self.step - self.rows[-1]["step"] if self.rows else 0
+        loss_sum = float(self.accelerator.reduce(self.loss_sum, "sum"))
+        row["train_loss"] = loss_sum / n_steps if n_steps else math.nan
         self.loss_sum.zero_()
         self.weights.eval()
-        for name, own in self.questions.items():
-            sums = score(self.predict, own)
-            loss, right, divergence = (self.accelerator.reduce(each, "sum").cpu() for each in sums)
-            asked = self.queries[name]
-            n = asked[:, -1].sum()
+        for name, questions in self.questions.items():
+            sums = score(self.predict, questions)
+            loss, n_correct, divergence = (self.accelerator.reduce(total, "sum").cpu() for total in sums)
+            n_queries = self.queries[name]
+            n_sequences = n_queries[:, -1].sum()
             row |= {
-                f"{name}_loss": float(loss.mean() / n),
-                f"{name}_acc": float(right[:, -1].sum() / n),
-                f"{name}_novel": float(right[1:, -1].sum() / asked[1:, -1].sum()),
+                f"{name}_loss": float(loss.mean() / n_sequences),
+                f"{name}_acc": float(n_correct[:, -1].sum() / n_sequences),
+                f"{name}_novel": float(n_correct[1:, -1].sum() / n_queries[1:, -1].sum()),
             }
-            self.correct[name].append(right.int())
-            self.divergence[name].append((divergence / n).float())
+            self.correct[name].append(n_correct.int())
+            self.divergence[name].append((divergence / n_sequences).float())
         self.weights.train()
         self.rows.append(row)
         self.accelerator.log(row, step=self.step)
         if self.accelerator.is_main_process:
-            scores = {f"{name}.asked": asked.int() for name, asked in self.queries.items()}
-            scores |= {f"{name}.right": torch.stack(each) for name, each in self.correct.items()}
-            scores |= {f"{name}.divergence": torch.stack(each) for name, each in self.divergence.items()}
+            scores = {f"{name}.asked": n_queries.int() for name, n_queries in self.queries.items()}
+            scores |= {f"{name}.right": torch.stack(counts) for name, counts in self.correct.items()}
+            scores |= {f"{name}.divergence": torch.stack(means) for name, means in self.divergence.items()}
             files.save_tensors(self.path / "scores.safetensors", scores, self.config.name)
             files.write_csv(self.path / "metrics.csv", self.rows)
 
@@ -294,15 +299,14 @@ class Training:
         return tqdm(total=c.steps, initial=self.step, desc=c.name, unit="step", disable=quiet, mininterval=1)
 
     def summary(self, speed: float | None) -> dict[str, str]:
-        """What the progress bar shows; speed in steps/s."""
-        row = self.rows[-1]
-        peak = engine.peak_flops()
-        use = {"MFU": f"{speed * flops_per_step(self.config) / peak:.0%}"} if speed and peak else {}
-        return (
-            use
-            | {"loss": f"{row['train_loss']:.3f}"}
-            | {name: f"{row[f'{name}_novel']:.2f}" for name in SETS}
-        )
+        """What the progress bar shows: loss, and accuracy at the last shot on each set; speed in steps/s."""
+        row, peak = self.rows[-1], engine.peak_flops()
+        texts = {}
+        if speed and peak:
+            texts["MFU"] = f"{speed * flops_per_step(self.config) / peak:.0%}"
+        if not math.isnan(row["train_loss"]):  # as before the first step
+            texts["loss"] = f"{row['train_loss']:.3f}"
+        return texts | {name: f"{row[f'{name}_acc']:.2f}" for name in SETS}
 
     # --- the folder ----------------------------------------------------------------------------------------
 
@@ -318,16 +322,16 @@ class Training:
         if (self.path / "resume.safetensors").exists():
             self.load()
         self.sessions.append(self.accelerator.num_processes)
-        here = str(self.arithmetic)
+        arithmetic = str(self.arithmetic)
         if self.accelerator.device.type == "cpu":
-            here += f" on {engine.processor()}"
-        if self.arithmetics and self.arithmetics[-1] != here:
+            arithmetic += f" on {engine.processor()}"
+        if self.arithmetics and self.arithmetics[-1] != arithmetic:
             self.accelerator.print(
-                f"{self.config.name} was computed in {self.arithmetics[-1]} so far and continues in {here}: "
+                f"{self.config.name} was computed in {self.arithmetics[-1]} so far and continues in {arithmetic}: "
                 "the same training, but not bit for bit."
             )
-        if self.arithmetics[-1:] != [here]:
-            self.arithmetics.append(here)
+        if self.arithmetics[-1:] != [arithmetic]:
+            self.arithmetics.append(arithmetic)
         self.accelerator.init_trackers("modgrok", config={k: str(v) for k, v in asdict(self.config).items()})
         self.accelerator.print(
             f"{'importing' if self.origin else 'training'} {self.config.name} "
@@ -396,14 +400,14 @@ class Training:
     def finish(self) -> Run:
         """Write the provenance, which makes the run a finished one."""
         if self.accelerator.is_main_process:
-            own = {
+            session = {
                 "seconds": round(self.seconds, 1),
                 "processes": self.sessions,
                 "arithmetic": self.arithmetics,
             }
             if self.config.curriculum:
-                own["phases"] = self.phase_starts
-            provenance = own | self.environment | self.origin
+                session["phases"] = self.phase_starts
+            provenance = session | self.environment | self.origin
             Run(self.path).finish(json.dumps(provenance, indent=1).encode())
             (self.path / "resume.safetensors").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import TorchDynamoPlugin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import (
@@ -102,17 +100,19 @@ def test_accumulation_leaves_the_metrics(accumulate, tmp_path, alone):
     assert_same_metrics(train(CONFIG, tmp_path, accumulate=accumulate), alone)
 
 
-def test_a_compiled_model_trains_to_the_same_metrics(tmp_path, alone, monkeypatch):
-    """As on a GPU, where Accelerate compiles the model; here the graphs are captured but not turned into kernels."""
+@pytest.fixture
+def captured(monkeypatch):
+    """Compile as on a GPU; but graphs are only captured, not turned into kernels."""
+    plugin = engine.TorchDynamoPlugin
     monkeypatch.setattr(
-        engine,
-        "Accelerator",
-        lambda **wanted: Accelerator(
-            **wanted | {"dynamo_plugin": TorchDynamoPlugin("aot_eager", dynamic=False)}
-        ),
+        engine, "TorchDynamoPlugin", lambda backend, **options: plugin("aot_eager", **options)
     )
+    monkeypatch.setattr(engine, "check_accelerator", lambda *arguments: None)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
+
+
+def test_a_compiled_model_trains_to_the_same_metrics(tmp_path, alone, captured):
     compiled = train(CONFIG, tmp_path)
     counters = torch._dynamo.utils.counters
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
@@ -124,15 +124,7 @@ def test_a_compiled_model_trains_to_the_same_metrics(tmp_path, alone, monkeypatc
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
-def test_a_curriculum_compiles_once_for_each_length_of_its_sequences(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        engine,
-        "Accelerator",
-        lambda **wanted: Accelerator(
-            **wanted | {"dynamo_plugin": TorchDynamoPlugin("aot_eager", dynamic=False)}
-        ),
-    )
-    torch._dynamo.utils.counters.clear()
+def test_a_curriculum_compiles_once_for_each_length_of_its_sequences(tmp_path, captured):
     train(tiny(curriculum="1x1:2 2x2:2 1x1:2 4x2:2"), tmp_path)
     counters = torch._dynamo.utils.counters
     assert counters["stats"]["unique_graphs"] == 3 and not counters["graph_break"]
@@ -254,6 +246,18 @@ def test_says_what_it_will_cost_and_that_it_still_guesses(tmp_path, capsys, monk
     printed = capsys.readouterr().out
     assert "287 steps of 2000 ms: about 10 minutes on this machine." in printed
     assert printed.count("still on the first plateau") == 1 and "step 200: " in printed
+
+
+def test_the_progress_bar_shows_accuracy_over_all_queries_as_metrics_do(alone):
+    training = SimpleNamespace(
+        config=CONFIG, rows=[{name: values[-1] for name, values in alone.metrics.items()}]
+    )
+    texts = Training.summary(training, None)
+    assert texts == {"loss": f"{alone.metrics['train_loss'][-1]:.3f}"} | {
+        name: f"{alone.metrics[f'{name}_acc'][-1]:.2f}" for name in SETS
+    }
+    training.rows = [{name: values[0] for name, values in alone.metrics.items()}]
+    assert "loss" not in Training.summary(training, None)  # there was no step yet
 
 
 def test_learning_rate_of_the_paper():

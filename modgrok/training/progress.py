@@ -53,7 +53,9 @@ def standing(config: Config, row: Mapping[str, float]) -> str | None:
     guess = math.log(config.p)
     if not row["train_loss"] > GUESSING * guess:  # nan before the first step
         return None
-    usual = FIRST_PLATEAU.get(config.p) if config.optimizer == "muon" else None
-    known = f"usual for the first {usual:,} steps or so at p = {config.p}" if usual else "it may last long"
+    is_measured = config.optimizer == "muon" and not config.curriculum and config.p in FIRST_PLATEAU
+    outlook = "it may last long"
+    if is_measured:
+        outlook = f"usual for the first {FIRST_PLATEAU[config.p]:,} steps or so at p = {config.p}"
     loss = f"loss {row['train_loss']:.2f}, a guess costs {guess:.2f}"
-    return f"step {row['step']:,}: still on the first plateau ({loss}); {known}."
+    return f"step {row['step']:,}: still on the first plateau ({loss}); {outlook}."
