@@ -129,13 +129,13 @@ def test_steps_and_work_have_a_panel_each():
 
 def test_accuracy_by_shot_starts_without_examples():
     curves = of_sets(6) | {"ood_test": np.sort(values(3, 6), axis=0)[[1, 0, 2]]}  # one with its interval
-    made = plots.accuracy_by_shot(curves, 0.2, "above")
+    made = plots.accuracy_by_shot(curves, 0.2)
     (ax,) = made.axes
     assert_band(ax, range(6), *curves["ood_test"][1:], plots.COLORS["ood_test"])
     for name, curve in curves.items():
         assert_line(ax, range(6), np.atleast_2d(curve)[0], plots.COLORS[name], linestyle=plots.DASHES[name])
     assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
-    assert names(ax) == ("number of shots", "accuracy") and ax.get_title() == "above"
+    assert names(ax) == ("number of shots", "accuracy")
     assert keys(made) == SET_KEYS
 
 

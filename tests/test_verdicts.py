@@ -117,13 +117,6 @@ def test_a_setting_names_arithmetic_and_curriculum():
     assert setting["arithmetic"] == "bf16, float32" and setting["curriculum"] == "no"
 
 
-def test_an_interval_is_over_units():
-    assert verdicts.interval([0.1, 0.2, 0.3]) == "0.20 (-0.05 to 0.45)" and verdicts.interval([0.5]) == "0.50"
-    assert (
-        verdicts.interval([0.1 + 0.2, 0.3]) == "0.30 (all alike)"
-    )  # no spread, whatever rounding leaves of it
-
-
 def test_a_share_has_an_interval_also_where_all_agree():
     assert verdicts.share([True] * 3) == "3 of 3 (0.44 to 1.00)" and verdicts.share([]) == "0 of 0"
 

@@ -13,7 +13,6 @@ from modgrok.analysis.activations import activations
 from modgrok.analysis.stats import mean_interval
 from modgrok.config import Config
 from modgrok.data import Data
-from modgrok.evaluate import PLACES, places
 from modgrok.model import Transformer, rotate
 from modgrok.predictors import ratio_classes
 from modgrok.storage.runs import Run
@@ -76,7 +75,8 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
         (B, H, 2): attention to the three tokens of a matching example, and of another, averaged over examples and over
         the queries of a sequence that have both; nan where no query has.
     """
-    return _contrast(patterns, *_by_ratio(tokens, p, _is_unlike(tokens)))
+    is_match, is_unlike = matching_examples(tokens, p), _is_unlike(tokens)
+    return _contrast(patterns, is_match & is_unlike, ~is_match & is_unlike)
 
 
 class MatchingHead(NamedTuple):
@@ -181,12 +181,6 @@ def run_attention(run: Run, n_sequences: int = 256) -> RunAttention:
     return RunAttention(tokens, blocks, matching_examples(tokens, run.config.p), contrasts)
 
 
-def _by_ratio(tokens: Tensor, p: int, is_counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the examples that count (B, K, K), where those of the query's ratio are, and where the others: (B, K, K)."""
-    is_match = matching_examples(tokens, p)
-    return is_match & is_counted, ~is_match & is_counted
-
-
 def _is_unlike(tokens: Tensor) -> Tensor:
     """Where an example shares neither number with the query and holds no 0: (B, K, K)."""
     has_no_zero = (tokens[:, 0::3] * tokens[:, 1::3] > 0).cpu()[:, None, :]
@@ -257,30 +251,6 @@ def described_heads(run: Run, n_sequences: int = 128) -> list[tuple[np.ndarray, 
         for layer, block in enumerate(maps)
         for head, pattern in enumerate(block)
     ]
-
-
-def choice_by_place(model: Transformer, tokens: Tensor) -> np.ndarray:
-    """How much more every head pays a matching example than another, by where the query lies: (heads, places).
-
-    Examples are those of `matching_attention` where neither number of the query is 0. Where one is 0, every match
-    shares the 0. There all examples but repeats of the query count, and so does a head that likes the same token.
-
-    Args:
-        model: the transformer.
-        tokens: (B, 3·K); the result is a mean over these sequences.
-
-    Returns:
-        heads block by block; places as in `evaluate.PLACES`.
-    """
-    heads, place = torch.cat(list(patterns(model, tokens)), 1), places(tokens).cpu()
-    is_no_repeat = ~(_is_same(tokens, 0) & _is_same(tokens, 1))
-    is_counted = torch.where((place == 0)[..., None], _is_unlike(tokens), is_no_repeat)
-    is_match, is_mismatch = _by_ratio(tokens, model.config.p, is_counted)
-    contrasts = []
-    for i in range(len(PLACES)):
-        is_here = (place == i)[..., None]
-        contrasts.append(_contrast(heads, is_match & is_here, is_mismatch & is_here))
-    return np.stack([mean_interval(contrast[..., 0] - contrast[..., 1])[0] for contrast in contrasts], 1)
 
 
 def attention_by_distance(patterns: Tensor, reach: int = 8) -> np.ndarray:
@@ -357,18 +327,6 @@ class Alternation(NamedTuple):
     def strength(self) -> float:
         """How much the head's attention alternates: odd distances less even ones."""
         return float(alternates(self.attention[self.head]))
-
-    @property
-    def fastest_share(self) -> float:
-        """Share of the fastest rotary pair in what its logit alternates by; beyond 0 … 1 where pairs disagree."""
-        swing = alternating(self.logits[self.head])
-        return float(swing[0] / swing.sum())
-
-    @property
-    def opposite_strength(self) -> float:
-        """The largest alternation of another head of the block in the opposite direction; 0 if there is none."""
-        partners = np.delete(alternates(self.attention), self.head)
-        return float((partners * -np.sign(self.strength)).max(initial=0))
 
 
 def most_alternating(model: Transformer, tokens: Tensor, reach: int = 8) -> Alternation:

@@ -110,21 +110,6 @@ def matched_at_end(run: Run, set_name: str) -> float:
     return float((n_multiples + sum(n_harder) / run.config.p) / max(n_multiples + sum(n_harder), 1))
 
 
-def kind_counts(run: Run, set_name: str, along: str) -> tuple[np.ndarray, np.ndarray]:
-    """Correct answers and queries by kind, (4, n) each.
-
-    Args:
-        run: the run.
-        set_name: one of the four sets.
-        along: "shots", at the last evaluation, or "step", all shots together.
-    """
-    n_correct, n_queries = run.correct[set_name], run.queries[set_name]
-    if along == "shots":
-        return n_correct[-1], n_queries
-    by_step = n_correct.sum(-1).T
-    return by_step, np.broadcast_to(n_queries.sum(-1)[:, None], by_step.shape)
-
-
 # --- phases of a map of runs ----------------------------------------------------------------------------
 
 

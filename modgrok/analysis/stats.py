@@ -16,9 +16,6 @@ from scipy import stats
 LEVEL = 0.95
 """How often an interval covers the true value."""
 
-SHARE = (0.0, 1.0)
-"""The range of a share, such as an accuracy."""
-
 N_RANDOM = 2**18
 """The largest number of sign choices that `sign_flip_test` lists; where there are more, it draws this many."""
 
@@ -26,14 +23,11 @@ N_RANDOM = 2**18
 # --- intervals ------------------------------------------------------------------------------------------
 
 
-def mean_interval(
-    values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf), level: float = LEVEL
-) -> np.ndarray:
+def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
     """Mean of independent values with its interval by Student's t (Student, 1908).
 
     Args:
         values: (n, …); a nan is left out.
-        bounds: the range in which the mean must lie, such as SHARE; the interval is cut off there.
         level: how often the interval covers the true mean.
 
     Returns:
@@ -45,7 +39,7 @@ def mean_interval(
         mean = np.nansum(values, 0) / n_values
         error = np.sqrt(np.nansum((values - mean) ** 2, 0) / (n_values - 1) / n_values)
     half = stats.t.ppf((1 + level) / 2, n_values - 1) * error
-    return np.stack([mean, np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1])])
+    return np.stack([mean, mean - half, mean + half])
 
 
 def share_interval(n_hits: ArrayLike, n_cases: ArrayLike) -> np.ndarray:

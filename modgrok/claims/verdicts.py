@@ -254,17 +254,6 @@ def by_seed(values: ArrayLike) -> str:
     return ", ".join(f"{value:z.2f}" for value in np.asarray(values, dtype=float))
 
 
-def interval(values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf)) -> str:
-    """Mean and 95 % interval of values (n,), as by `mean_interval`, as text; the mean alone of a single value.
-
-    Values that agree exactly have no spread from which an interval could be estimated.
-    """
-    mean, low, high = mean_interval(values, bounds)
-    if np.isclose(low, high):
-        return f"{mean:z.2f} (all alike)"
-    return f"{mean:z.2f} ({low:z.2f} to {high:z.2f})" if np.isfinite(low) else f"{mean:z.2f}"
-
-
 def share(is_true: ArrayLike) -> str:
     """How many of some units (n,) bool, with the 95 % interval of the share, as text."""
     is_true = np.asarray(is_true, dtype=bool)

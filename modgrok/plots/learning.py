@@ -221,14 +221,13 @@ def steps_and_work(curves: dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) ->
 
 
 @styled
-def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "") -> Figure:
+def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float) -> Figure:
     """Accuracy against the number of shots on the four sets (F1c).
 
     Args:
         curves: set → (n_examples,) accuracies after 0 … n_examples − 1 shots, or (3, n_examples) with the two ends of
             their interval.
         chance: accuracy of a blind guess, 1/p.
-        title: text above the axes.
     """
     fig = figure(7, 3.9)
     ax = fig.subplots()
@@ -237,7 +236,6 @@ def accuracy_by_shot(curves: dict[str, ArrayLike], chance: float, title: str = "
         banded(ax, np.arange(n_examples), curve, **_set_style(set_name), marker="o", markersize=4.5)
     chance_line(ax, chance)
     ax.set(xlabel="number of shots", ylabel="accuracy", xlim=(-0.3, n_examples - 0.7), ylim=(0, 1.02))
-    ax.set_title(title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(fig, 2)
     return fig
