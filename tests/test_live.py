@@ -14,11 +14,12 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from tiny import one_thread, sentence, tiny  # noqa: F401
 
 from modgrok import live, plots
-from modgrok.analysis import activations, interventions
+from modgrok.analysis import activations, interventions, mechanisms
 from modgrok.book import build as book
 from modgrok.config import preset
 from modgrok.data import grid, pretraining_tasks
 from modgrok.live.contrast import contrast_depths
+from modgrok.live.exchange import HeadGroup, SwapQuestion, draw_question
 from modgrok.predictors import predictors
 from modgrok.storage.runs import Run
 from modgrok.train import train
@@ -662,6 +663,131 @@ def test_the_question_can_be_taken_to_the_whole_control(question, opened):
     assert shown == [str(n) for n in contrast.task] and not whole.locator(".ask-notice").is_visible()
     for i, label in enumerate(contrast.runs):
         assert cells(whole, i) == grid_told(contrast.answers[label][-1], contrast.task)
+
+
+# --- the query swap ---------------------------------------------------------------------------------------
+
+
+SWAPPED = {"first": [(1, 0)], "others": [(1, 1), (1, 3), (2, 2)]}
+
+
+@pytest.fixture
+def swapping(opened, runs, monkeypatch):
+    """swapping() opens the control of the query swap, with groups of heads in two blocks."""
+    groups = [HeadGroup(name, heads) for name, heads in SWAPPED.items()]
+    question = SwapQuestion(list(TASK), TRUE_EXAMPLES, [2, 4], groups)
+    monkeypatch.setattr(live, "draw_question", lambda run: question)
+
+    def open_swap(**options):
+        page = opened(live.swap({"deep": runs["deep"]}).data, **options)
+        page.get_by_text(re.compile("^Asked")).wait_for()
+        return page
+
+    return open_swap
+
+
+TRUE_EXAMPLES = [[1, 2, 3], [0, 1, 3], [3, 3, 0], [4, 0, 3]]
+
+
+def expected_logits(run, query, heads) -> torch.Tensor:
+    """The `swapped_logits` of a query for every donor, p² × p."""
+    donors = questions(np.ravel(TRUE_EXAMPLES).tolist(), 5)
+    tokens = torch.cat([donors[:, :-2], torch.tensor([query]).expand(25, -1)], 1)
+    unused = torch.zeros(25, dtype=torch.long)
+    swap = mechanisms.Swap(tokens, donors, unused, unused, unused)
+    return mechanisms.swapped_logits(shipped(run), swap, heads)
+
+
+def expected_swaps(run, query, heads) -> list[str]:
+    """What `cells` gives for the right grid, judged by (y / y_j)·z_j."""
+    answers, slope = expected_logits(run, query, heads).argmax(-1).tolist(), {}
+    for x, y, z in (example for example in TRUE_EXAMPLES if example[1]):
+        for c in range(1, 5):
+            slope[c * x % 5, c * y % 5] = pow(y, -1, 5) * z
+    predictions = [slope[x, y] * query[1] % 5 if (x, y) in slope and y else None for x, y in grid(5).tolist()]
+    assert predictions.count(None) == 13
+    return [
+        str(z) if prediction is None else f"{z}, {'right' if z == prediction else 'wrong'}"
+        for z, prediction in zip(answers, predictions, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("heads", SWAPPED.values())
+def test_swapped_logits_are_those_of_torch(opened, runs, heads):
+    code = CODE + (ROOT / "modgrok/live/swap.js").read_text()
+    run, query = runs["deep"], [2, 4]
+    page = opened(f"<script>{code}</script>")
+    found = page.evaluate(
+        """([text, config, context, query, heads]) => {
+          const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          const model = new Transformer(readSafetensors(bytes.buffer), config);
+          const reading = model.read(context);
+          const donors = [...Array(config.p ** 2).keys()];
+          return [...swappedLogits(model, reading, query, donors, heads, donatedQueries(model, reading))];
+        }""",
+        [
+            live.weights(run, run.steps[-1]),
+            run.config.to_dict(),
+            np.ravel(TRUE_EXAMPLES).tolist(),
+            query,
+            heads,
+        ],
+    )
+    expected = expected_logits(run, query, heads)
+    torch.testing.assert_close(torch.tensor(found).view(25, 5), expected, atol=1e-4, rtol=1e-4)
+    assert expected.std(0).min() > 1e-3, "donors differ"
+
+
+def test_the_grids_show_what_swapped_heads_answer(swapping, runs):
+    page, run = swapping(), runs["deep"]
+    found = [cells(page, 1)]
+    page.get_by_label("heads that look for").select_option("others")
+    found.append(cells(page, 1))
+    assert found == [expected_swaps(run, [2, 4], heads) for heads in SWAPPED.values()]
+    assert cells(page, 0) == expected_cells(shipped(run), TRUE_EXAMPLES, TASK)
+
+
+def test_one_click_makes_the_heads_look_for_another_ratio(swapping, runs):
+    page = swapping()
+    assert status(page).startswith("Asked 2 4, the heads look for 2 4. Example 1 2 → 3 has that ratio: ")
+    grids = page.get_by_role("grid")
+    grids.nth(1).press("ArrowLeft")
+    grids.nth(1).press("ArrowLeft")  # 0 4
+    page.evaluate(ALL_DRAWN)
+    assert "look for 0 4. Example 0 1 → 3 has that ratio: predicted is (4 / 1) · 3 = 2." in status(page)
+    assert page.locator(".ask-matching").all_inner_texts() == ["0 1 → 3"]
+    answer = int(re.search(r"The model says (\d)", status(page))[1])
+    assert str(answer) == expected_swaps(runs["deep"], [2, 4], SWAPPED["first"])[4][0]
+    grids.nth(1).press("PageDown")
+    page.evaluate(ALL_DRAWN)
+    assert "Nothing is predicted" in status(page)
+    grids.nth(0).press("ArrowRight")  # another question: nothing is exchanged
+    page.evaluate(ALL_DRAWN)
+    assert status(page).startswith("Asked 3 4, the heads look for 3 4. Nothing is predicted")
+
+
+def test_the_swap_shows_where_its_heads_look(swapping, runs):
+    page, model = swapping(), shipped(runs["deep"])
+    tokens = torch.tensor([[*np.ravel(TRUE_EXAMPLES).tolist(), 2, 4]])
+    pattern = activations.activations(model, tokens, ["blocks.1.attn.pattern"], [-1])["blocks.1.attn.pattern"]
+    weights = pattern[0, 0, 0]  # nothing is exchanged yet
+    told = page.locator(".ask-part canvas").get_attribute("aria-label")
+    best = int(weights.argmax())
+    assert told == f"Head 1.0 looks at {tokens[0, best]}: {100 * weights[best]:.0f} %."
+
+
+def test_a_model_without_a_matching_head_is_named_in_a_sentence(runs):
+    made = live.swap({"<deep>": runs["deep"]})
+    assert made.data == "<p>&lt;deep&gt;: no head matches ratios, so there is nothing to exchange.</p>\n"
+
+
+def test_the_swap_asks_for_a_multiple_of_an_example(runs, monkeypatch):
+    monkeypatch.setattr("modgrok.live.exchange.matching_heads", lambda *_: [(1, 1)])
+    monkeypatch.setattr("modgrok.live.exchange.reading_heads", lambda *_: ([(1, 1)], [(1, 0)]))
+    (a, b), examples, (x, y), groups = draw_question(runs["deep"])
+    assert all(z == (a * u + b * v) % 5 for u, v, z in examples) and len(examples) == 4
+    assert any((2 * u % 5, 2 * v % 5) == (x, y) for u, v, _ in examples if v)
+    assert [group.name for group in groups] == ["matching heads (1.1)", "the other heads (1.0)"]
 
 
 # --- around it --------------------------------------------------------------------------------------------

@@ -133,8 +133,8 @@ class Shares(NamedTuple):
     elsewhere: float
 
 
-def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Shares:
-    """Answers when heads look for what another query of the same context looks for.
+def swapped_logits(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Tensor:
+    """The logits of the answer (N, p) when heads look for what another query of the same context looks for.
 
     Of each head (i, h) only the query vector at the last position, y, is replaced: coordinates h·D … (h + 1)·D - 1 of
     `blocks.i.attn.qkv`, before positions turn it, take the value that they have in the donor's sequence. Keys, values,
@@ -147,7 +147,13 @@ def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Shares:
         name = f"blocks.{layer}.attn.qkv"
         donated = activations(model, swap.donors, [name], [-1])[name][:, 0, columns]
         edits[name] = _replace((slice(None), -1, columns), donated)
-    answers = _answers(model, swap.tokens, edits)
+    with edited(model, edits):
+        return model.plain_logits(swap.tokens)[:, -1]
+
+
+def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Shares:
+    """How often the answer by `swapped_logits` is the predicted one, the query's own, the donor's, or another."""
+    answers = swapped_logits(model, swap, heads).argmax(-1)
     shares = [float((answers == number).double().mean()) for number in swap[2:]]
     return Shares(*shares, 1 - sum(shares))
 

@@ -9,7 +9,8 @@
 - `engine.js`: weights and answers; `state.js`: what is asked, as plain data, from and to the page's address;
 - `views.js`, `flow.js`, `panel.js`, `question.js` and `live.css`: what is seen; `control.js` joins all of it.
 
-`hero` gives the front page's piece, one question to two models (`hero.js`).
+`hero` gives the front page's piece, one question to two models (`hero.js`); `swap` a piece in which some heads look for
+another query (`swap.js`).
 
 The code is one inline module, and further checkpoints are scripts that assign a text, because a page opened from a
 folder (`file://`) may neither import nor fetch. In the book the last checkpoint is such a script, too: pages stay
@@ -34,6 +35,7 @@ from IPython.display import HTML
 from modgrok.analysis.activations import draw_contexts
 from modgrok.data import Data, grid, pretraining_tasks, split_inputs
 from modgrok.live.contrast import Contrast
+from modgrok.live.exchange import draw_question
 from modgrok.model import n_weights
 from modgrok.predictors import predictors
 from modgrok.storage.files import write_atomically
@@ -170,6 +172,31 @@ def hero(contrast: Contrast, page: str = "12_ask.html") -> HTML:
     return _output(contrast.runs, "hero", ("hero",), "startHero", [question, page])
 
 
+def swap(runs: dict[str, Run]) -> HTML:
+    """A control that shows `mechanisms.swapped_logits`: the reader picks the query, and what the heads look for.
+
+    Each model has its own `exchange.draw_question`. A model without a matching head is named in a sentence instead.
+
+    Args:
+        runs: label → run; all of one p.
+    """
+    if not offered(runs):
+        return HTML(f"<p>{_left_out(runs)}</p>")
+    questions = {label: draw_question(run) for label, run in runs.items()}
+    sentence = "<p>{}: no head matches ratios, so there is nothing to exchange.</p>\n"
+    lacking = "".join(sentence.format(escape(label)) for label in runs if questions[label] is None)
+    swappable = {label: run for label, run in runs.items() if questions[label] is not None}
+    if not swappable:
+        return HTML(lacking)
+    described = {
+        label: question._asdict() | {"groups": [group._asdict() for group in question.groups]}
+        for label, question in questions.items()
+        if question is not None
+    }
+    control = _output(swappable, "swap", ("swap",), "startSwap", [described])
+    return HTML(lacking + control.data, metadata=control.metadata)
+
+
 def _output(
     runs: dict[str, Run],
     name: str,
@@ -191,11 +218,11 @@ def _output(
         f'<div class="modgrok-live" data-name="{escape(name)}"></div>\n'
         f'<script type="module">\n{code}\n{start}(...{call});\n</script>'
     )
-    beside = {
+    steps_elsewhere = {
         str(run.path): [step for step in run.steps if step not in inline_steps[run.name]]
         for run in runs.values()
     }
-    return HTML(text, metadata={"modgrok_live": beside})
+    return HTML(text, metadata={"modgrok_live": steps_elsewhere})
 
 
 def link(text: str, **state) -> str:

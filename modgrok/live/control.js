@@ -8,24 +8,6 @@ function startControl(models, name, state) {
   }
 }
 
-/** Begin when the reader comes near, or follows a link to the control of that name: weights are heavy. */
-function whenNear(root, name, begin) {
-  const near = new IntersectionObserver(
-    (entries) => entries.some((entry) => entry.isIntersecting) && start(),
-    { rootMargin: "800px" },
-  );
-  const startIfLinked = () => fromHash(name, location.hash) && start();
-  function start() {
-    near.disconnect();
-    removeEventListener("hashchange", startIfLinked);
-    begin();
-    if (fromHash(name, location.hash)) root.scrollIntoView();
-  }
-  addEventListener("hashchange", startIfLinked);
-  near.observe(root);
-  startIfLinked();
-}
-
 function control(root, name, models, wish) {
   const engine = new Engine(models);
   const { p } = engine;

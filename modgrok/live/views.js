@@ -182,16 +182,13 @@ function cardsView(p, cards) {
   return element;
 }
 
+const SIGNS = { right: "right", wrong: "wrong", ring: "an example", lie: "an example that lies" };
+
 /** What the colours and rings of the grids mean, and what can be done. */
-function legendView(hint) {
-  const sign = (className, text) => [make("span", { className: `ask-sign ${className}`, "aria-hidden": "true" }), text];
-  const signs = [
-    sign("ask-sign-right", "right"),
-    sign("ask-sign-wrong", "wrong"),
-    sign("ask-sign-ring", "an example"),
-    sign("ask-sign-lie", "an example that lies"),
-  ];
-  const items = signs.map((parts) => make("span", {}, ...parts));
+function legendView(hint, signs = SIGNS) {
+  const items = Object.entries(signs).map(([sign, text]) =>
+    make("span", {}, make("span", { className: `ask-sign ask-sign-${sign}`, "aria-hidden": "true" }), text),
+  );
   return make("p", { className: "ask-legend" }, ...items, make("span", { textContent: hint }));
 }
 
@@ -225,9 +222,10 @@ function ringsOf(context, task, p) {
   return rings;
 }
 
-/** Answers (p², null where there is none) in a `gridView`, judged by the truth if that is given. */
+/** Answers (p², null where there is none) in a `gridView`, judged by the truth where that is given. */
 function drawAnswers(grid, { p, answers, truth, query: [x, y], ...options }) {
-  const kind = (z, i) => (z === null ? "none" : !truth ? "plain" : z === truth[i] ? "right" : "wrong");
+  const isJudged = (i) => truth && truth[i] !== null;
+  const kind = (z, i) => (z === null ? "none" : !isJudged(i) ? "plain" : z === truth[i] ? "right" : "wrong");
   const cells = answers.map((z, i) => ({ text: z ?? "·", kind: kind(z, i) }));
   const { text, kind: judged } = cells[x * p + y];
   const answer = judged === "none" ? "cannot tell" : judged === "plain" ? text : `${text}, ${judged}`;
@@ -389,4 +387,22 @@ function onChangedLooks(root, redraw) {
   }).observe(root);
   new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+}
+
+/** Begin when the reader comes near, or follows a link to the control of that name: weights are heavy. */
+function whenNear(root, name, begin) {
+  const near = new IntersectionObserver(
+    (entries) => entries.some((entry) => entry.isIntersecting) && start(),
+    { rootMargin: "800px" },
+  );
+  const startIfLinked = () => fromHash(name, location.hash) && start();
+  function start() {
+    near.disconnect();
+    removeEventListener("hashchange", startIfLinked);
+    begin();
+    if (fromHash(name, location.hash)) root.scrollIntoView();
+  }
+  addEventListener("hashchange", startIfLinked);
+  near.observe(root);
+  startIfLinked();
 }

@@ -87,20 +87,20 @@ def grid(
     """Two sliders over a table of pictures: `pictures[i][j]` is shown at `labels[0][i]`, `labels[1][j]`."""
     names = [[str(label) for label in axis_labels] for axis_labels in labels]
     places = [f"{descriptions[0]} {a}, {descriptions[1]} {b}".strip(" ,") for a in names[0] for b in names[1]]
-    drawn, tables = [], []
+    svgs, tables = [], []
     for row in pictures:
         for figure in row:
-            place = places[len(drawn)] if len(drawn) < len(places) else ""
+            place = places[len(svgs)] if len(svgs) < len(places) else ""
             tables.append(figure_csv(figure))
-            drawn.append(picture(figure, f"{alt} ({place})" if alt else place))
-    if len(drawn) != len(places):
-        raise ValueError(f"{len(drawn)} pictures do not match {len(places)} labels.")
+            svgs.append(picture(figure, f"{alt} ({place})" if alt else place))
+    if len(svgs) != len(places):
+        raise ValueError(f"{len(svgs)} pictures do not match {len(places)} labels.")
     sliders = "".join(
         _slider(description, axis_names, index, play=axis_names is names[1])
         for description, axis_names, index in zip(descriptions, names, start, strict=True)
         if len(axis_names) > 1
     )
-    return _deck("", sliders, drawn, tables, start[0] * len(names[1]) + start[1])
+    return _deck("", sliders, svgs, tables, start[0] * len(names[1]) + start[1])
 
 
 def tabs(pages: dict[str, Figure | Page | ipywidgets.Widget]) -> Figure | Page | ipywidgets.Widget:
