@@ -13,7 +13,7 @@ from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from tiny import one_thread, sentence, tiny  # noqa: F401
 
-from modgrok import live, plots
+from modgrok import live
 from modgrok.analysis import activations, interventions, mechanisms
 from modgrok.book import build as book
 from modgrok.config import preset
@@ -23,7 +23,6 @@ from modgrok.live.exchange import HeadGroup, SwapQuestion, draw_question
 from modgrok.predictors import predictors
 from modgrok.storage.runs import Run
 from modgrok.train import train
-from modgrok.widgets import scrubber
 
 FIELDS = dict(steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, init_std=0.3, n_examples=6, n_embd=16)
 CODE = "".join(
@@ -571,30 +570,6 @@ def test_a_page_does_not_carry_a_model_of_the_papers_size(runs):
     told = live.ask({"2 < 3 blocks": run})
     assert (
         "6.3 million (2 &lt; 3 blocks)" in told.data and "17 MB" in told.data and "<script" not in told.data
-    )
-
-
-def test_a_grid_of_the_wall_opens_its_question(opened, runs, tmp_path):
-    """A click on a grid in one page brings the control of another into its state."""
-    tasks, examples = [(1, 2), (3, 1)], [[(1, 0, 1), (2, 1, 4)], [(1, 0, 3), (2, 1, 2)]]
-    links = [
-        live.address(
-            "page.html", models=["deep"], task=task, examples=of, shots=2, predictor="ratio matching"
-        )
-        for task, of in zip(tasks, examples, strict=True)
-    ]
-    right = np.zeros((2, 5, 5), dtype=bool)
-    wall = plots.grid_wall(right, right[0], tasks, [True, False], links)
-    (tmp_path / "wall.html").write_text(PAGE.format("", scrubber([wall], [2], alt="wall").data))
-    page = opened(live.ask({name: runs[name] for name in ("shallow", "deep")}).data, in_book=False)
-    page.goto(f"file://{tmp_path}/wall.html")
-    with page.expect_popup() as new:  # the reader's place in the chapter stays
-        page.locator(".modgrok-picture a").nth(1).click()
-    page = new.value
-    page.get_by_text("After 2 examples.").wait_for()
-    found = state(page)
-    assert found == state(
-        opened(live.ask({n: runs[n] for n in ("shallow", "deep")}).data, links[1][9:], False)
     )
 
 

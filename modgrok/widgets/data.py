@@ -88,7 +88,7 @@ def _collection_marks(artist: Collection, names: dict[str, str]) -> Iterator[Mar
 def _cells(image: AxesImage) -> Iterator[Mark]:
     """The cells of an image at their centres: numbers, or colours as #rrggbb."""
     cells = image.get_array()
-    left, right, bottom, top = image.get_extent()
+    start, end, bottom, top = image.get_extent()
     height, width = cells.shape[:2]
     if image.origin == "upper":
         bottom, top = top, bottom
@@ -97,7 +97,7 @@ def _cells(image: AxesImage) -> Iterator[Mark]:
         is_color = cells.ndim == 3
         if not is_color and np.ma.is_masked(value):
             continue
-        x = left + (column + 0.5) * (right - left) / width
+        x = start + (column + 0.5) * (end - start) / width
         y = bottom + (row + 0.5) * (top - bottom) / height
         yield "", "cell", x, y, to_hex(value / (1 if cells.dtype.kind == "f" else 255)) if is_color else value
 

@@ -96,11 +96,11 @@ def _svg(figure: Figure, form: str) -> str:
     body = re.sub(r"(?<=: )#[0-9a-f]{6}", lambda color: _COLORS.get(color[0], color[0]), body)
     sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
     sizes += [written.size for written in figure.findobj(Written)]
-    least = width * LEAST / (min(sizes, default=72) * 96 / 72)
+    least_width = width * LEAST / (min(sizes, default=72) * 96 / 72)
     return (
         f'<svg class="modgrok-{form}" xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="0 0 {points[0]:g} {points[1]:g}" aria-hidden="true" '
-        f'style="width: {width:.0f}px; max-width: 100%; min-width: {least:.0f}px; '
+        f'style="width: {width:.0f}px; max-width: 100%; min-width: {least_width:.0f}px; '
         f'stroke-linejoin: round; stroke-linecap: butt">{body.rstrip()}'
     )
 
