@@ -450,15 +450,15 @@ def _write_thumbnails(app, exception) -> None:
     """Write the first picture of every figure that a page shows as _static/thumbnails/NAME.svg beside the pages."""
     source, folder = Path(app.srcdir), Path(app.outdir) / "_static/thumbnails"
     pages = [page.read_text(encoding="utf8") for page in source.glob("*.md")] if exception is None else []
-    wanted = {name for page in pages for name in re.findall(r"_static/thumbnails/([\w-]+)\.svg", page)}
-    for notebook in source.glob("*.ipynb") if wanted else ():
+    names = {name for page in pages for name in re.findall(r"_static/thumbnails/([\w-]+)\.svg", page)}
+    for notebook in source.glob("*.ipynb") if names else ():
         for cell in nbformat.read(notebook, as_version=4).cells:
             name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
             content = "".join(
                 output.get("data", {}).get("text/html", "") for output in cell.get("outputs", [])
             )
             svg = re.search(r'<svg class="modgrok-wide".*?</svg>', content, re.DOTALL)
-            if name in wanted and svg:
+            if name in names and svg:
                 folder.mkdir(parents=True, exist_ok=True)
                 scalable = re.sub(
                     r' style="width:[^"]*"', "", svg[0], count=1
