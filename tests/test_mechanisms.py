@@ -3,10 +3,12 @@
 import pytest
 import torch
 from ratio_matcher import EXAMPLES, P, ratio_matcher
+from tiny import tiny
 
 from modgrok.analysis import mechanisms
 from modgrok.data import Data
 from modgrok.evaluate import MULTIPLE, query_kinds, targets
+from modgrok.train import train
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +86,12 @@ def test_as_many_other_heads_or_none(model, config):
     tokens = Data(config).evaluation_set("ood_train", 20)
     assert mechanisms.joint_ablation(model, tokens, [(0, 0), (0, 1)])[1].shape == (0, 3)
     assert EXAMPLES == 5 and mechanisms.all_heads(model) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_progress_measures_are_shares_at_each_checkpoint(tmp_path):
+    run = train(tiny(steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, p=7, depth=2), tmp_path)
+    progress = mechanisms.measure_progress(run, run.steps, 20)
+    assert progress.steps.tolist() == run.steps
+    for measure in (progress.swap, progress.circle, progress.circle_by_chance):
+        assert measure.shape == (len(run.steps),) and ((measure >= 0) & (measure <= 1)).all()
+    assert mechanisms.measure_progress(run, run.steps[-1:], 20).circle == progress.circle[-1]

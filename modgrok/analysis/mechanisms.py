@@ -467,7 +467,7 @@ def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> P
         preference = [np.nanmean(paid[i][:, h, 0] - paid[i][:, h, 1]) for i, h in heads]
         written = activations(model, queries, ["blocks.0.attn.out"], [-1])["blocks.0.attn.out"][:, 0]
         means = structure.class_means(written.numpy(), logs)
-        orders = structure.order_waves(structure.pca(means).coordinates[:, :2], 200)[0].max(-1)
+        orders = structure.windings(structure.pca(means).coordinates[:, :2], 200).max((0, -1))
         swapped = query_swap(model, swap, heads).predicted
         measures.append([*accuracy, swapped, np.mean(preference), orders[0], orders[1:].mean()])
     return Progress(np.asarray(steps), *np.transpose(measures))

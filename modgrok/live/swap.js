@@ -72,7 +72,7 @@ function swapControl(root, models, questions) {
   const status = make("p", { role: "status" });
   const strips = make("div");
   const pointed = make("p", { className: "ask-quiet" });
-  const signs = { right: "right, or as predicted", wrong: "not", plain: "no prediction", ring: "an example" };
+  const signs = { right: "right, or as predicted", wrong: "another number", plain: "no prediction", ring: "an example" };
   root.replaceChildren(
     make("div", { className: "ask-row" }, modelSelect, "exchanged:", groupSelect),
     examples,
@@ -137,7 +137,7 @@ function swapControl(root, models, questions) {
     examples.replaceChildren(...texts.map((text) => make("li", { className: "ask-example", textContent: text })));
     state.strips = groups[group].heads.map(([block, h]) => ({ block, h, strip: stripView((text) => write(pointed, text)) }));
     const rows = state.strips.map(({ block, h, strip }) =>
-      make("div", { className: "ask-part" }, make("div", {}, `head ${block}.${h}`), strip.element),
+      make("div", { className: "ask-part" }, make("div", {}, `head ${block}.${h} looks at`), strip.element),
     );
     strips.replaceChildren(...rows);
     cycle.forgetLooks(); // the strips are new
