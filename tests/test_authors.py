@@ -2,12 +2,12 @@
 
 import hashlib
 import math
-import subprocess
 import sys
 
 import pytest
 import torch
 
+from modgrok.__main__ import main
 from modgrok.authors import import_authors, load_authors
 from modgrok.config import Config
 from modgrok.storage.runs import Run
@@ -170,23 +170,15 @@ def test_files_that_hold_more_than_tensors_are_refused(tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
-def test_the_command_makes_a_run_that_predicts_the_same(tmp_path):
+def test_the_command_makes_a_run_that_predicts_the_same(tmp_path, monkeypatch, capsys):
     file = tmp_path / "authors.pth"
     torch.save(authors_state(), file)
     flags = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command = [
-        sys.executable,
-        "-m",
-        "modgrok",
-        "import-authors",
-        str(file),
-        "--root",
-        str(tmp_path / "runs"),
-        *flags,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    words = ["modgrok", "import-authors", str(file), "--root", str(tmp_path / "runs"), *flags]
+    monkeypatch.setattr(sys, "argv", words)
+    main()
     (path,) = (tmp_path / "runs").iterdir()
-    assert str(path) in done.stdout
+    assert str(path) in capsys.readouterr().out
 
     run, model = Run(path), load_authors(file, HEADS, **SMALL)
     assert run.finished and run.config == model.config and run.steps == [run.config.steps]
@@ -199,18 +191,15 @@ def test_the_command_makes_a_run_that_predicts_the_same(tmp_path):
     assert "ours" in run.provenance["note"]
     assert train(run.config, tmp_path / "runs").path == path  # "ensure": it is there
 
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert str(path) in again.stdout
+    main()
+    assert str(path) in capsys.readouterr().out
     (path / "provenance.json").unlink()  # killed before the end, or the disk was full
-    subprocess.run(command, capture_output=True, check=True)
+    main()
     assert Run(path).finished
     torch.save(authors_state(seed=1), file)  # another file, the same config: the first import stays
-    other = subprocess.run(command, capture_output=True, text=True)
-    assert (
-        other.returncode
-        and "remove it or choose another root" in other.stderr
-        and "Traceback" not in other.stderr
-    )
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert "remove it or choose another root" in str(stop.value)
 
 
 def test_an_import_never_overwrites_a_training_run(tmp_path):

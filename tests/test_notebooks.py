@@ -61,7 +61,7 @@ WRONG = {
     "14_cost": ("preset", "laptop", "laptop' has no ladder"),
     "15_factors": ("preset", "desk", "desk' has no factors"),
     "16_reaching_in": ("num_processes", "0", "1 or more"),
-    "17_hypothesis": ("preset", "night", "night' has no map"),
+    "17_hypothesis": ("n_seeds", "0", "1 or more"),
     "intro": ("contexts", "1", "2"),
 }
 
@@ -165,7 +165,7 @@ def test_a_page_shows_little_code():
         for cell in nbformat.read(notebook, as_version=4).cells
         if cell.cell_type == "code" and not HIDDEN & set(cell.metadata.get("tags", []))
     ]
-    assert sum(shown) < 250 and max(shown) <= 12
+    assert sum(shown) < 320 and max(shown) <= 12
 
 
 def test_little_code_is_hidden():
