@@ -111,6 +111,9 @@ def test_every_verdict_has_a_reason_and_a_style(verdict):
     assert ("for it would take this: it &lt;can&gt;. Tried: n 40." in shown) == (
         verdict == "needs a larger p"
     )
+    assert ("Seen: skill 0.5." in shown) == (
+        verdict != "needs a larger p"
+    )  # claim 5 goes by counts, not seeds
 
 
 def test_a_cards_ink_follows_the_theme():

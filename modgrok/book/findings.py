@@ -100,7 +100,10 @@ def judge(runs: Evidence) -> dict[str, Claim]:
         "3": rules.two_blocks(*runs.shallow.values()),
         "4, training inputs": rules.transience(shallow, deep),
         "4, test inputs": rules.transience(shallow, deep, "ood_test"),
-        **{f"4, fewer inputs {i}": rules.transience(reference, group) for i, group in enumerate(deeper)},
+        **{
+            f"4, fewer inputs, {group[0].config.depth} blocks": rules.transience(reference, group)
+            for group in deeper
+        },
         "5, parity": rules.parity(runs.replicates),
         **{f"5, parity, p = {p}": rules.parity(group) for p, group in runs.smaller.items()},
         "5, waves": rules.waves(runs.replicates),
@@ -182,8 +185,8 @@ CARDS = (
 )
 
 REASONS = {
-    "shown": "Every seed agrees.",
-    "contrary": "Every seed contradicts it.",
+    "shown": "Asked for, and found: {agrees}. Seen: {measured}.",
+    "contrary": "The claim says otherwise, but: {contradicts}. Seen: {measured}.",
     "needs a larger p": "No seed can tell, for it would take this: {presupposes}. Tried: {setting}.",
     "not shown": "To be shown: {agrees}. Seen: {measured}.",
 }

@@ -92,7 +92,7 @@ def four_phases(runs: NDArray[np.object_]) -> Claim:
     is_squeezed = is_reached[:, 0] & is_reached[:, -1] & ~is_reached.all(1)
     rule = Rule(
         "1b. There are four phases in the plane of tasks and inputs",
-        "the plane has room for all phases: no seed reaches the first and the last, but not all between them",
+        "the plane has room for all phases, so that a seed with the first and the last has those between, too",
         "each of the four phases is reached by some model",
         "of the models that solve any set, most solve one without the easier ones, so that phases make no sense",
     )
