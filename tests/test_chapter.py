@@ -193,7 +193,6 @@ def test_all_seeds_that_there_are_at_the_largest_scale_that_has_every_depth(scal
     assert found(page("small").by_depth()) == {1: [(3, 0)], 2: [(3, 0), (3, 1)]}
     assert found(page(n_seeds=2).by_depth(2)) == {2: [(3, 0), (3, 1)]}
     assert found(page(seed=1).by_depth(1)) == {1: [(5, 1)]}
-    assert found({2: page().largest(lambda chapter: chapter.every_seed(2, depth=2))}) == {2: [(3, 0), (3, 1)]}
     with pytest.raises(FileNotFoundError, match=r"no finished run p7-.*-d4-"):
         page().by_depth(4)
 

@@ -76,7 +76,14 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
         the queries of a sequence that have both; nan where no query has.
     """
     is_match, is_unlike = matching_examples(tokens, p), _is_unlike(tokens)
-    return _contrast(patterns, is_match & is_unlike, ~is_match & is_unlike)
+    is_first, is_second = (is_match & is_unlike).tril(-1), (~is_match & is_unlike).tril(-1)
+    has_both = is_first.any(-1) & is_second.any(-1)  # (B, query)
+    attention = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (-1, 3)).sum(-1)
+    means = [
+        (attention * is_kind[:, None]).sum(-1) / is_kind.sum(-1).clamp(min=1)[:, None]
+        for is_kind in (is_first, is_second)
+    ]  # (B, H, query) each
+    return torch.stack(means, -1).masked_fill(~has_both[:, None, :, None], torch.nan).nanmean(2).numpy()
 
 
 class MatchingHead(NamedTuple):
@@ -183,26 +190,9 @@ def run_attention(run: Run, n_sequences: int = 256) -> RunAttention:
 
 def _is_unlike(tokens: Tensor) -> Tensor:
     """Where an example shares neither number with the query and holds no 0: (B, K, K)."""
-    has_no_zero = (tokens[:, 0::3] * tokens[:, 1::3] > 0).cpu()[:, None, :]
-    return ~_is_same(tokens, 0) & ~_is_same(tokens, 1) & has_no_zero
-
-
-def _is_same(tokens: Tensor, position: int) -> Tensor:
-    """Where query and example have the same x (position 0) or y (1): (B, K, K)."""
-    number = tokens[:, position::3].cpu()
-    return number[:, :, None] == number[:, None, :]
-
-
-def _contrast(patterns: Tensor, is_first: Tensor, is_second: Tensor) -> np.ndarray:
-    """Attention from y to an earlier example of two kinds (B, K, K), (B, H, 2); see `matching_attention`."""
-    n_examples, is_first, is_second = is_first.shape[-1], is_first.tril(-1), is_second.tril(-1)
-    has_both = is_first.any(-1) & is_second.any(-1)  # (B, query)
-    attention = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (n_examples, 3)).sum(-1)
-    means = [
-        (attention * is_kind[:, None]).sum(-1) / is_kind.sum(-1).clamp(min=1)[:, None]
-        for is_kind in (is_first, is_second)
-    ]  # (B, H, query) each
-    return torch.stack(means, -1).masked_fill(~has_both[:, None, :, None], torch.nan).nanmean(2).numpy()
+    x, y = tokens[:, 0::3].cpu(), tokens[:, 1::3].cpu()
+    shares_number = (x[:, :, None] == x[:, None]) | (y[:, :, None] == y[:, None])
+    return ~shares_number & (x * y > 0)[:, None]
 
 
 HEAD_KINDS = {

@@ -73,13 +73,10 @@ class Chapter:
             settings["source"], settings["preset"], settings["root"], settings["num_processes"], **fields
         )
 
-    def every_seed(self, min_seeds: int = 1, **fields) -> list[Run]:
+    def every_seed(self, **fields) -> list[Run]:
         """Return the preset's runs with some fields replaced, one a seed, counted up from the parameter `seed`.
 
         There are `n_seeds` of them; where that parameter is None, as many as are finished under the root.
-
-        Raises:
-            FileNotFoundError: fewer than `min_seeds` are finished, and `n_seeds` is None.
         """
         settings = self.parameters
         if settings.get("n_seeds") is not None:
@@ -89,8 +86,6 @@ class Chapter:
             while True:
                 next_config = preset(settings["preset"], **{"seed": runs[-1].config.seed + 1} | fields)
                 runs.append(find_run(next_config, settings["root"]))
-        if len(runs) < min_seeds:
-            raise FileNotFoundError(f"There are {len(runs)} runs like {runs[0].name}, not {min_seeds}.")
         return runs
 
     def by_depth(self, *depths: int) -> dict[int, list[Run]]:

@@ -14,7 +14,7 @@ from modgrok.analysis.skill import (
     SOLVED,
     learned_training_set,
     map_skill,
-    novel_at_end,
+    novel_by_shot,
     ood_stop,
     skill_curve,
 )
@@ -224,7 +224,7 @@ def card_numbers(runs: Evidence) -> dict[str, str]:
     """The numbers that CARDS asks for, as text."""
     shallow, deep = runs.deep.values()
     depth, n_tasks = deep[0].config.depth, [run.config.n_tasks for run in runs.points[0, 0]]
-    solved, accuracy = solved_shares(runs.points), accuracy_by_shot(shallow)
+    solved, accuracy = solved_shares(runs.points), novel_by_shot(shallow)["ood_train"]
     single, double = ([ood_stop(run).best for run in group] for group in runs.shallow.values())
     is_best, (is_solving, is_control) = parity_is_best(runs.replicates), contrasted(runs.replicates)
     falls = [row for row in rules.fallen_rows(runs.trained) if row.blocks == depth]
@@ -258,7 +258,7 @@ def card_figures(runs: Evidence) -> list[Figure]:
     shallow = runs.deep[2]
     chance, n_tasks = 1 / shallow[0].config.p, [run.config.n_tasks for run in runs.points[0, 0]]
     by_depth = {plots.blocks(depth): group for depth, group in runs.deep.items()}
-    accuracy = accuracy_by_shot(shallow)
+    accuracy = novel_by_shot(shallow)["ood_train"]
     is_best, contrast = parity_is_best(runs.replicates), contrasted(runs.replicates)
     _, n_splits = rules.parity_rank(runs.replicates[0])
     solved = {f"{n} tasks": shares for n, shares in zip(n_tasks, solved_shares(runs.points).T, strict=True)}
@@ -283,11 +283,6 @@ def card_figures(runs: Evidence) -> list[Figure]:
 def solved_shares(points: NDArray[np.object_]) -> NDArray:
     """Share of all α at which o.o.d. tasks are solved at the end, training inputs: (seeds, n_tasks)."""
     return (map_skill(points)["ood_train"] >= SOLVED).mean(1)
-
-
-def accuracy_by_shot(runs: Sequence[Run]) -> NDArray:
-    """Accuracy on o.o.d. tasks (training inputs) on queries that are no repeat, at the end: (seeds, K)."""
-    return np.stack([novel_at_end(run, "ood_train")[0] for run in runs])
 
 
 def parity_is_best(runs: Sequence[Run]) -> NDArray[np.bool_]:

@@ -77,12 +77,9 @@ def ladder(runs: Sequence[Run]) -> Ladder:
     }
     laws = {label: power_law(p, cost, primes) for label, cost in costs.items()}
     *_, operations = laws.values()
-    return Ladder(p, primes, costs, laws, operations.line[:, -1] / max(map(_pace, runs)) / 60)
-
-
-def _pace(run: Run) -> float:
-    """Trillions of floating-point operations that a training did in a minute of a core."""
-    return flops_per_step(run.config) * run.config.steps / 1e12 / core_minutes([run])
+    # trillions of operations that a training did in a minute of a core
+    speeds = [flops_per_step(run.config) * run.config.steps / 1e12 / core_minutes([run]) for run in runs]
+    return Ladder(p, primes, costs, laws, operations.line[:, -1] / max(speeds) / 60)
 
 
 def ladder_rows(costs: Ladder) -> list[list[str]]:

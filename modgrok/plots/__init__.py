@@ -6,11 +6,7 @@ May import nothing else of modgrok.
 from modgrok.plots.answers import (
     ALGORITHM_COLORS,
     ALGORITHM_DASHES,
-    CORRECT,
-    DIFFERENCE,
-    INCORRECT,
     KINDS,
-    TRUTH,
     against_predictors,
     algorithm_agreement,
     correct_by_context,
@@ -52,7 +48,6 @@ from modgrok.plots.structure import (
     similarity_matrices,
 )
 from modgrok.plots.style import (
-    ATTENTION,
     CELL,
     COLORS,
     DARK,
@@ -66,10 +61,7 @@ from modgrok.plots.style import (
     MATCH,
     NARROW,
     PARITY,
-    STYLE,
     TARGET,
     blocks,
-    figure,
-    styled,
 )
 from modgrok.plots.tasks import consistent_tasks, four_sets, sequence_strips, task_tables

@@ -38,6 +38,8 @@ class Sweep(NamedTuple):
 
 
 SHORT = {"steps": (2000,), "eval_every": (100,)}
+LAPTOP_PLANE = {"n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT
+SEEDS = (0, 1, 2)
 BOTH_RULES = {"task_rule": ("rectangle", "random")}
 RUNG = "p,n_tasks,n_examples,batch_size,steps,eval_every"
 PAPER_PLANE = {"n_tasks": (8, 16, 32, 64, 128, 256, 512), "alpha": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
@@ -52,30 +54,12 @@ SWEEPS = {
         cost="up to a minute",
     ),
     "smoke-ladder": Sweep("smoke", {RUNG: ((3, 4, 4, 16, 20, 5), (5, 16, 8, 48, 20, 5))}, cost="up to a minute"),
-    "laptop-depth": Sweep("laptop", {"depth": (1, 2, 4)}, seeds=(0, 1, 2), cost="half an hour"),
-    "laptop-map": Sweep(
-        "laptop",
-        {"n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
-        seeds=(0, 1, 2),
-        cost="half an hour",
-    ),
-    "laptop-rule": Sweep(
-        "laptop",
-        BOTH_RULES | {"depth": (1, 2, 4), "n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
-        seeds=(0, 1, 2),
-        cost="four hours",
-    ),
-    "laptop-coarse": Sweep(
-        "laptop",
-        {"depth": (1, 2, 4), "n_tasks": (20, 40), "alpha": (0.4, 0.6, 0.8)} | SHORT,
-        seeds=(0, 1, 2),
-        cost="two hours",
-    ),
+    "laptop-depth": Sweep("laptop", {"depth": (1, 2, 4)}, SEEDS, cost="half an hour"),
+    "laptop-map": Sweep("laptop", LAPTOP_PLANE, SEEDS, cost="half an hour"),
+    "laptop-rule": Sweep("laptop", BOTH_RULES | {"depth": (1, 2, 4)} | LAPTOP_PLANE, SEEDS, cost="four hours"),
+    "laptop-coarse": Sweep("laptop", {"depth": (1, 2, 4)} | LAPTOP_PLANE, SEEDS, cost="two hours"),
     "laptop-lasting": Sweep(
-        "laptop",
-        {"depth": (2, 4), "alpha": (0.4,)} | SHORT,
-        seeds=(0, 1, 2),
-        cost="a quarter of an hour",
+        "laptop", {"depth": (2, 4), "alpha": (0.4,)} | SHORT, SEEDS, cost="a quarter of an hour"
     ),
     "laptop-factors": Sweep(
         "laptop",
@@ -95,17 +79,17 @@ SWEEPS = {
         one_at_a_time=True,
         cost="an hour",
     ),
-    "desk-depth": Sweep("desk", {"depth": (1, 2, 4)}, seeds=(0, 1, 2), cost="three hours"),
+    "desk-depth": Sweep("desk", {"depth": (1, 2, 4)}, seeds=SEEDS, cost="three hours"),
     "desk-ladder": Sweep(
         "desk",
         {RUNG: ((5, 20, 10, 160, 2000, 50), (7, 40, 12, 160, 3000, 100), (11, 96, 16, 192, 16_000, 250))},
-        seeds=(0, 1, 2),
+        seeds=SEEDS,
         cost="a quarter of an hour after desk-depth",
     ),
     "desk-map": Sweep(
         "desk",
         {"depth": (2,), "n_tasks": (16, 32, 64, 96), "alpha": (0.4, 0.6, 0.8), "steps": (8000,)},
-        seeds=(0, 1, 2),
+        seeds=SEEDS,
         cost="two hours and a quarter",
     ),
     "desk-coarse": Sweep(
@@ -113,7 +97,7 @@ SWEEPS = {
         {"depth": (1, 2, 4), "alpha": (0.4, 0.8), "steps": (8000,)},
         cost="half an hour after desk-map",
     ),
-    "desk-lasting": Sweep("desk", {"depth": (2, 4), "alpha": (0.4,)}, seeds=(0, 1, 2), cost="two hours and a half"),
+    "desk-lasting": Sweep("desk", {"depth": (2, 4), "alpha": (0.4,)}, seeds=SEEDS, cost="two hours and a half"),
     "paper-map": Sweep("paper", PAPER_PLANE, cost="hours on a GPU for each run"),
     "paper-rule": Sweep("paper", BOTH_RULES | {"depth": (1, 2, 4)} | PAPER_PLANE, cost="hours on a GPU for each run"),
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE, cost="hours on a GPU for each run"),
