@@ -24,7 +24,7 @@ KINDS = ("repeat", "multiple", "combination", "open")
 *multiple* of an earlier pair ratio matching, a *combination* of several pairs regression. An *open* query is not
 determined by the examples. The pair (0, 0), whose answer is always 0, is a combination until an example has come."""
 
-REPEAT, MULTIPLE, COMBINATION, OPEN = range(len(KINDS))
+REPEAT, MULTIPLE, COMBINATION = range(3)
 
 REFERENCES = ("look-up", "ratio matching", "regression", "Bayes, pre-training tasks")
 """The exact predictors that training compares a model with, by their names in `predictors.predictors`. Without wrong

@@ -47,7 +47,7 @@ def test_a_grid_is_every_combination_or_names_what_is_not_valid():
     assert [point.split(":")[0] for point in points] == [
         "  n_tasks=8 alpha=1.5", "  n_tasks=20 alpha=0.6", "  n_tasks=20 alpha=1.5", "  n_tasks=16 alpha=1.5"
     ]  # fmt: skip
-    assert "batch_size=48 must be a multiple of n_tasks = 20" in points[1]
+    assert "be a multiple of n_tasks = 20" in points[1]
     for preset_name, vary in (("smok", {}), ("smoke", {"n_task": [4]}), ("smoke", {"n_tasks": ["x"]})):
         with pytest.raises(ValueError, match=r"preset='smok'|did you mean n_tasks|whole number"):
             grid(preset_name, vary)
