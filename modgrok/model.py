@@ -226,8 +226,10 @@ def rope_table(length: int, width: int, base: float) -> Tensor:
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Turn each pair of neighbouring coordinates of x (…, T, D) by its angle; rope (2, …, T, D/2)."""
     cos, sin = rope
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).type_as(x)
+    x_even, x_odd = x[..., 0::2], x[..., 1::2]
+    return (
+        torch.stack([x_even * cos - x_odd * sin, x_even * sin + x_odd * cos], dim=-1).flatten(-2).type_as(x)
+    )
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
