@@ -19,13 +19,14 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
 def test_declared_is_what_papermill_declares(notebook):
     """Papermill reads lines: what it does not understand it leaves out of its help."""
-    found = papermill.inspect_notebook(str(notebook))
-    assert {name: ast.literal_eval(of["default"]) for name, of in found.items()} == declared(notebook.stem)
-    assert all(of["help"] for of in found.values())
+    parameters = papermill.inspect_notebook(str(notebook))
+    defaults = {name: ast.literal_eval(parameter["default"]) for name, parameter in parameters.items()}
+    assert defaults == declared(notebook.stem)
+    assert all(parameter["help"] for parameter in parameters.values())
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "default", "kept"),
+    ("name", "value", "default", "expected"),
     [
         ("seed", 3, 0, 3),
         ("head", None, None, None),
@@ -39,8 +40,8 @@ def test_declared_is_what_papermill_declares(notebook):
         ("alpha", 1, 0.5, 1),
     ],
 )
-def test_what_is_allowed_is_kept(name, value, default, kept):
-    assert checked(name, value, default) == kept
+def test_an_allowed_value_is_returned(name, value, default, expected):
+    assert checked(name, value, default) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_what_is_allowed_is_kept(name, value, default, kept):
         ("alpha", "half", 0.6, "must be a number"),
     ],
 )
-def test_what_is_not_allowed_is_told_in_a_sentence(name, value, default, allowed):
+def test_a_wrong_value_is_refused_in_one_sentence(name, value, default, allowed):
     with pytest.raises(ValueError) as error:
         checked(name, value, default)
     assert sentence(error).startswith(f"{name}={value!r} ") and allowed in sentence(error)
@@ -98,7 +99,7 @@ def test_query_setting_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    ("given", "allowed"),
+    ("settings", "allowed"),
     [
         ({"task": [5, 0]}, "0 to p - 1 = 4"),
         ({"task": [1]}, "two numbers"),
@@ -111,6 +112,18 @@ def test_query_setting_of_the_paper():
         ({"task": "one"}, "must be a list"),
     ],
 )
-def test_query_setting_says_what_is_allowed(given, allowed):
+def test_query_setting_says_what_is_allowed(settings, allowed):
     with pytest.raises(ValueError, match=allowed):
-        query_setting(Data(SMOKE), **given)
+        query_setting(Data(SMOKE), **settings)
+
+
+@pytest.mark.parametrize("pairs", [[[0, -1]], [[0, True]], [[0.5, 1]], [[1, 2], [3]], ["12"]])
+def test_pairs_are_two_whole_numbers_from_0(pairs):
+    for check in (lambda: checked("pairs", pairs, []), lambda: query_setting(Data(SMOKE), pairs=pairs)):
+        with pytest.raises(ValueError, match="pairs of"):
+            check()
+
+
+def test_a_missing_notebook_is_named():
+    with pytest.raises(FileNotFoundError, match="99_none"):
+        declared("99_none")

@@ -29,99 +29,93 @@ def with_interval(*shape):
 
 
 def by_predictor(n):
-    return {who: with_interval(n) for who in PREDICTORS}
+    return {name: with_interval(n) for name in PREDICTORS}
 
 
-def test_against_predictors_draws_each_set_beside_its_references():
+def test_model_and_predictors_draws_each_set_beside_its_references():
     curves = {name: with_interval(6) for name in SETS}
-    references = {name: {who: values(6) for who in PREDICTORS} for name in SETS}
-    made = plots.against_predictors(curves, references, 0.2, "a model")
+    references = {name: {predictor: values(6) for predictor in PREDICTORS} for name in SETS}
+    made = plots.model_and_predictors(curves, references, 0.2, "a model")
     for ax, name in zip(made.axes, SETS, strict=True):
         assert_line(ax, range(6), curves[name][0], plots.COLORS[name])
         assert_band(ax, range(6), *curves[name][1:], plots.COLORS[name])
-        for who, line in references[name].items():
-            of = {"linestyle": plots.ALGORITHM_DASHES[who]} if who == "look-up" else {}
-            assert_line(ax, range(6), line, plots.ALGORITHM_COLORS[who], **of)
+        for predictor, curve in references[name].items():
+            style = {"linestyle": plots.ALGORITHM_DASHES[predictor]} if predictor == "look-up" else {}
+            assert_line(ax, range(6), curve, plots.ALGORITHM_COLORS[predictor], **style)
         assert ax.get_title(loc="left") == plots.LABELS[name]
     assert names(made.axes[2]) == ("number of shots", "accuracy")
-    assert {who: keys(made)[who] for who in PREDICTORS} == {
-        who: to_hex(color) for who, color in plots.ALGORITHM_COLORS.items()
+    assert {name: keys(made)[name] for name in PREDICTORS} == {
+        name: to_hex(color) for name, color in plots.ALGORITHM_COLORS.items()
     }
     assert list(keys(made))[-1] == "a model"
-    (bare,) = plots.against_predictors({"id_test": curves["id_test"][0]}, references, 0.2).axes
+    (bare,) = plots.model_and_predictors({"id_test": curves["id_test"][0]}, references, 0.2).axes
     assert_line(bare, range(6), curves["id_test"][0], plots.COLORS["id_test"])
     assert not bare.collections
 
 
-def test_nearest_predictor_keeps_distance_and_agreement_apart():
-    far, same = by_predictor(6), by_predictor(6)
-    made = plots.nearest_predictor(far, same, "above")
-    for ax, of in zip(made.axes, (far, same), strict=True):
-        for who, (middle, low, high) in of.items():
-            assert_line(ax, range(6), middle, plots.ALGORITHM_COLORS[who])
-            assert_band(ax, range(6), low, high, plots.ALGORITHM_COLORS[who])
+def test_distance_and_agreement_have_a_panel_each():
+    distances, agreements = by_predictor(6), by_predictor(6)
+    made = plots.distance_and_agreement(distances, agreements)
+    for ax, curves in zip(made.axes, (distances, agreements), strict=True):
+        for name, (middle, low, high) in curves.items():
+            assert_line(ax, range(6), middle, plots.ALGORITHM_COLORS[name])
+            assert_band(ax, range(6), low, high, plots.ALGORITHM_COLORS[name])
+        labels = {text.get_text().replace("\n", " ").replace("- ", "-"): text for text in ax.texts}
+        assert set(labels) == set(PREDICTORS)
+        by_height = sorted(PREDICTORS, key=lambda name: curves[name][0, -1])
+        heights = [labels[name].xyann[1] for name in by_height]
+        assert np.all(np.diff(heights) > 0.15) and heights[-1] < 1.05  # in the order of their curves, apart
     assert names(made.axes[0]) == ("number of shots", "relative entropy (nats)")
     assert names(made.axes[1]) == ("number of shots", "share of queries")
     assert "lower is nearer" in made.axes[0].get_title(loc="left")
     assert "higher is nearer" in made.axes[1].get_title(loc="left")
-    assert made.get_suptitle() == "above"
-    for ax, of in zip(made.axes, (far, same), strict=True):
-        named = {text.get_text().replace("\n", " ").replace("- ", "-"): text for text in ax.texts}
-        assert set(named) == set(PREDICTORS)
-        by_curve = sorted(PREDICTORS, key=lambda who: of[who][0, -1])
-        heights = [named[who].xyann[1] for who in by_curve]
-        assert np.all(np.diff(heights) > 0.15) and heights[-1] < 1.05  # in the order of their curves, apart
 
 
-@pytest.mark.parametrize("panels", [1, 3, 4])
-def test_which_algorithm_takes_the_references_in_their_order(panels):
-    distances = values(panels, 3, 4, 4)  # (…, interval, steps, references)
-    distances = np.sort(distances, axis=1)[:, [1, 0, 2]] * (1 + np.arange(panels)[:, None, None, None])
-    titles = [f"{i} blocks" for i in range(panels)]
-    made = plots.which_algorithm(STEPS, distances, titles)
-    for ax, title, of in zip(made.axes, titles, distances, strict=True):
+@pytest.mark.parametrize("n_panels", [1, 3, 4])
+def test_distance_curves_take_the_references_in_their_order(n_panels):
+    panels = {f"set {i}": (1 + i) * values(4, 4) for i in range(n_panels)}  # (steps, references)
+    made = plots.distance_curves(STEPS, panels)
+    highest = max(distances.max() for distances in panels.values())
+    for ax, (title, distances) in zip(made.axes, panels.items(), strict=True):
         assert ax.get_title(loc="left") == title
         for i, color in enumerate(plots.ALGORITHM_COLORS.values()):
-            assert_line(ax, STEPS, of[0, :, i], color)
-            assert_band(ax, STEPS, of[1, :, i], of[2, :, i], color)
-        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= np.max(distances)  # later panels reach higher
+            assert_line(ax, STEPS, distances[:, i], color)
+        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= highest
     assert made.axes[-1].get_xlabel() == "training step" and tuple(keys(made)) == PREDICTORS
     assert made.axes[0].get_ylabel() == "relative entropy (nats):\nlower is nearer"
-    bare = plots.which_algorithm(STEPS, distances[:, 0], titles).axes[0]
-    assert_line(bare, STEPS, distances[0, 0, :, 1], plots.ALGORITHM_COLORS["ratio matching"])
-    assert not bare.collections
 
 
-def shown_colours(ax, key):
+def cell_colors(ax, key):
     """A grid's colours, indexed [x, y], by their names in the legend."""
-    of = {color: name for name, color in key.items()}
-    drawn = ax.images[0]
-    return np.vectorize(lambda value: of[to_hex(drawn.to_rgba(value))])(image(ax)).T
+    name_of_color = {color: name for name, color in key.items()}
+    cells = ax.images[0]
+    return np.vectorize(lambda value: name_of_color[to_hex(cells.to_rgba(value))])(image(ax)).T
 
 
-def judged(right, matched):
+def expected_colors(is_correct, is_matched):
     """Names of the colours of a model's grid, of ratio matching's, and of the difference."""
+    difference = np.where(is_correct, "model only", "ratio matching only")
     return (
-        np.where(right, "correct", "incorrect"),
-        np.where(matched, "correct", "incorrect"),
-        np.where(right == matched, "same", np.where(right, "model only", "ratio matching only")),
+        np.where(is_correct, "correct", "incorrect"),
+        np.where(is_matched, "correct", "incorrect"),
+        np.where(is_correct == is_matched, "same", difference),
     )
 
 
 def test_query_grids_colour_what_only_the_model_and_only_ratio_matching_can():
     pairs = [(1, 2), (0, 4), (3, 3)]
-    right, matched = values(2, P, P) < 0.5, values(2, P, P) < 0.5
-    made = plots.query_grids({"model": right}, matched, context((2, 3), pairs), [1, 3])
+    is_correct, is_matched = values(2, P, P) < 0.5, values(2, P, P) < 0.5
+    made = plots.query_grids({"model": is_correct}, is_matched, context((2, 3), pairs), [1, 3])
     key = keys(made)
     rows = ("model:\ncorrect answers", "ratio matching:\nwhat it can answer", "model minus\nratio matching")
-    for row, (label, wanted) in enumerate(zip(rows, judged(right, matched), strict=True)):
+    for row, (label, grids) in enumerate(zip(rows, expected_colors(is_correct, is_matched), strict=True)):
         for column in range(2):
             ax = made.axes[2 * row + column]
-            np.testing.assert_array_equal(shown_colours(ax, key), wanted[column])
+            np.testing.assert_array_equal(cell_colors(ax, key), grids[column])
             assert ax.images[0].origin == "lower" and not ax.yaxis_inverted()
         assert made.axes[2 * row].get_ylabel() == f"{label}\n\ny"
-    assert made.axes[0].get_title() == "1 shot\n(1 2 3)"
-    assert made.axes[1].get_title() == "3 shots\n(1 2 3) … (3 3 0)"
+    assert made.axes[0].get_title() == "shots: 1\n(1 2 3)"
+    assert made.axes[1].get_title() == "shots: 3\n(1 2 3) … (3 3 0)"
     assert [ax.get_xlabel() for ax in made.axes] == [""] * 4 + ["x"] * 2
 
 

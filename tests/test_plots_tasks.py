@@ -14,11 +14,11 @@ from modgrok.predictors import consistent_tasks
 
 
 def test_task_tables_cover_held_out_inputs():
-    seen = [(0, 1), (2, 3), (4, 0)]
-    made = plots.task_tables([[1, 2], [3, 0]], P, seen)
+    train_pairs = [(0, 1), (2, 3), (4, 0)]
+    made = plots.task_tables([[1, 2], [3, 0]], P, train_pairs)
     for ax, (a, b) in zip(made.axes, [(1, 2), (3, 0)], strict=True):
-        assert words(ax) == {(x, y): str((a * x + b * y) % P) for x, y in seen}
-        assert {cell for cell, color in boxes(ax).items() if color == to_hex(plots.CELL)} == set(seen)
+        assert words(ax) == {(x, y): str((a * x + b * y) % P) for x, y in train_pairs}
+        assert {cell for cell, color in boxes(ax).items() if color == to_hex(plots.CELL)} == set(train_pairs)
         assert (
             set(boxes(ax).values()) == {to_hex(plots.CELL), to_hex(plots.HELD_OUT)}
             and len(boxes(ax)) == P * P
@@ -29,12 +29,12 @@ def test_task_tables_cover_held_out_inputs():
 
 def test_sequence_strips_ask_for_the_last_z():
     tokens = np.stack([np.arange(15), np.arange(15) + 20])
-    (ax,) = plots.sequence_strips(tokens, ["first", "second"], shown=2).axes
+    (ax,) = plots.sequence_strips(tokens, ["first", "second"], n_first=2).axes
     for row, (sequence, label) in enumerate(zip(tokens, ("first", "second"), strict=True)):
         written = [text for (_, y), text in sorted(words(ax).items()) if y == -row]
         assert written == [label, *map(str, sequence[:6]), "…", str(sequence[-3]), str(sequence[-2]), "?"]
-    asked = {x for (x, y), color in boxes(ax).items() if color == to_hex(plots.TARGET)}
-    assert asked == {2, 5, 10} and words(ax)[10, 0] == "?"
+    targets = {x for (x, y), color in boxes(ax).items() if color == to_hex(plots.TARGET)}
+    assert targets == {2, 5, 10} and words(ax)[10, 0] == "?"
 
 
 def test_four_sets_colour_tasks_by_a_and_b():
@@ -47,12 +47,12 @@ def test_four_sets_colour_tasks_by_a_and_b():
     (outline,) = (patch for patch in tasks.patches if isinstance(patch, Polygon))
     assert all((np.diff(side, axis=0) == 0).any() for side in pairwise(outline.get_xy()))  # no diagonals
     np.testing.assert_array_equal(np.ravel(tasks.lines[0].get_data()), corners[0])
-    of = {
+    colors = {
         (box.get_x(), box.get_y()): to_hex(box.get_facecolor())
         for box in sets.patches
         if isinstance(box, FancyBboxPatch)
     }
-    assert of == dict(
+    assert colors == dict(
         zip([(0, 1), (1, 1), (0, 0), (1, 0)], (to_hex(plots.COLORS[name]) for name in SETS), strict=True)
     )
     assert ticks(sets.xaxis) == ["training inputs", "test inputs"]
@@ -73,7 +73,7 @@ def test_consistent_tasks_are_those_that_fit(shots):
     assert {cell for cell, color in boxes(plane).items() if color == to_hex(plots.MATCH)} == fitting
     (star,) = plane.lines
     assert (*star.get_xdata(), *star.get_ydata()) == task and names(plane) == ("a", "b")
-    what = {0: "25 tasks of 25 fit; 5 answers possible", 1: "5 tasks of 25 fit; 5 answers possible"}
-    assert plane.get_title() == what.get(shots, "1 task of 25 fit; z must be 0")
+    n_tasks, answers = {0: (25, "0, 1, 2, 3, 4"), 1: (5, "0, 1, 2, 3, 4"), 2: (1, "0")}[shots]
+    assert plane.get_title() == f"tasks that fit: {n_tasks} of 25\npossible z: {answers}"
     written = list(words(strip).values())
     assert written[-3:] == [*map(str, pairs[shots]), "?"] and len(written) == 3 * (shots + 1)

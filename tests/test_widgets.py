@@ -98,7 +98,7 @@ def test_a_figure_of_panels_also_has_a_form_for_phones():
 
 
 def test_stacked_panels_are_the_same_panels():
-    made = plots.against_predictors(of_sets(4), {n: {"look-up": [0, 1, 1, 1]} for n in plots.COLORS}, 0.2)
+    made = plots.model_and_predictors(of_sets(4), {n: {"look-up": [0, 1, 1, 1]} for n in plots.COLORS}, 0.2)
     stacked = made.narrow()
     assert len({round(ax.get_position().x0, 1) for ax in stacked.axes}) == 1
     assert [ax.get_title("left") for ax in stacked.axes] == [ax.get_title("left") for ax in made.axes]

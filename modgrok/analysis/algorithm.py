@@ -1,4 +1,4 @@
-"""Which algorithm a model follows: its answers beside those of exact predictors, by shots and by context (claim 6)."""
+"""The algorithm that a model follows: its answers beside those of exact predictors (claim 6)."""
 
 from functools import partial
 from typing import NamedTuple
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from modgrok.analysis.activations import draw_contexts
+from modgrok.analysis.stats import clustered_share_interval, mean_interval
+from modgrok.config import Config, preset
 from modgrok.data import Data, paired_sequences
 from modgrok.evaluate import (
     COMBINATION,
@@ -15,15 +17,19 @@ from modgrok.evaluate import (
     PLACES,
     REFERENCES,
     Predictor,
+    agreement,
     correct_grid,
+    divergence,
     is_certain,
     is_correct,
     log_probabilities,
     places,
+    prepare_questions,
     query_kinds,
+    reference_accuracy,
     targets,
 )
-from modgrok.predictors import modular_regression, predictors
+from modgrok.predictors import expected_accuracy, modular_regression, predictors, ratio_matches
 from modgrok.storage.runs import Run
 
 ALGORITHMS = ("look-up", "ratio matching", "zero line", "regression")
@@ -41,8 +47,10 @@ def zero_line(tokens: Tensor, p: int) -> Tensor:
     are those of `predictors.look_up`.
     """
     exact = modular_regression(tokens, p)
-    shown = torch.nn.functional.pad(shows_zero_line(tokens), (1, 0))[:, : exact.shape[1]]
-    return torch.where((shown.cumsum(1) > 0)[..., None], exact, -np.log(p))
+    is_shown_before = (
+        torch.nn.functional.pad(shows_zero_line(tokens), (1, 0))[:, : exact.shape[1]].cumsum(1) > 0
+    )
+    return torch.where(is_shown_before[..., None], exact, -np.log(p))
 
 
 def shows_zero_line(tokens: Tensor) -> Tensor:
@@ -73,19 +81,19 @@ def agreement_by_shot(run: Run, n: int = 2000, set_name: str = "ood_train") -> n
     tokens, tasks = data.evaluation_set(set_name, n), data.tasks[set_name.split("_")[0]]
     both_matter = (tasks != 0).all(1)[torch.arange(len(tokens)) % len(tasks)]
     tokens = tokens[both_matter] if both_matter.any() else tokens
-    return _foretold(run.model(), tokens, p)
+    return _agreement(run.model(), tokens, p)
 
 
-def _foretold(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
+def _agreement(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
     """As `agreement_by_shot`, of any predictor on tokens (B, 3·K)."""
     exact = predictors(p) | {"zero line": partial(zero_line, p=p)}
     beliefs = torch.stack([log_probabilities(exact[name], tokens) for name in ALGORITHMS])
-    certain = is_certain(beliefs)  # (algorithms, B, K)
-    differ = certain.any(0) & ~certain.all(0)
+    is_sure = is_certain(beliefs)  # (algorithms, B, K)
+    is_counted = is_sure.any(0) & ~is_sure.all(0)
     answers = log_probabilities(predict, tokens).argmax(-1)
-    foretold = torch.where(certain, beliefs.argmax(-1) == answers, answers != targets(tokens))
-    n_queries = differ.sum(0).double()
-    return ((foretold & differ).sum(1) / n_queries.where(n_queries >= MIN_QUERIES, torch.nan)).numpy()
+    is_foretold = torch.where(is_sure, beliefs.argmax(-1) == answers, answers != targets(tokens))
+    n_queries = is_counted.sum(0).double()
+    return ((is_foretold & is_counted).sum(1) / n_queries.where(n_queries >= MIN_QUERIES, torch.nan)).numpy()
 
 
 def nearest_algorithm(agreement: np.ndarray) -> list[str]:
@@ -94,6 +102,127 @@ def nearest_algorithm(agreement: np.ndarray) -> list[str]:
     agreement: (algorithms, K), of `agreement_by_shot`.
     """
     return [ALGORITHMS[int(column.argmax())] if np.isfinite(column).all() else "–" for column in agreement.T]
+
+
+# --- beside the exact predictors, on the evaluation sets ------------------------------------------------
+
+
+class Comparison(NamedTuple):
+    """A model beside each of `REFERENCES` on one set, by number of shots.
+
+    An array (3, K) holds a mean over sequences and the low and high end of its 95 % interval.
+
+    Attributes:
+        accuracy: (3, K) of the model, ties broken at random.
+        reference_accuracy: predictor → (K,).
+        distance: predictor → (3, K) relative entropy from its probabilities to the model's, in nats.
+        agreement: predictor → (3, K) share of queries with the same best answer.
+    """
+
+    accuracy: np.ndarray
+    reference_accuracy: dict[str, np.ndarray]
+    distance: dict[str, np.ndarray]
+    agreement: dict[str, np.ndarray]
+
+
+def compare_with_references(
+    predict: Predictor, tokens: Tensor, p: int, pretraining_tasks: Tensor
+) -> Comparison:
+    """Compare a model with the exact predictors, answer by answer, on tokens (B, 3·K) (F1c).
+
+    pretraining_tasks: (n_tasks, 2), for Bayes over the pre-training tasks.
+    """
+    questions = prepare_questions(tokens, p, pretraining_tasks)
+    log_p, beliefs = (
+        log_probabilities(predict, tokens),
+        dict(zip(REFERENCES, questions.references, strict=True)),
+    )
+    return Comparison(
+        clustered_share_interval(expected_accuracy(log_p, targets(tokens))),
+        reference_accuracy(questions),
+        {name: mean_interval(divergence(reference, log_p)) for name, reference in beliefs.items()},
+        {name: clustered_share_interval(agreement(reference, log_p)) for name, reference in beliefs.items()},
+    )
+
+
+def compare_on_sets(run: Run, step: int, n: int) -> dict[str, Comparison]:
+    """Set → comparison of a run's checkpoint with the exact predictors, on n sequences of each set that is not empty.
+
+    step: of the checkpoint; 0 stands for the last.
+    """
+    data, model = Data(run.config), run.model(step or run.steps[-1])
+    return {
+        name: compare_with_references(model, data.evaluation_set(name, n), run.config.p, data.tasks["id"])
+        for name in data.sets
+    }
+
+
+NEAREST_COLUMNS = (
+    "nearest at most numbers of shots",
+    "at how many",
+    "nearest after the last shot",
+    "distance (nats)",
+    "same answer as ratio matching",
+    "as regression",
+)
+"""Name of each cell that `nearest_row` returns."""
+
+
+def nearest_row(comparison: Comparison) -> list[str]:
+    """The predictor with the least distance from the model, as table cells named by `NEAREST_COLUMNS`."""
+    distance = np.array([curve[0] for curve in comparison.distance.values()])  # (references, K)
+    nearest = [REFERENCES[i] for i in distance.argmin(0)]
+    winner = max(dict.fromkeys(nearest), key=nearest.count)
+    shares = [comparison.agreement[name][0, -1] for name in ("ratio matching", "regression")]
+    return [
+        winner,
+        f"{nearest.count(winner)} of {len(nearest)}",
+        nearest[-1],
+        f"{distance[:, -1].min():.2f}",
+        *(f"{100 * share:.0f} %" for share in shares),
+    ]
+
+
+APPROACH_COLUMNS = ("nearest at the end", "from step", *(f"before: {name}" for name in REFERENCES))
+"""Name of each cell that `approach_row` returns."""
+
+
+def approach_row(run: Run, set_name: str) -> list[str | int]:
+    """The predictor that a run is nearest to along training, as table cells named by `APPROACH_COLUMNS`.
+
+    The distance is the mean over all numbers of shots. "from step" is the first of the unbroken row of evaluations, up
+    to the last, at which that predictor is the nearest; the last cells count, for each of `REFERENCES`, the evaluations
+    before that step at which it was.
+    """
+    nearest = run.divergence[set_name].mean(-1).argmin(-1)  # (E,)
+    start = np.flatnonzero(np.append(True, nearest[1:] != nearest[:-1]))[-1]
+    counts = np.bincount(nearest[:start], minlength=len(REFERENCES)).tolist()
+    return [REFERENCES[nearest[-1]], f"{run.metrics['step'][start]:,}", *counts]
+
+
+PAPER_ACCURACY = np.array([0.03, 0.07, 0.09, 0.22, 0.43, 0.53, 0.68, 0.73, 0.80, 0.85, 0.87, 0.93])
+"""Accuracy of the paper's model on o.o.d. tasks after 0 to 11 shots (F1c), which reports whole percents."""
+
+
+def paper_references(n: int = 1000) -> dict[str, np.ndarray]:
+    """Accuracy of each of `REFERENCES` in the paper's setting: name → (K,), on n sequences of o.o.d. tasks."""
+    config = preset("paper")
+    data = Data(config)
+    tokens = data.evaluation_set("ood_train", n)
+    return reference_accuracy(prepare_questions(tokens, config.p, data.tasks["id"]))
+
+
+def belief_gap(first: str, second: str, config: Config, n: int = 500) -> float:
+    """Largest difference between the probabilities of two exact predictors, on n sequences of o.o.d. tasks.
+
+    first, second: names in `predictors.predictors`.
+    """
+    tokens, exact = Data(config).evaluation_set("ood_train", n), predictors(config.p)
+    beliefs = [log_probabilities(exact[name], tokens).exp() for name in (first, second)]
+    return float((beliefs[0] - beliefs[1]).abs().max())
+
+
+# --- one run among several ------------------------------------------------------------------------------
 
 
 def nearest_run(runs: list[Run], reference: str, set_name: str = "ood_train") -> Run:
@@ -118,20 +247,51 @@ def nearest_run(runs: list[Run], reference: str, set_name: str = "ood_train") ->
     return min(runs, key=lambda run: run.divergence[set_name][-1, i].mean())
 
 
-def replicates(groups: dict[str, list[Run]], reference: str = "regression") -> list[dict[str, Run]]:
-    """Groups of runs rearranged seed by seed: label → run for each seed, the seed to draw first.
+def replicates(groups: dict[str, list[Run]], reference: str = "regression") -> dict[str, dict[str, Run]]:
+    """Rearrange groups of runs by seed: "seed 0" → label of a group → its run, the seed to draw first at the start.
 
     That is the seed whose run in the last group is nearest to the reference (`nearest_run`); the others follow in their
-    order. Only seeds that every group has are returned, or all first runs together where no seed is common.
+    order. Only seeds that every group has are returned. Where no seed is common, there is one entry, "first runs", with
+    the first run of each group.
     """
     by_seed = {label: {run.config.seed: run for run in runs} for label, runs in groups.items()}
     seeds = [seed for seed in next(iter(by_seed.values())) if all(seed in runs for runs in by_seed.values())]
     if not seeds:
-        return [{label: runs[0] for label, runs in groups.items()}]
-    *_, last = by_seed.values()
-    first_seed = nearest_run([last[seed] for seed in seeds], reference).config.seed
+        return {"first runs": {label: runs[0] for label, runs in groups.items()}}
+    *_, deepest = by_seed.values()
+    first_seed = nearest_run([deepest[seed] for seed in seeds], reference).config.seed
     seeds.sort(key=lambda seed: seed != first_seed)
-    return [{label: runs[seed] for label, runs in by_seed.items()} for seed in seeds]
+    return {f"seed {seed}": {label: runs[seed] for label, runs in by_seed.items()} for seed in seeds}
+
+
+class AnswerGrids(NamedTuple):
+    """Models and ratio matching on all p² queries of one context, as `plots.query_grids` draws them.
+
+    Attributes:
+        correct: label of a model → (S, p, p) bool, indexed [shot, x, y].
+        is_matched: (S, p, p) bool, whether ratio matching can answer the query.
+        tokens: (3·k,) the context.
+        shots: the S numbers of examples.
+    """
+
+    correct: dict[str, np.ndarray]
+    is_matched: np.ndarray
+    tokens: Tensor
+    shots: list[int]
+
+
+def answer_grids(runs: dict[str, Run], task: list[int], pairs: Tensor, shots: list[int]) -> AnswerGrids:
+    """Ask the last checkpoints of some runs of one p every query after the first examples of a context (F5).
+
+    Args:
+        runs: label → run.
+        task: (a, b) of the context.
+        pairs: (k, 2) inputs of the context, k ≥ max(shots).
+        shots: numbers of examples.
+    """
+    p = next(iter(runs.values())).config.p
+    correct = {label: correct_grid(run.model(), [task], pairs, shots)[0] for label, run in runs.items()}
+    return AnswerGrids(correct, ratio_matches(pairs, shots, p), context_tokens(task, pairs, p), shots)
 
 
 class ContextScores(NamedTuple):
@@ -212,7 +372,7 @@ def split_failures(scores: ContextScores, p: int, column: int = -1) -> list[Fail
         p: the modulus.
         column: index of the number of shots.
     """
-    failed = scores.n_correct[:, column] < p**2 / 2
+    is_failed = scores.n_correct[:, column] < p**2 / 2
     properties = {
         "an example with z = 0": scores.is_zero_seen[:, column],
         "two independent pairs": scores.rank[:, column] == 2,
@@ -220,8 +380,10 @@ def split_failures(scores: ContextScores, p: int, column: int = -1) -> list[Fail
         "a pair with a 0": scores.has_zero_pair[:, column],
     }
     return [
-        FailureSplit(name, failed.sum(), (failed & has).sum(), (~failed).sum(), (~failed & has).sum())
-        for name, has in properties.items()
+        FailureSplit(
+            name, is_failed.sum(), (is_failed & is_had).sum(), (~is_failed).sum(), (~is_failed & is_had).sum()
+        )
+        for name, is_had in properties.items()
     ]
 
 
@@ -312,7 +474,7 @@ KIND_COLUMNS = (
     "combinations, a, b ≠ 0",
     *(f"multiples, {place}" for place in PLACES),
 )
-"""What `kind_row` returns."""
+"""Name of each number that `kind_row` returns."""
 
 
 def kind_row(run: Run, n: int = 600, set_name: str = "ood_train") -> np.ndarray:
@@ -325,14 +487,14 @@ def kind_row(run: Run, n: int = 600, set_name: str = "ood_train") -> np.ndarray:
     return np.array([*(n_correct / np.maximum(n_queries, 1))[:3], combination, *by_place])
 
 
-def nearest_in_words(agreement: np.ndarray, shots: list[int]) -> list[str]:
-    """The nearest algorithm and its agreement at some numbers of shots, for a table: "ratio matching (0.91)"."""
+def nearest_cells(agreement: np.ndarray, shots: list[int]) -> list[str]:
+    """The nearest algorithm and its agreement at some numbers of shots, as table cells: "ratio matching (0.91)"."""
     names = nearest_algorithm(agreement)
     return [f"{names[k]} ({agreement[:, k].max():.2f})" for k in shots]
 
 
-def shown_shots(shots: list[int]) -> list[int]:
-    """The numbers of shots of a table of algorithms: those given but 0, and 3."""
+def table_shots(shots: list[int]) -> list[int]:
+    """The numbers of shots that a table of algorithms shows: the same without 0, and 3 if it is not too large."""
     return sorted({*shots, min(3, max(shots))} - {0})
 
 

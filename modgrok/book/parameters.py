@@ -1,7 +1,8 @@
-"""What the parameters of a notebook may be: checked in its set-up cell, in one sentence each."""
+"""A notebook's parameters: what it declares, and the check of their values in its set-up cell."""
 
 import ast
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +13,52 @@ from modgrok.config import preset
 from modgrok.data import Data, generator
 
 NOTEBOOKS = (Path("notebooks"), Path("."), Path(__file__).parents[2] / "notebooks")
-"""Where a chapter's source is looked for."""
+"""Folders that may hold a chapter's source, the first to be searched first."""
 
-LEAST = {
+MINIMUM = {
     "n_seeds": 1, "n_seeds_rule": 1, "n_seeds_lasting": 1, "num_processes": 1, "depth": 1, "depths": 1, "contexts": 2,
 }  # fmt: skip
-"""The least that a whole-number parameter, or an entry of a list of them, may be; 0 for others."""
+"""Smallest value of a whole-number parameter, or of an entry of a list of such; 0 for those not named here."""
 
 LISTS = {
     "depths": "[2, 4]", "shots": "[1, 2, 3]", "task": "[1, 2]",
     "pairs": "[[1, 2], [2, 4]]", "tasks": "[[1, 1], [2, 3]]",
 }  # fmt: skip
-"""Parameters that are lists, each with an example."""
+"""Name of a parameter that is a list → an example of its value."""
 
 
 def declared(name: str) -> dict[str, Any]:
-    """The parameters that a notebook declares in its source, with their default values."""
-    for folder in NOTEBOOKS:
-        if (folder / f"{name}.ipynb").exists():
-            cells = json.loads((folder / f"{name}.ipynb").read_text("utf8"))["cells"]
-            source = next(
-                "".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])
-            )
-            return {
-                (line.target if isinstance(line, ast.AnnAssign) else line.targets[0]).id: ast.literal_eval(
-                    line.value
-                )
-                for line in ast.parse(source).body
-            }
-    raise FileNotFoundError(
-        f"{name}.ipynb is not in notebooks/; start Jupyter or papermill in the repository."
+    """Read the parameters that a notebook declares in its source: name → default value.
+
+    Args:
+        name: of the notebook, without ending.
+
+    Raises:
+        FileNotFoundError: none of the folders `NOTEBOOKS` holds it.
+    """
+    path = next(
+        (folder / f"{name}.ipynb" for folder in NOTEBOOKS if (folder / f"{name}.ipynb").exists()), None
     )
+    if path is None:
+        raise FileNotFoundError(
+            f"{name}.ipynb is not in notebooks/; start Jupyter or papermill in the repository."
+        )
+    cells = json.loads(path.read_text("utf8"))["cells"]
+    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    defaults = {}
+    for assignment in ast.parse("".join(cell["source"])).body:
+        target = assignment.target if isinstance(assignment, ast.AnnAssign) else assignment.targets[0]
+        defaults[target.id] = ast.literal_eval(assignment.value)
+    return defaults
 
 
 def checked(name: str, value: Any, default: Any) -> Any:
-    """A parameter's value, lists read from text as papermill's command line passes them.
+    """Check a parameter's value and return it; a list may come as text, as papermill's command line passes it.
+
+    Args:
+        name: of the parameter.
+        value: to be checked.
+        default: the declared value, whose type the value must have.
 
     Raises:
         ValueError: one sentence that says what is allowed.
@@ -70,16 +82,16 @@ def checked(name: str, value: Any, default: Any) -> Any:
     elif isinstance(default, float):
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"{name}={value!r} must be a number.")
-    elif not _is_whole(value, LEAST.get(name, 0)):
-        raise ValueError(f"{name}={value!r} must be a whole number, {LEAST.get(name, 0)} or more.")
+    elif not _is_whole(value, MINIMUM.get(name, 0)):
+        raise ValueError(f"{name}={value!r} must be a whole number, {MINIMUM.get(name, 0)} or more.")
     return value
 
 
 def as_list(value: list | str, name: str) -> list:
-    """A list, which papermill's command line and a text control pass as text, "[1, 2]".
+    """Return a parameter's value as a list; papermill's command line and a text control pass it as text, "[1, 2]".
 
     Raises:
-        ValueError: the text is no list.
+        ValueError: the value is neither a list nor the text of one.
     """
     try:
         return list(ast.literal_eval(value) if isinstance(value, str) else value)
@@ -89,37 +101,45 @@ def as_list(value: list | str, name: str) -> list:
 
 
 def _list(name: str, value: list | str) -> list:
-    found, of_pairs = as_list(value, name), LISTS[name].startswith("[[")
-    vectors = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in found)
-    entries = [number for pair in found for number in pair] if of_pairs and vectors else found
-    if of_pairs > vectors or not all(_is_whole(number, LEAST.get(name, 0)) for number in entries):
-        what = f"pairs of whole numbers, such as {LISTS[name]}" if of_pairs else "whole numbers"
-        raise ValueError(f"{name}={value!r} must hold {what}, each {LEAST.get(name, 0)} or more.")
-    if name in ("depths", "tasks") and not found:
+    """Check a parameter that is a list of whole numbers or of pairs of them, and return it as a list."""
+    entries, minimum = as_list(value, name), MINIMUM.get(name, 0)
+    if LISTS[name].startswith("[["):
+        expected = f"pairs of whole numbers, such as {LISTS[name]}"
+        is_allowed = all(_is_pair(entry, minimum) for entry in entries)
+    else:
+        expected, is_allowed = "whole numbers", all(_is_whole(entry, minimum) for entry in entries)
+    if not is_allowed:
+        raise ValueError(f"{name}={value!r} must hold {expected}, each {minimum} or more.")
+    if name in ("depths", "tasks") and not entries:
         raise ValueError(f"{name}={value!r} must not be empty; it is a list such as {LISTS[name]}.")
-    if name == "task" and len(found) not in (0, 2):
-        raise ValueError(
-            f"task={value!r} must be two numbers, such as [1, 2], or [] for a choice of its own."
-        )
-    return found
+    if name == "task" and len(entries) not in (0, 2):
+        raise ValueError(f"task={value!r} must be two numbers, such as [1, 2], or [] for the default choice.")
+    return entries
 
 
-def _is_whole(value: Any, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_whole(value: Any, minimum: float = 0, limit: float = math.inf) -> bool:
+    """Whether a value is an integer in minimum … limit - 1; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value < limit
+
+
+def _is_pair(value: Any, minimum: float = 0, limit: float = math.inf) -> bool:
+    """Whether a value is a list or tuple of two integers in minimum … limit - 1."""
+    is_vector = isinstance(value, list | tuple) and len(value) == 2
+    return is_vector and all(_is_whole(number, minimum, limit) for number in value)
 
 
 def query_setting(
     data: Data, task: list | str = (), pairs: list | str = (), shots: list | str = ()
 ) -> tuple[list[int], Tensor, list[int]]:
-    """The task, context pairs and numbers of shots of query grids, what is not given filled in (F5).
+    """Complete the task, the context pairs and the numbers of shots of query grids (F5).
 
-    At p = 29 they default to the paper's: task (6, 6), first pairs (4, 21) and (2, 6), shots 1, 2, 13, 31.
-    Lists may also be text, "[1, 2]", as papermill's command line passes them.
+    At p = 29 the defaults are the paper's: task (6, 6), first pairs (4, 21) and (2, 6), shots 1, 2, 13, 31.
+    A list may also come as text, "[1, 2]", as papermill's command line passes it.
 
     Args:
-        data: the tasks and inputs.
-        task: (a, b); by default an o.o.d. task without a zero.
-        pairs: (≤ n_examples - 1, 2) first context pairs; the rest are drawn from the training inputs.
+        data: the tasks and inputs to choose from.
+        task: (a, b); by default the first o.o.d. task without a zero.
+        pairs: (n, 2) first context pairs, n < n_examples; the rest are drawn from the training inputs.
         shots: numbers of examples, each 0 … n_examples - 1.
 
     Returns:
@@ -128,28 +148,23 @@ def query_setting(
     Raises:
         ValueError: one sentence saying what is allowed.
     """
-    p, most = data.config.p, data.config.n_examples - 1
-    task, pairs, shots = (as_list(v, n) for v, n in ((task, "task"), (pairs, "pairs"), (shots, "shots")))
+    p, max_shots = data.config.p, data.config.n_examples - 1
+    task, pairs, shots = as_list(task, "task"), as_list(pairs, "pairs"), as_list(shots, "shots")
     if p == 29 and not task and not pairs:
-        task, pairs = [6, 6], [[4, 21], [2, 6]][:most]
+        task, pairs = [6, 6], [[4, 21], [2, 6]][:max_shots]
     if not task:
-        known = [*data.tasks["ood"].tolist(), *data.tasks["id"].tolist()]
-        task = next((vector for vector in known if all(vector)), known[0])
-    shots = shots or sorted({min(1, most), min(2, most), round(13 / 31 * most), most})
-    if not _are_vectors([task], p):
+        candidates = [*data.tasks["ood"].tolist(), *data.tasks["id"].tolist()]
+        task = next((candidate for candidate in candidates if all(candidate)), candidates[0])
+    shots = shots or sorted({min(1, max_shots), min(2, max_shots), round(13 / 31 * max_shots), max_shots})
+    if not _is_pair(task, 0, p):
         raise ValueError(f"task={task} must be two numbers from 0 to p - 1 = {p - 1}, such as [1, 2].")
-    if len(pairs) > most or not _are_vectors(pairs, p):
-        raise ValueError(f"pairs={pairs} must be at most {most} pairs of numbers from 0 to p - 1 = {p - 1}.")
-    if not all(_is_whole(k) and k <= most for k in shots):
-        raise ValueError(f"shots={shots} must be whole numbers from 0 to n_examples - 1 = {most}.")
-    rng = generator(data.config.seed, "query context")
-    drawn = data.pairs["train"][torch.from_numpy(rng.integers(len(data.pairs["train"]), size=most))]
-    given = drawn.new_tensor(pairs).reshape(-1, 2)
-    return task, torch.cat([given, drawn[: most - len(given)]]), shots
-
-
-def _are_vectors(vectors: list, p: int) -> bool:
-    return all(
-        isinstance(v, list | tuple) and len(v) == 2 and all(_is_whole(n) and n < p for n in v)
-        for v in vectors
-    )
+    if len(pairs) > max_shots or not all(_is_pair(pair, 0, p) for pair in pairs):
+        raise ValueError(
+            f"pairs={pairs} must be at most {max_shots} pairs of numbers from 0 to p - 1 = {p - 1}."
+        )
+    if not all(_is_whole(k, 0, max_shots + 1) for k in shots):
+        raise ValueError(f"shots={shots} must be whole numbers from 0 to n_examples - 1 = {max_shots}.")
+    rng, inputs = generator(data.config.seed, "query context"), data.pairs["train"]
+    random_pairs = inputs[torch.from_numpy(rng.integers(len(inputs), size=max_shots))]
+    first_pairs = random_pairs.new_tensor(pairs).reshape(-1, 2)
+    return task, torch.cat([first_pairs, random_pairs[: max_shots - len(first_pairs)]]), shots

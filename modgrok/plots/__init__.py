@@ -7,13 +7,13 @@ from modgrok.plots.answers import (
     ALGORITHM_COLORS,
     ALGORITHM_DASHES,
     KINDS,
-    against_predictors,
     algorithm_agreement,
     correct_by_context,
-    nearest_predictor,
+    distance_and_agreement,
+    distance_curves,
+    model_and_predictors,
     query_grids,
     shot_maps,
-    which_algorithm,
 )
 from modgrok.plots.cards import question_card, seed_dots, seed_lines
 from modgrok.plots.causes import OUTCOMES, patching_maps, progress_curves, swap_outcomes, turned_waves

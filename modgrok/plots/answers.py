@@ -33,7 +33,7 @@ ALGORITHM_COLORS = {
     "regression": "#009E73",
     "Bayes, pre-training tasks": INK,
 }
-"""Colours of `evaluate.REFERENCES`, in its order."""
+"""Colour of each of `evaluate.REFERENCES`, in its order."""
 INCORRECT_CONTEXT, ZERO_LINE = "#8A93A0", "#D55E00"  # contexts without and with z = 0; `algorithm.zero_line`
 ALGORITHM_DASHES = {
     "zero line": (0, (4, 1.2)),
@@ -47,26 +47,26 @@ KINDS = {
     "combination of earlier pairs (regression)": ALGORITHM_COLORS["regression"],
     "not determined by the examples": SOFT,
 }
-"""What `evaluate.KINDS` are called, in its order, each in the colour of the weakest algorithm that answers it."""
+"""Label of each of `evaluate.KINDS`, in its order → colour of the weakest algorithm that answers it."""
 
 TRUTH = {0: INCORRECT, 1: CORRECT}
 DIFFERENCE = {-1: ALGORITHM_COLORS["ratio matching"], 0: "#D3D7DC", 1: ALGORITHM_COLORS["regression"]}
 
 
 @styled
-def against_predictors(
+def model_and_predictors(
     curves: dict[str, ArrayLike],
     references: dict[str, dict[str, ArrayLike]],
     chance: float,
     label: str = "the model (band: 95 %)",
 ) -> Figure:
-    """Accuracy by shot of the model and of exact predictors, a panel a set (F1c).
+    """Accuracy by shot of the model and of exact predictors, one panel for each set (F1c).
 
     Args:
         curves: set → (3, K) the model's accuracy, low and high end of its interval, or (K,) without interval.
-        references: set → predictor → (K',) accuracies.
+        references: set → predictor → (K',) accuracy of the exact predictor.
         chance: accuracy of a blind guess, 1/p.
-        label: what the curves are, for the legend.
+        label: name of the model's curve in the legend.
     """
     rows, columns = -(-len(curves) // 2), min(len(curves), 2)
     fig = figure(7.8 if columns == 2 else 6.4, 2.7 * rows + 0.9)
@@ -91,72 +91,65 @@ def against_predictors(
 
 
 @styled
-def nearest_predictor(
-    divergences: dict[str, ArrayLike], agreements: dict[str, ArrayLike], title: str = ""
-) -> Figure:
-    """How far the model's answers are from those of each exact predictor, by shot.
+def distance_and_agreement(distances: dict[str, ArrayLike], agreements: dict[str, ArrayLike]) -> Figure:
+    """How near the model's answers are to those of each exact predictor, by shot.
 
     Args:
-        divergences: predictor → (3, K) relative entropy in nats with its interval.
-        agreements: predictor → (3, K) share of equal answers with its interval.
-        title: above the panels.
+        distances: predictor → (3, K) relative entropy in nats, low and high end of its interval.
+        agreements: predictor → (3, K) share of equal answers, low and high end of its interval.
     """
     fig = figure(7.8, 3.7)
-    far, same = fig.subplots(1, 2)
-    for name in divergences:
-        style = _algorithm(name) | {"marker": "o", "markersize": 4}
-        banded(far, np.arange(np.shape(divergences[name])[-1]), divergences[name], **style)
-        banded(same, np.arange(np.shape(agreements[name])[-1]), agreements[name], **style)
-    far.set(ylabel="relative entropy (nats)", ylim=(0, None))
-    far.set_title("distance: lower is nearer", loc="left", fontsize=11)
-    same.set(ylabel="share of queries", ylim=(0, 1.04))
-    same.set_title("same answer: higher is nearer", loc="left", fontsize=11)
-    for ax, curves in ((far, divergences), (same, agreements)):
+    axes = fig.subplots(1, 2)
+    for ax, curves in zip(axes, (distances, agreements), strict=True):
+        for name, curve in curves.items():
+            banded(ax, np.arange(np.shape(curve)[-1]), curve, **_algorithm(name), marker="o", markersize=4)
         ax.set_xlabel("number of shots")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _name_ends(ax, curves)
-    fig.suptitle(title, fontsize=12)
+    axes[0].set(ylabel="relative entropy (nats)", ylim=(0, None))
+    axes[0].set_title("distance: lower is nearer", loc="left", fontsize=11)
+    axes[1].set(ylabel="share of queries", ylim=(0, 1.04))
+    axes[1].set_title("same answer: higher is nearer", loc="left", fontsize=11)
+    _name_ends(axes[0], distances)
+    _name_ends(axes[1], agreements)
     return fig
 
 
 @styled
-def which_algorithm(steps: ArrayLike, divergence: Iterable[ArrayLike], titles: list[str]) -> Figure:
-    """How far the model's answers are from those of each exact predictor, along training, a panel a set or a depth.
+def distance_curves(steps: ArrayLike, panels: dict[str, ArrayLike]) -> Figure:
+    """How far the model's answers are from those of each exact predictor, along training, a panel a set.
 
     Args:
         steps: (E,) training steps.
-        divergence: for each panel (E, 4), mean relative entropy in nats from `evaluate.REFERENCES`, or (3, E, 4)
-            with its interval.
-        titles: one each.
+        panels: title → (E, 4) mean relative entropy in nats from each of `evaluate.REFERENCES`.
     """
-    columns = len(titles) if len(titles) < 4 else 2
-    rows = -(-len(titles) // columns)
+    columns = len(panels) if len(panels) < 4 else 2
+    rows = -(-len(panels) // columns)
     fig = figure((6.4, 7.8, 9.6)[columns - 1], 2.6 * rows + 0.9)
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for ax, panel, title in zip(axes.flat, divergence, titles, strict=True):
+    for ax, (title, distances) in zip(axes.flat, panels.items(), strict=True):
         for i, name in enumerate(ALGORITHM_COLORS):
-            banded(ax, np.asarray(steps), np.asarray(panel)[..., i], **_algorithm(name))
+            ax.plot(steps, np.asarray(distances)[:, i], **_algorithm(name))
         ax.set_title(title, loc="left", fontsize=11)
         ax.set(xlabel="training step", ylabel="relative entropy (nats):\nlower is nearer")
         ax.label_outer()
-    axes[0, 0].set_ylim(0, None)  # of all panels, whose lines are drawn
+    axes[0, 0].set_ylim(0, None)  # all panels share this axis
     _algorithm_legend(fig, ALGORITHM_COLORS)
     return fig
 
 
 @styled
 def query_grids(
-    correct: dict[str, ArrayLike], matched: ArrayLike, tokens: ArrayLike, shots: list[int]
+    correct: dict[str, ArrayLike], is_matched: ArrayLike, tokens: ArrayLike, shots: list[int]
 ) -> Figure:
     """Which queries are answered correctly, which ratio matching could answer, and the difference (F5).
 
     Args:
         correct: name of a model → (S, p, p) bool, indexed [shot, x, y].
-        matched: (S, p, p) bool, as `algorithms.ratio_matches`.
+        is_matched: (S, p, p) bool, as by `predictors.ratio_matches`.
         tokens: (3·k,) the context, k ≥ max(shots).
-        shots: the S numbers of examples, a column each.
+        shots: the S numbers of examples, one for each column.
     """
-    matched = np.asarray(matched, dtype=int)
+    matched = np.asarray(is_matched, dtype=int)
     rows = [
         (f"{name}:\ncorrect answers", np.asarray(grid, dtype=int), False) for name, grid in correct.items()
     ]
@@ -165,12 +158,12 @@ def query_grids(
              zip(correct.items(), rows, strict=False)]  # fmt: skip
     fig = figure(max(6.2, 0.9 + 1.7 * len(shots)), 1.66 * len(rows) + 1.2)  # room for the legend
     axes = fig.subplots(len(rows), len(shots), sharex=True, sharey=True, squeeze=False)
-    for (label, grids, signed), line in zip(rows, axes, strict=True):
-        for grid, ax in zip(grids, line, strict=True):
-            _cells(ax, grid, DIFFERENCE if signed else TRUTH)
-        line[0].set_ylabel(f"{label}\n\ny", fontsize=9)
+    for (label, grids, is_difference), row_axes in zip(rows, axes, strict=True):
+        for grid, ax in zip(grids, row_axes, strict=True):
+            _cells(ax, grid, DIFFERENCE if is_difference else TRUTH)
+        row_axes[0].set_ylabel(f"{label}\n\ny", fontsize=9)
     for ax, k in zip(axes[0], shots, strict=True):
-        ax.set_title(f"{k} shot{'s' * (k != 1)}\n{_context(tokens, k)}", fontsize=9.5)
+        ax.set_title(f"shots: {k}\n{_context(tokens, k)}", fontsize=9.5)
     for ax in axes[-1]:
         ax.set_xlabel("x")
     _cell_legend(fig)
@@ -179,7 +172,7 @@ def query_grids(
 
 @styled
 def algorithm_agreement(panels: dict[str, dict[str, ArrayLike]]) -> Figure:
-    """How many of a model's answers each exact predictor foretells, by number of shots, a panel a model (claim 6).
+    """Share of a model's answers that each exact predictor foretells, by number of shots, one panel a model (claim 6).
 
     Args:
         panels: title → predictor → (K,) shares, nan where the predictors do not differ.
@@ -203,7 +196,7 @@ def algorithm_agreement(panels: dict[str, dict[str, ArrayLike]]) -> Figure:
 
 @styled
 def correct_by_context(panels: dict[str, tuple[ArrayLike, ArrayLike]], n_queries: int) -> Figure:
-    """Histograms over contexts of how many queries a model answers correctly, a panel a model.
+    """Histograms over contexts of how many queries a model answers correctly, one panel a model.
 
     Args:
         panels: title → (n,) correct answers of each context, and (n,) bool whether an example of it has z = 0.
@@ -233,14 +226,14 @@ def correct_by_context(panels: dict[str, tuple[ArrayLike, ArrayLike]], n_queries
 def shot_maps(
     maps: dict[str, ArrayLike], xlabel: str, ylabel: str, change: bool = False, loss: bool = False
 ) -> Figure:
-    """Accuracies by two numbers of examples, such as on the four sets (A5); nothing is drawn where there is none (nan).
+    """Maps of accuracy, of its change or of loss by two numbers of examples (A5); cells that are nan stay empty.
 
     Args:
-        maps: set, or another title → (rows, columns) accuracies, or changes of it.
-        xlabel: what the columns count from 0.
-        ylabel: what the rows count from 0.
-        change: whether they are changes, on a scale from -0.5 to 0.5, beyond which colours stay the same.
-        loss: whether they are losses in nats, on a scale from 0 to the largest.
+        maps: title, or the name of a set → (rows, columns) values.
+        xlabel: quantity that the columns count from 0.
+        ylabel: quantity that the rows count from 0.
+        change: the values are changes of accuracy, coloured from -0.5 to 0.5.
+        loss: the values are losses in nats, coloured from 0 to the largest.
     """
     columns = 2 if len(maps) == 4 else min(3, len(maps))
     rows = -(-len(maps) // columns)
@@ -288,7 +281,7 @@ def _cell_legend(fig: Figure) -> None:
 
 
 def _context(tokens: ArrayLike, shots: int) -> str:
-    """The context in front of a query, its middle left out: "(4 21 5) … (x y ?)"."""
+    """The first and the last example before a query as text, such as "(4 21 5) … (2 6 1)"."""
     examples = [f"({x} {y} {z})" for x, y, z in np.asarray(tokens).reshape(-1, 3)[:shots]]
     if len(examples) > 2:
         examples = [examples[0], "…", examples[-1]]
@@ -312,12 +305,12 @@ def _name_ends(ax: Axes, curves: dict[str, ArrayLike]) -> None:
     """Write the names of predictors beside the ends of their curves (3, K), moved apart where these are close."""
     low, high = ax.get_ylim()
     ends = {name: (np.asarray(curve)[0, -1] - low) / (high - low) for name, curve in curves.items()}
-    place, last = -np.inf, np.shape(next(iter(curves.values())))[-1] - 1
+    name_y, last_shot = -np.inf, np.shape(next(iter(curves.values())))[-1] - 1
     room = 0.155 * len(ends)  # the highest name must not leave the axes
     for name, end in sorted(ends.items(), key=lambda item: item[1]):
-        place, room = max(min(end, 1.04 - room), place + 0.155), room - 0.155
+        name_y, room = max(min(end, 1.04 - room), name_y + 0.155), room - 0.155
         ax.annotate(
-            fill(name, 14), (last, low + end * (high - low)), xytext=(1.05, place), textcoords="axes fraction",
+            fill(name, 14), (last_shot, low + end * (high - low)), xytext=(1.05, name_y), textcoords="axes fraction",
             va="center", fontsize=9, linespacing=0.95,
             arrowprops={"arrowstyle": "-", "color": ALGORITHM_COLORS[name], "lw": 1, "shrinkA": 1, "shrinkB": 3},
         )  # fmt: skip

@@ -1,4 +1,6 @@
-"""The tasks, their sequences, the four sets, and which tasks fit what has been seen (F1a, F2)."""
+"""The tasks, their sequences, the four sets, and the tasks that fit the examples so far (F1a, F2)."""
+
+from textwrap import shorten
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,36 +40,37 @@ def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
     tasks = np.asarray(tasks)
     fig = figure(2.9 * len(tasks), 3.3)
     axes = np.atleast_1d(fig.subplots(1, len(tasks), sharey=True))
-    seen = np.zeros((p, p), dtype=bool)
-    seen[tuple(np.asarray(train_pairs).T)] = True
+    is_training_input = np.zeros((p, p), dtype=bool)
+    is_training_input[tuple(np.asarray(train_pairs).T)] = True
     for ax, (a, b) in zip(axes, tasks, strict=True):
-        tiles(ax, np.where(seen, CELL, HELD_OUT), GREY)
-        Written(ax, {(x, y): (a * x + b * y) % p for x, y in np.argwhere(seen)}, min(12, 60 / p), INK)
+        tiles(ax, np.where(is_training_input, CELL, HELD_OUT), GREY)
+        answers = {(x, y): (a * x + b * y) % p for x, y in np.argwhere(is_training_input)}
+        Written(ax, answers, min(12, 60 / p), INK)
         square(ax, p, "x", "y" if ax is axes[0] else "")
         ax.set_title(f"a = {a}, b = {b}")
     return fig
 
 
 @styled
-def sequence_strips(tokens: ArrayLike, labels: list[str], shown: int = 4) -> Figure:
-    """Token sequences as strips of boxes: x and y grey, z purple, the last z asked for (F1a, bottom).
+def sequence_strips(tokens: ArrayLike, labels: list[str], n_first: int = 4) -> Figure:
+    """Token sequences as strips of boxes: x and y grey, z purple, a question mark for the last z (F1a, bottom).
 
     Args:
         tokens: (n, 3·K) sequences.
-        labels: a name for each.
-        shown: the examples in front of the dots.
+        labels: the name of each sequence.
+        n_first: examples before the dots; the last example follows them.
     """
     tokens = np.asarray(tokens)
     fig = figure(9, 0.55 * len(tokens) + 0.3)
-    ax = fig.add_subplot()  # a strip has no other form for phones
+    ax = fig.add_subplot()  # phones show the same strips
     for row, (sequence, label) in enumerate(zip(tokens, labels, strict=True)):
         ax.text(-0.8, -row, label, ha="right", va="center")
-        for place, token in enumerate(sequence[: 3 * shown]):
-            _token(ax, place, -row, token, place % 3 == 2)
-        ax.text(3 * shown + 0.5, -row, "…", ha="center", va="center", fontsize=16)
-        for place, token in enumerate([*sequence[-3:-1], "?"]):
-            _token(ax, 3 * shown + 2 + place, -row, token, place == 2)
-    ax.set(xlim=(-4.1, 3 * shown + 4.8), ylim=(0.5 - len(tokens), 0.6), aspect="equal")
+        for position, token in enumerate(sequence[: 3 * n_first]):
+            _token(ax, position, -row, token, position % 3 == 2)
+        ax.text(3 * n_first + 0.5, -row, "…", ha="center", va="center", fontsize=16)
+        for position, token in enumerate([*sequence[-3:-1], "?"]):
+            _token(ax, 3 * n_first + 2 + position, -row, token, position == 2)
+    ax.set(xlim=(-4.1, 3 * n_first + 4.8), ylim=(0.5 - len(tokens), 0.6), aspect="equal")
     ax.axis("off")
     return fig
 
@@ -82,7 +85,7 @@ def four_sets(
         id_tasks: (n, 2) pre-training tasks (a, b).
         train_pairs: (m, 2) training inputs (x, y).
         p: the modulus.
-        rectangle: (4, 2) corners to outline in the task plane, in the rule's order.
+        rectangle: (4, 2) tasks to outline in the task plane, in the order in which the rule makes them.
     """
     fig = figure(9.6, 3.5)
     tasks, inputs, sets = fig.subplots(1, 3)
@@ -122,10 +125,10 @@ def consistent_tasks(
 
     Args:
         tokens: (3·K,) a sequence.
-        shots: examples in front of the query.
-        fits: (p, p) bool, indexed [a, b]: the tasks that fit these examples, as `algorithms.consistent_tasks`.
-        answers: what they answer.
-        task: (2,) the true (a, b).
+        shots: number of examples before the query.
+        fits: (p, p) bool, indexed [a, b]: whether a task fits these examples, as by `predictors.consistent_tasks`.
+        answers: the different z that the fitting tasks give to the query.
+        task: (2,) the true (a, b), drawn as a star.
     """
     x, y, z = np.asarray(tokens).reshape(-1, 3).T
     fits = np.asarray(fits)
@@ -134,10 +137,10 @@ def consistent_tasks(
     strip, plane = fig.subplots(1, 2, width_ratios=(1.25, 1))
     columns = 3
     for k in range(len(x)):
-        left, top = 3.5 * (k % columns), -1.35 * (k // columns)
-        for place, token in enumerate((x[k], y[k], "?" if k == shots else z[k])):
+        column_x, row_y = 3.5 * (k % columns), -1.35 * (k // columns)
+        for position, token in enumerate((x[k], y[k], "?" if k == shots else z[k])):
             if k <= shots:
-                _token(strip, left + place, top, token, place == 2)
+                _token(strip, column_x + position, row_y, token, position == 2)
     strip.set(
         xlim=(-0.6, 3.5 * columns), ylim=(-1.35 * -(-len(x) // columns), 0.9), aspect="equal", anchor="N"
     )
@@ -145,20 +148,20 @@ def consistent_tasks(
     _plane(plane, np.argwhere(fits), p, (MATCH, CELL))
     plane.plot(*task, "*", color=INK, markersize=13)
     square(plane, p, "a", "b")
-    count = f"{fits.sum()} task{'s' if fits.sum() > 1 else ''} of {p * p} fit"
-    verdict = f"z must be {answers[0]}" if len(answers) == 1 else f"{len(answers)} answers possible"
-    plane.set_title(f"{count}; {verdict}")
+    possible = shorten(", ".join(map(str, answers)), 24, placeholder=" …")
+    plane.set_title(f"tasks that fit: {fits.sum()} of {p * p}\npossible z: {possible}")
     return fig
 
 
 def _plane(ax: Axes, points: ArrayLike, p: int, colors: tuple[str, str]) -> None:
-    """Colour the cells of a p × p plane by whether they are among the points."""
-    inside: NDArray[np.bool_] = np.zeros((p, p), dtype=bool)
-    inside[tuple(np.asarray(points).T)] = True
-    tiles(ax, np.where(inside, *colors), SOFT)
+    """Colour the cells of a p × p plane: the points (n, 2) in the first colour, all others in the second."""
+    is_point: NDArray[np.bool_] = np.zeros((p, p), dtype=bool)
+    is_point[tuple(np.asarray(points).T)] = True
+    tiles(ax, np.where(is_point, *colors), SOFT)
 
 
 def _token(ax: Axes, x: float, y: float, token: int | str, is_target: bool) -> None:
+    """Draw a box with a token in it, centred at (x, y), in the colour of inputs or of targets."""
     color = TARGET if is_target else INPUT
     ax.add_patch(Rectangle((x - 0.5, y - 0.45), 1, 0.9, facecolor=color, edgecolor=INK, lw=0.7))
     ax.text(x, y, token, ha="center", va="center")
