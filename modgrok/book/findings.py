@@ -336,7 +336,7 @@ def _card(number: int, card: Card) -> str:
 
 
 def _badge(claim: Claim) -> str:
-    return f'<span class="verdict {claim.verdict.split()[0]}">{claim.verdict}, p = {claim.p}</span>'
+    return f'<span class="verdict {claim.verdict.split()[0]}">{claim.verdict}, p\u00a0=\u00a0{claim.p}</span>'
 
 
 def _reason(claim: Claim) -> str:

@@ -29,9 +29,9 @@ function hero(root, models, question, page) {
   const mend = button("mend all lies", () => change({ examples: trueExamples() }));
   root.classList.add("ask-hero");
   root.replaceChildren(
+    legendView("Move the slider. Press an example to make it lie. Click a question (x, y)."),
     cardsView(p, cards),
     status,
-    legendView("Move the slider. Press an example to make it lie. Click a question (x, y)."),
     ...examples.elements,
     make("div", { className: "ask-row" }, more, mend),
   );
