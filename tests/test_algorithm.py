@@ -1,6 +1,7 @@
 """Which algorithm a predictor follows, with predictors that follow a known one."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,6 +46,27 @@ def test_combinations_of_tasks_of_one_number_do_not_count():
     assert combination_accuracy(y_alone, tokens, tasks, 5) < 0.5
     tokens = tokens[has_zero[torch.arange(len(tokens)) % len(tasks)]]
     assert math.isnan(combination_accuracy(y_alone, tokens, tasks[has_zero], 5))
+
+
+def test_a_row_by_kind_counts_every_sequence_but_by_place_the_first():
+    config = tiny(p=5, n_tasks=12, n_examples=6, eval_sequences=96)
+    tokens, n_scored = Data(config).evaluation_set("ood_train"), []
+
+    def predict(tokens):
+        n_scored.append(len(tokens))
+        return predictors(5)["regression"](tokens)
+
+    counts = np.array([[2], [3], [4], [0]])
+    run = SimpleNamespace(
+        config=config,
+        model=lambda: predict,
+        correct={"ood_train": counts[None] // 2},
+        queries={"ood_train": counts},
+    )
+    row = dict(zip(algorithm.KIND_COLUMNS, algorithm.kind_row(run, n=10), strict=True))
+    assert sorted(n_scored) == [10, len(tokens)] and len(tokens) == 96
+    assert [row[name] for name in ("repeats", "multiples", "combinations")] == [1 / 2, 1 / 3, 1 / 2]
+    assert row["combinations, a, b ≠ 0"] == 1
 
 
 def test_the_zero_line_needs_an_example_with_z_0():

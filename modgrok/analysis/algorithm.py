@@ -478,12 +478,15 @@ KIND_COLUMNS = (
 
 
 def kind_row(run: Run, n: int = 600, set_name: str = "ood_train") -> np.ndarray:
-    """Accuracies of a run's last checkpoint, all shots together: (7,), named by `KIND_COLUMNS`."""
+    """Accuracies of a run's last checkpoint, all shots together: (7,), named by `KIND_COLUMNS`.
+
+    The split by place counts the first n sequences of the set; the other columns count all.
+    """
     data, p = Data(run.config), run.config.p
-    tokens, model = data.evaluation_set(set_name, n), run.model()
+    tokens, model = data.evaluation_set(set_name), run.model()
     n_correct, n_queries = run.correct[set_name][-1].sum(-1), run.queries[set_name].sum(-1)
     combination = combination_accuracy(model, tokens, data.tasks[set_name.split("_")[0]], p)
-    by_place = accuracy_by_place(model, tokens, p)[0, 1]
+    by_place = accuracy_by_place(model, tokens[:n], p)[0, 1]
     return np.array([*(n_correct / np.maximum(n_queries, 1))[:3], combination, *by_place])
 
 
