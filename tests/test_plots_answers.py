@@ -48,7 +48,10 @@ def test_model_and_predictors_draws_each_set_beside_its_references():
         name: to_hex(color) for name, color in plots.ALGORITHM_COLORS.items()
     }
     assert list(keys(made))[-1] == "a model"
-    (bare,) = plots.model_and_predictors({"id_test": curves["id_test"][0]}, references, 0.2).axes
+    assert keys(made)["a model"] == to_hex(plots.INK)
+    single = plots.model_and_predictors({"id_test": curves["id_test"][0]}, references, 0.2, "a model")
+    assert keys(single)["a model"] == to_hex(plots.COLORS["id_test"])
+    (bare,) = single.axes
     assert_line(bare, range(6), curves["id_test"][0], plots.COLORS["id_test"])
     assert not bare.collections
 

@@ -86,7 +86,8 @@ def model_and_predictors(
         ax.set_xlabel("number of shots")
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy")
-    _algorithm_legend(fig, next(iter(references.values())), label)
+    label_color = COLORS[next(iter(curves))] if len(curves) == 1 else INK
+    _algorithm_legend(fig, next(iter(references.values())), label, label_color)
     return fig
 
 
@@ -292,10 +293,10 @@ def _algorithm(name: str) -> dict:
     return {"color": ALGORITHM_COLORS.get(name, ZERO_LINE), "ls": ALGORITHM_DASHES.get(name, "-"), "lw": 1.8}
 
 
-def _algorithm_legend(fig: Figure, names: Iterable[str], label: str | None = None) -> None:
+def _algorithm_legend(fig: Figure, names: Iterable[str], label: str = "", label_color: str = INK) -> None:
     handles = [Line2D([], [], label=name, **_algorithm(name)) for name in names]
     if label:
-        handles.append(Line2D([], [], color=INK, lw=2.4, marker="o", markersize=5, label=label))
+        handles.append(Line2D([], [], color=label_color, lw=2.4, marker="o", markersize=5, label=label))
     fig.legend(
         handles=handles, loc="outside lower center", ncols=3 if label else 2, frameon=False, fontsize=10
     )
