@@ -27,7 +27,7 @@ CHANGED = {
     "04_in_context": {"depth": 1, "step": 40, "sequences": 100},
     "05_depth": {"n_seeds": 2, "depths": "[2, 1]", "n_seeds_map": 1, "n_seeds_lasting": 1},
     "06_answers": {
-        "task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "depths": "[2, 1]", "n_seeds": 2, "sequences": 60
+        "task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "depths": "[2, 1]", "n_seeds": 2, "contexts": 5
     },
     "07_heads": {"seed": 1, "n_seeds": 1, "depths": "[2]", "contexts": 3, "log_base": 3},
     "08_representations": {"n_seeds": 1, "depths": "[2]", "contexts": 3, "center": False},

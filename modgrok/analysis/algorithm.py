@@ -14,6 +14,7 @@ from modgrok.data import Data, paired_sequences
 from modgrok.evaluate import (
     COMBINATION,
     KINDS,
+    MULTIPLE,
     PLACES,
     REFERENCES,
     Predictor,
@@ -448,22 +449,19 @@ def combination_accuracy(predict: Predictor, tokens: Tensor, tasks: Tensor, p: i
 
 
 def accuracy_by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
-    """Accuracy and confidence by kind of query and by which of its numbers is 0, all shots together.
-
-    Confidence is the mean probability of the answers given.
+    """Accuracy by kind of query and by which of its numbers is 0, all shots together, on tokens (B, 3·K).
 
     Returns:
-        (2, kinds, places), as in `evaluate.KINDS` and `evaluate.PLACES`; nan below 10 queries.
+        (kinds, places), as in `evaluate.KINDS` and `evaluate.PLACES`; nan below 10 queries.
     """
-    log_p, answers = log_probabilities(predict, tokens).max(-1)
-    measures = ((answers == targets(tokens)).double(), log_p.double().exp())
-    kinds, query_places = query_kinds(tokens, p), places(tokens)
+    is_right, kinds, query_places = (
+        is_correct(predict, tokens).double(),
+        query_kinds(tokens, p),
+        places(tokens),
+    )
     cells = [[(kinds == k) & (query_places == i) for i in range(len(PLACES))] for k in range(len(KINDS))]
     return np.array(
-        [
-            [[measure[cell].mean() if cell.sum() >= 10 else np.nan for cell in row] for row in cells]
-            for measure in measures
-        ]
+        [[is_right[cell].mean() if cell.sum() >= 10 else np.nan for cell in row] for row in cells]
     )
 
 
@@ -486,7 +484,7 @@ def kind_row(run: Run, n: int = 600, set_name: str = "ood_train") -> np.ndarray:
     tokens, model = data.evaluation_set(set_name), run.model()
     n_correct, n_queries = run.correct[set_name][-1].sum(-1), run.queries[set_name].sum(-1)
     combination = combination_accuracy(model, tokens, data.tasks[set_name.split("_")[0]], p)
-    by_place = accuracy_by_place(model, tokens[:n], p)[0, 1]
+    by_place = accuracy_by_place(model, tokens[:n], p)[MULTIPLE]
     return np.array([*(n_correct / np.maximum(n_queries, 1))[:3], combination, *by_place])
 
 
