@@ -1,4 +1,4 @@
-"""What is computed of finished runs and models: arrays in, arrays out.
+"""Analyses of finished runs and models: arrays in, arrays out.
 
 May import config, data, model, predictors, evaluate and storage.
 """

@@ -40,7 +40,7 @@ def hook_points(model: Transformer) -> dict[str, nn.Module]:
 
 @contextmanager
 def edited(model: Transformer, edits: Mapping[str, Edit]) -> Iterator[None]:
-    """While open, every pass of the plain path sends the named activations through their edits.
+    """Context manager: replace named activations by their edits in every pass of the plain path.
 
     Args:
         model: the transformer.
@@ -96,7 +96,7 @@ def activations(
 
 @torch.no_grad()
 def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
-    """What each head of a block adds to the residual stream, (…, H, C), given the values it gathers, (…, H, D)."""
+    """Contribution of each head of a block to the residual stream, (…, H, C), from the values it gathers, (…, H, D)."""
     weight = model.blocks[layer].attn.out.weight  # (C, H·D)
     return torch.einsum("...hd,chd->...hc", mix, weight.unflatten(1, mix.shape[-2:]))
 
@@ -149,7 +149,9 @@ def pair_features(
 
 
 def head_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
-    """What every head adds to the stream at x, y and z of every pair after one context (F6).
+    """Contribution of every head to the residual stream at x, y and z of every pair after one context (F6).
+
+    Arguments and errors are those of `pair_features`.
 
     Returns:
         (depth, H, 3, p², C): block, head, position, pair in the order of `data.grid`.
@@ -158,12 +160,12 @@ def head_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np
 
 
 def block_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
-    """The stream after every block at x, y and z of every pair after one context, (depth, 3, p², C) (F7)."""
+    """Residual stream after every block, (depth, 3, p², C), else as `head_features` (F7)."""
     return torch.stack(pair_features(model, context, task)[1]).transpose(1, 2).cpu().numpy()
 
 
 def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
-    """What every head adds and the stream after every block, in the model's order: name → (3, p², C) (F7)."""
+    """`head_features` and `block_features` in the model's order: name such as "after block 0" → (3, p², C) (F7)."""
     mixes, outputs = pair_features(model, context, task)
     stages = {}
     for i, (heads, stream) in enumerate(zip(_head_outputs(model, mixes), outputs, strict=True)):
@@ -173,21 +175,21 @@ def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> d
 
 
 def _head_outputs(model: Transformer, mixes: list[Tensor]) -> np.ndarray:
-    """What each head adds to the stream, (depth, H, 3, p², C), given the values it gathers."""
+    """Contribution of each head to the stream, (depth, H, 3, p², C), from the values that it gathers."""
     outputs = [through_output(model, mix, i).permute(2, 1, 0, 3).cpu().numpy() for i, mix in enumerate(mixes)]
     return np.stack(outputs)
 
 
 def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Contexts to measure in: training inputs, each context with a held-out task, tasks taking turns.
+    """Draw contexts of training inputs, each with a held-out task; the tasks take turns.
 
-    Only tasks with a ≠ 0 and b ≠ 0 are used: with another, the answer depends on one number alone. Where none is
-    held out, pre-training tasks are used.
+    Tasks with a = 0 or b = 0 are left out, because their answers depend on one number alone. A run without other
+    held-out tasks uses pre-training tasks.
 
     Args:
         sample: a run's tasks and inputs.
-        n: number of contexts; a smaller number gives the first of a larger.
-        task: (2,) one task (a, b) for all contexts instead.
+        n: number of contexts; the first contexts are the same for every n.
+        task: (2,) a task (a, b) that all contexts use instead.
 
     Returns:
         (n, n_examples, 2) pairs, in the order in which examples come, and (n, 2) tasks.

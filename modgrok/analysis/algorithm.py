@@ -44,8 +44,8 @@ def zero_line(tokens: Tensor, p: int) -> Tensor:
     """Regression that starts from an example with z = 0; without such an example a uniform guess.
 
     A task that is not (0, 0) maps the p - 1 non-zero multiples of one pair to 0: its *zero line*. An example with
-    z = 0 shows this line and with it the ratio a : b; a second one, off the line, gives the scale. Shapes and errors
-    are those of `predictors.look_up`.
+    z = 0 shows this line and with it the ratio a : b; an example off the line then gives the scale. Tokens are (B, 3·K)
+    or (B, 3·K - 1), the log-probabilities (B, K, p). Errors are those of `predictors.look_up`.
     """
     exact = modular_regression(tokens, p)
     is_shown_before = (
@@ -65,18 +65,18 @@ def shows_zero_line(tokens: Tensor) -> Tensor:
 
 
 def agreement_by_shot(run: Run, n: int = 2000, set_name: str = "ood_train") -> np.ndarray:
-    """The share of a model's answers whose outcome each of `ALGORITHMS` foretells: (algorithms, K).
+    """Share of a model's answers that each of `ALGORITHMS` predicts, by number of shots.
 
-    An algorithm foretells the answer where it is certain of one, and a wrong answer where it is not. Only queries
-    count on which the algorithms differ, that is, one is certain and another is not.
+    A certain algorithm predicts that the model gives its answer. An uncertain one predicts that the model answers
+    wrongly. A query counts only if some algorithm is certain of its answer and another is not.
 
     Args:
-        run: whose last checkpoint answers.
-        n: sequences of the set.
-        set_name: an evaluation set; sequences of tasks with a = 0 or b = 0 are left out where there are others.
+        run: the run; its last checkpoint answers.
+        n: number of sequences.
+        set_name: an evaluation set; sequences of tasks with a = 0 or b = 0 are left out if there are others.
 
     Returns:
-        nan at a number of shots with fewer than `MIN_QUERIES` such queries.
+        (algorithms, K) shares; nan at a number of shots with fewer than `MIN_QUERIES` counted queries.
     """
     data, p = Data(run.config), run.config.p
     tokens, tasks = data.evaluation_set(set_name, n), data.tasks[set_name.split("_")[0]]
@@ -86,7 +86,7 @@ def agreement_by_shot(run: Run, n: int = 2000, set_name: str = "ood_train") -> n
 
 
 def _agreement(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
-    """As `agreement_by_shot`, of any predictor on tokens (B, 3·K)."""
+    """`agreement_by_shot` for any predictor, on tokens (B, 3·K)."""
     exact = predictors(p) | {"zero line": partial(zero_line, p=p)}
     beliefs = torch.stack([log_probabilities(exact[name], tokens) for name in ALGORITHMS])
     is_sure = is_certain(beliefs)  # (algorithms, B, K)
@@ -98,9 +98,9 @@ def _agreement(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
 
 
 def nearest_algorithm(agreement: np.ndarray) -> list[str]:
-    """The one of `ALGORITHMS` that foretells most at each number of shots, "–" where they do not differ.
+    """Name of the algorithm that predicts most answers at each number of shots; "–" where the agreement is nan.
 
-    agreement: (algorithms, K), of `agreement_by_shot`.
+    agreement: (algorithms, K), as `agreement_by_shot` returns.
     """
     return [ALGORITHMS[int(column.argmax())] if np.isfinite(column).all() else "–" for column in agreement.T]
 
@@ -131,7 +131,7 @@ def compare_with_references(
 ) -> Comparison:
     """Compare a model with the exact predictors, answer by answer, on tokens (B, 3·K) (F1c).
 
-    pretraining_tasks: (n_tasks, 2), for Bayes over the pre-training tasks.
+    pretraining_tasks: (n_tasks, 2) the tasks of the reference "Bayes, pre-training tasks".
     """
     questions = prepare_questions(tokens, p, pretraining_tasks)
     log_p, beliefs = (
@@ -147,9 +147,9 @@ def compare_with_references(
 
 
 def compare_on_sets(run: Run, step: int, n: int) -> dict[str, Comparison]:
-    """Set → comparison of a run's checkpoint with the exact predictors, on n sequences of each set that is not empty.
+    """Compare a run's checkpoint with the exact predictors on n sequences of each non-empty set: set → comparison.
 
-    step: of the checkpoint; 0 stands for the last.
+    step: the checkpoint's step; 0 stands for the last checkpoint.
     """
     data, model = Data(run.config), run.model(step or run.steps[-1])
     return {
@@ -189,11 +189,10 @@ APPROACH_COLUMNS = ("nearest at the end", "from step", *(f"before: {name}" for n
 
 
 def approach_row(run: Run, set_name: str) -> list[str | int]:
-    """The predictor that a run is nearest to along training, as table cells named by `APPROACH_COLUMNS`.
+    """The predictor that a run is nearest to at the end of training, as table cells named by `APPROACH_COLUMNS`.
 
-    The distance is the mean over all numbers of shots. "from step" is the first of the unbroken row of evaluations, up
-    to the last, at which that predictor is the nearest; the last cells count, for each of `REFERENCES`, the evaluations
-    before that step at which it was.
+    The distance is the mean over all numbers of shots. From "from step" on, that predictor is the nearest at every
+    evaluation. The last cells say at how many earlier evaluations each of `REFERENCES` is the nearest.
     """
     nearest = run.divergence[set_name].mean(-1).argmin(-1)  # (E,)
     start = np.flatnonzero(np.append(True, nearest[1:] != nearest[:-1]))[-1]
@@ -227,10 +226,10 @@ def belief_gap(first: str, second: str, config: Config, n: int = 500) -> float:
 
 
 def nearest_run(runs: list[Run], reference: str, set_name: str = "ood_train") -> Run:
-    """The run that is nearest to an exact predictor: the rule by which the book chooses the model that it draws.
+    """The run that is nearest to an exact predictor; by this rule the book chooses the model that it draws.
 
-    It has the least relative entropy from the predictor at the end of training, mean over all numbers of shots, as
-    training stored it.
+    The distance is the stored relative entropy from the predictor at the end of training, a mean over all numbers of
+    shots.
 
     Args:
         runs: replicates.
@@ -238,7 +237,7 @@ def nearest_run(runs: list[Run], reference: str, set_name: str = "ood_train") ->
         set_name: an evaluation set.
 
     Raises:
-        ValueError: another name, or no runs.
+        ValueError: the reference has another name, or `runs` is empty.
     """
     if reference not in REFERENCES:
         raise ValueError(f"reference={reference!r} is not allowed; choose one of {', '.join(REFERENCES)}.")
@@ -249,11 +248,11 @@ def nearest_run(runs: list[Run], reference: str, set_name: str = "ood_train") ->
 
 
 def replicates(groups: dict[str, list[Run]], reference: str = "regression") -> dict[str, dict[str, Run]]:
-    """Rearrange groups of runs by seed: "seed 0" → label of a group → its run, the seed to draw first at the start.
+    """Rearrange groups of runs by seed: "seed 0" → label of a group → its run with that seed.
 
-    That is the seed whose run in the last group is nearest to the reference (`nearest_run`); the others follow in their
-    order. Only seeds that every group has are returned. Where no seed is common, there is one entry, "first runs", with
-    the first run of each group.
+    Only seeds that every group has are returned. The first seed is that whose run in the last group is nearest to the
+    reference (`nearest_run`); the other seeds keep their order. Groups without a common seed give one entry, "first
+    runs", with the first run of each group.
     """
     by_seed = {label: {run.config.seed: run for run in runs} for label, runs in groups.items()}
     seeds = [seed for seed in next(iter(by_seed.values())) if all(seed in runs for runs in by_seed.values())]
@@ -282,10 +281,10 @@ class AnswerGrids(NamedTuple):
 
 
 def answer_grids(runs: dict[str, Run], task: list[int], pairs: Tensor, shots: list[int]) -> AnswerGrids:
-    """Ask the last checkpoints of some runs of one p every query after the first examples of a context (F5).
+    """Answer all p² queries after the first examples of one context with the last checkpoints of some runs (F5).
 
     Args:
-        runs: label → run.
+        runs: label → run; all have one p.
         task: (a, b) of the context.
         pairs: (k, 2) inputs of the context, k ≥ max(shots).
         shots: numbers of examples.
@@ -314,7 +313,7 @@ class ContextScores(NamedTuple):
 
 
 def score_contexts(run: Run, shots: list[int], n: int = 100) -> ContextScores:
-    """Ask a model every query after each of n contexts of held-out tasks, as `activations.draw_contexts` draws them."""
+    """Score a run's last checkpoint on all p² queries after each of n contexts (`activations.draw_contexts`)."""
     pairs, tasks = draw_contexts(Data(run.config), n)
     return _context_scores(run, pairs[:, : max(shots)], tasks, shots)
 
@@ -369,9 +368,9 @@ def split_failures(scores: ContextScores, p: int, column: int = -1) -> list[Fail
     A context fails if less than half of the p² queries are answered correctly.
 
     Args:
-        scores: of `score_contexts`.
+        scores: as `score_contexts` returns.
         p: the modulus.
-        column: index of the number of shots.
+        column: which of the numbers of shots in `scores`, by index.
     """
     is_failed = scores.n_correct[:, column] < p**2 / 2
     properties = {
@@ -405,7 +404,10 @@ class Exchange(NamedTuple):
 
 
 def exchange_example(run: Run, shots: int, n: int = 100) -> Exchange:
-    """Give contexts that do not show the zero line one example that does, and compare with another new example."""
+    """Replace the last example of each context that does not show the zero line, and count correct answers again.
+
+    shots: number of examples in a context. n: number of contexts to draw, with and without the zero line.
+    """
     p, data = run.config.p, Data(run.config)
     pairs, tasks = draw_contexts(data, n)
     pairs = pairs[:, :shots]
@@ -430,9 +432,9 @@ def exchange_example(run: Run, shots: int, n: int = 100) -> Exchange:
 
 
 def combination_accuracy(predict: Predictor, tokens: Tensor, tasks: Tensor, p: int) -> float:
-    """Accuracy on combinations of tasks with a ≠ 0 and b ≠ 0, all shots together.
+    """Accuracy on queries of the kind combination, of tasks with a ≠ 0 and b ≠ 0, all shots together.
 
-    With a = 0 or b = 0 one number of one example tells the answer, without regression.
+    With a = 0 or b = 0 one number of one example determines the answer, without regression.
 
     Args:
         predict: a model or an exact predictor.
@@ -441,7 +443,7 @@ def combination_accuracy(predict: Predictor, tokens: Tensor, tasks: Tensor, p: i
         p: the modulus.
 
     Returns:
-        nan where there is no such query.
+        the accuracy; nan if there is no such query.
     """
     both_matter = (tasks != 0).all(1)[torch.arange(len(tokens)) % len(tasks)]
     is_counted = (query_kinds(tokens, p) == COMBINATION) & both_matter[:, None]
@@ -449,7 +451,7 @@ def combination_accuracy(predict: Predictor, tokens: Tensor, tasks: Tensor, p: i
 
 
 def accuracy_by_place(predict: Predictor, tokens: Tensor, p: int) -> np.ndarray:
-    """Accuracy by kind of query and by which of its numbers is 0, all shots together, on tokens (B, 3·K).
+    """Accuracy on tokens (B, 3·K) by kind of query and by which number of the query is 0, all shots together.
 
     Returns:
         (kinds, places), as in `evaluate.KINDS` and `evaluate.PLACES`; nan below 10 queries.
@@ -495,12 +497,12 @@ def nearest_cells(agreement: np.ndarray, shots: list[int]) -> list[str]:
 
 
 def table_shots(shots: list[int]) -> list[int]:
-    """The numbers of shots that a table of algorithms shows: the same without 0, and 3 if it is not too large."""
+    """The numbers of shots that a table of algorithms shows: those of `shots` but 0, and 3 or, if less, the largest."""
     return sorted({*shots, min(3, max(shots))} - {0})
 
 
 def most_bimodal(scores: dict[str, ContextScores]) -> str:
-    """The model whose number of correct answers varies most over contexts, at the last number of shots."""
+    """Name of the model whose number of correct answers varies most over contexts, at the last number of shots."""
     return max(scores, key=lambda name: scores[name].n_correct[:, -1].var())
 
 

@@ -32,8 +32,8 @@ def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
         reach: the largest distance, in tokens.
 
     Returns:
-        (H, 3, reach + 1): head; attending token x, y or z; distance, 0 being the token itself. Only positions from
-        `reach` on count, which have tokens at all these distances.
+        (H, 3, reach + 1): head; attending token x, y or z; distance, 0 being the token itself. The mean is over
+        sequences and over the positions that have `reach` tokens before them.
     """
     mean = patterns.mean(0).cpu().numpy()  # (H, T, T)
     rows = [np.arange(reach + (token - reach) % 3, mean.shape[-1], 3) for token in range(3)]
@@ -47,7 +47,7 @@ def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
 
 
 def matching_examples(tokens: Tensor, p: int) -> Tensor:
-    """Which earlier examples ratio matching can use at each query: those with (x, y) = c·(xᵢ, yᵢ), c ≠ 0.
+    """Mark the earlier examples (xᵢ, yᵢ) that ratio matching can use at each query (x, y) = c·(xᵢ, yᵢ), c ≠ 0.
 
     Args:
         tokens: (B, 3·K).
@@ -73,7 +73,7 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
 
     Returns:
         (B, H, 2): attention to the three tokens of a matching example, and of another, averaged over examples and over
-        the queries of a sequence that have both; nan where no query has.
+        the queries of a sequence that have both; nan for a sequence without such a query.
     """
     is_match, is_unlike = matching_examples(tokens, p), _is_unlike(tokens)
     is_first, is_second = (is_match & is_unlike).tril(-1), (~is_match & is_unlike).tril(-1)
@@ -87,10 +87,10 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
 
 
 class MatchingHead(NamedTuple):
-    """A head that pays an example of the query's ratio more attention than another.
+    """A head that pays more attention to examples of the query's ratio than to other examples.
 
     Attributes:
-        layer, head: which it is, from 0.
+        layer, head: number of its block, and its number in the block, from 0.
         match, mismatch: mean attention to an example of the query's ratio, and to one of another ratio.
     """
 
@@ -112,7 +112,7 @@ def matching_heads(contrasts: Sequence[np.ndarray]) -> list[MatchingHead]:
         contrasts: for each block (B, H, 2), as by `matching_attention`.
 
     Returns:
-        those whose interval by `preferences` lies above 0.
+        the heads whose interval in `preferences` lies above 0.
     """
     heads = [
         MatchingHead(layer, head, *map(float, mean_interval(contrast)[0, head]))
@@ -123,14 +123,14 @@ def matching_heads(contrasts: Sequence[np.ndarray]) -> list[MatchingHead]:
 
 
 def preferences(contrasts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """How much more attention every head pays the first kind of example than the second, for all heads together.
+    """Difference between the attention of every head to matching and to other examples, with its interval.
 
     Args:
         contrasts: for each block (B, H, 2), as by `matching_attention`.
 
     Returns:
-        for each block (3, H): the mean over sequences, low and high of its interval. The intervals are so wide that all
-        of them together cover their means in 95 models of 100 or more (Bonferroni).
+        for each block (3, H): the mean over sequences, low and high of its interval. In at least 95 of 100 models all
+        these intervals cover their means (Bonferroni).
     """
     n_heads = sum(contrast.shape[1] for contrast in contrasts)
     return [
@@ -139,7 +139,7 @@ def preferences(contrasts: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 class RunAttention(NamedTuple):
-    """What the heads of a run attend to on sequences of held-out tasks.
+    """Attention of the heads of a run on sequences of held-out tasks.
 
     Attributes:
         tokens: (B, 3·K) the sequences.
@@ -160,12 +160,12 @@ class RunAttention(NamedTuple):
 
     @property
     def preference(self) -> float:
-        """How much more attention a matching example gets than another, in the head where this is most."""
+        """The largest difference, over heads, between mean attention to a matching example and to another."""
         return max(float(means[0].max()) for means in preferences(self.contrasts))
 
     @property
     def richest(self) -> int:
-        """The sequence with the most matching examples."""
+        """Index of the sequence with the most matching examples."""
         return int(self.matches.sum((1, 2)).argmax())
 
     @property
@@ -180,7 +180,7 @@ class RunAttention(NamedTuple):
 
 
 def run_attention(run: Run, n_sequences: int = 256) -> RunAttention:
-    """Attention of a run's last checkpoint, on held-out tasks, or where there are none, on pre-training tasks."""
+    """Attention of a run's last checkpoint on held-out tasks; a run without them uses pre-training tasks."""
     sample = Data(run.config)
     tokens = sample.evaluation_set("ood_train" if len(sample.tasks["ood"]) else "id_train", n_sequences)
     blocks = patterns(run.model(), tokens)
@@ -232,7 +232,7 @@ def head_kinds(model: Transformer, tokens: Tensor) -> tuple[list[list[str]], np.
 
 
 def described_heads(run: Run, n_sequences: int = 128) -> list[tuple[np.ndarray, str, str]]:
-    """Every head of a run for a gallery: mean pattern (T, T), name such as "2 blocks, 1.0", and kind."""
+    """Mean pattern (T, T), name such as "2 blocks, 1.0", and kind of every head of a run's last checkpoint."""
     sample = Data(run.config)
     tokens = sample.evaluation_set("ood_train" if len(sample.tasks["ood"]) else "id_train", n_sequences)
     kinds, maps = head_kinds(run.model(), tokens)
@@ -244,7 +244,7 @@ def described_heads(run: Run, n_sequences: int = 128) -> list[tuple[np.ndarray, 
 
 
 def attention_by_distance(patterns: Tensor, reach: int = 8) -> np.ndarray:
-    """Mean attention from y to the z of the example 1 … reach back, over the queries that have so many before them.
+    """Mean attention from y to the z of the example 1 … reach back, over queries with `reach` examples before them.
 
     Args:
         patterns: (B, H, T, T).
@@ -261,7 +261,7 @@ def attention_by_distance(patterns: Tensor, reach: int = 8) -> np.ndarray:
 
 @torch.no_grad()
 def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
-    """What each rotary pair adds to the attention logit of y on the z of the example 1 … reach back (A5).
+    """Contribution of each rotary pair to the attention logit of y on the z of the example 1 … reach back (A5).
 
     Args:
         model: the transformer.
@@ -270,8 +270,8 @@ def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8
         reach: the largest distance, in examples.
 
     Returns:
-        (H, pairs, reach): means over sequences and over queries that have so many examples before them. The sum over
-        pairs is the logit.
+        (H, pairs, reach): means over sequences and over queries with `reach` examples before them. The sum over pairs
+        is the logit.
     """
     stream = "embed" if layer == 0 else f"blocks.{layer - 1}.resid_post"
     x, block = activations(model, tokens, [stream])[stream], model.blocks[layer]
@@ -298,9 +298,9 @@ class Alternation(NamedTuple):
     The last example does not count: a head that reads only that example does not alternate.
 
     Attributes:
-        layer, head: which it is.
+        layer, head: number of its block, and its number in the block.
         attention: (H, reach) of its block's heads, as by `attention_by_distance`.
-        logits: (H, pairs, reach) what makes it, as by `rotary_logits`.
+        logits: (H, pairs, reach) attention logits by rotary pair, as by `rotary_logits`.
     """
 
     layer: int
@@ -310,12 +310,12 @@ class Alternation(NamedTuple):
 
     @property
     def panel(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the head alone: attention (reach,), and what each rotary pair adds to its logits (pairs, reach)."""
+        """Attention of the head alone, (reach,), and its attention logits by rotary pair, (pairs, reach)."""
         return self.attention[self.head], self.logits[self.head]
 
     @property
     def strength(self) -> float:
-        """How much the head's attention alternates: odd distances less even ones."""
+        """Attention of the head to odd distances less that to even ones, as by `alternates`."""
         return float(alternates(self.attention[self.head]))
 
 
@@ -328,14 +328,14 @@ def most_alternating(model: Transformer, tokens: Tensor, reach: int = 8) -> Alte
 
 
 def alternates(curve: np.ndarray) -> np.ndarray:
-    """`alternating` of a curve by distance (…, reach) without the last example: odd distances less even ones, (…)."""
+    """Odd distances less even ones, (…), of a curve by distance (…, reach), as `alternating` without distance 1."""
     return -alternating(curve[..., 1:])
 
 
 def alternating(curve: ArrayLike) -> np.ndarray:
-    """How much of a curve by distance (…, reach), from 1 on, goes to odd distances rather than even ones: (…).
+    """Mean of a curve (…, reach) over odd distances less its mean over even ones, (…).
 
-    The mean over odd distances less that over even ones, of the curve less its straight trend.
+    The distances are 1 … reach. The straight trend of the curve is removed first.
     """
     curve = np.asarray(curve, dtype=float)
     distance = np.arange(curve.shape[-1])

@@ -22,7 +22,7 @@ from modgrok.data import Data, grid
 from modgrok.storage.runs import Run
 
 N_CONTEXTS = 20
-"""Contexts that a score of structure is the mean of."""
+"""Number of contexts over which a score of structure is averaged."""
 
 
 class CircleOfCircles(NamedTuple):
@@ -38,7 +38,7 @@ class CircleOfCircles(NamedTuple):
         places: different places on a circle, (p - 1) / gcd(stride, p - 1). With fewer than p - 1 places several
             numbers share one: a pentagon at p = 11 does not tell x from -x.
         groups: "x" if pairs of one x form a group, "y" if pairs of one y do.
-        plane: (p², 2) what the head writes in the first context, in the plane of `structure.log_plane`.
+        plane: (p², 2) output of the head in the first context, in the plane of `structure.log_plane`.
     """
 
     head: int
@@ -52,7 +52,7 @@ class CircleOfCircles(NamedTuple):
 
 
 class Structures(NamedTuple):
-    """What a run shows of claim 5.
+    """The structures of claim 5 in one run.
 
     Attributes:
         circles: the clearest circle of circles of block 0, at y.
@@ -68,10 +68,10 @@ class Structures(NamedTuple):
 
 
 def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, np.ndarray, str]:
-    """How evenly pairs lie on circles in a circle, in the order of their logarithms (F1d).
+    """Score how evenly pairs lie on circles in a circle, in the order of their logarithms (F1d).
 
     Pairs with a 0 have no logarithm and are left out. The others are projected onto their first two principal
-    components, context by context. Pairs with one value of a number form a group: that number, x or y, whose group
+    components, context by context. Pairs that share one number form a group. That number is x or y, the one whose group
     means vary more in the plane, summed over contexts. The outer score is that of `structure.windings` for the means
     of the groups, in the order of the logarithm of the number they share. The inner score is that of the pairs of a
     group about its mean, in the order of the logarithm of their other number, averaged over groups, which all turn in
@@ -104,7 +104,7 @@ def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
     """The head that writes the clearest circle of circles.
 
     Args:
-        outputs: (contexts, H, p², C) what each head writes for all pairs, in the order of `data.grid`.
+        outputs: (contexts, H, p², C) outputs of the heads for all pairs, in the order of `data.grid`.
         log: (p,) the log table.
     """
     outputs = np.asarray(outputs)
@@ -120,10 +120,10 @@ def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
 
 
 def head_spectra(outputs: ArrayLike, log: ArrayLike) -> np.ndarray:
-    """How the mean outputs for each x divide among waves of the logarithm, see `structure.log_spectrum`.
+    """Spectrum of each head's mean outputs for each x over waves of the logarithm, see `structure.log_spectrum`.
 
     Args:
-        outputs: (contexts, H, p², C) what each head writes for all pairs.
+        outputs: (contexts, H, p², C) outputs of the heads for all pairs, in the order of `data.grid`.
         log: (p,) the log table.
 
     Returns:
@@ -138,19 +138,19 @@ def head_spectra(outputs: ArrayLike, log: ArrayLike) -> np.ndarray:
 def wave_p_value(outputs: ArrayLike, log: ArrayLike) -> float:
     """P value of the clearest wave of the logarithm of x in any of several heads (claim 5, F1d).
 
-    A head's score is the largest share that one wave carries, by `head_spectra`, whose arguments these are. Heads are
+    A head's score is the largest share of one wave in `head_spectra`, which takes the same arguments. The heads are
     combined by `stats.min_p_value`.
     """
     return min_p_value(head_spectra(outputs, log).max(-1))
 
 
 def outputs_at_y(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> np.ndarray:
-    """What each head of block 0 writes at y of every pair, in several contexts.
+    """Output of each head of block 0 at y of every pair, in several contexts.
 
     Args:
-        run: its last checkpoint.
-        n_contexts: how many contexts.
-        shots: examples in front of the pair, at most; fewer where sequences are shorter.
+        run: the run; its last checkpoint is used.
+        n_contexts: number of contexts.
+        shots: examples in front of the pair; fewer if sequences are shorter.
 
     Returns:
         (contexts, H, p², C)
@@ -166,12 +166,12 @@ def outputs_at_y(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> np.n
 
 
 def structures(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> Structures:
-    """What a run shows of claim 5; arguments as for `outputs_at_y`."""
+    """Measure the structures of claim 5 in a run; arguments as for `outputs_at_y`."""
     p, outputs = run.config.p, outputs_at_y(run, n_contexts, shots)
     log, embedding = discrete_log(p), run.model().embed.weight.detach().numpy()
     return Structures(clearest_circles(outputs, log), wave_p_value(outputs, log), *parity_rank(embedding, p))
 
 
 def wave_probability(run: Run) -> float:
-    """The P value of `wave_p_value` for the heads of block 0 at y."""
+    """`wave_p_value` of a run's last checkpoint, for the heads of block 0 at y."""
     return wave_p_value(outputs_at_y(run), discrete_log(run.config.p))

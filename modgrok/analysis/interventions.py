@@ -25,7 +25,7 @@ def parts_of(model: Transformer) -> dict[str, str]:
 
 @contextmanager
 def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Predictor]:
-    """While open, parts of the model add nothing to the stream (A7).
+    """Context manager: parts of the model add nothing to the residual stream (A7).
 
     Args:
         model: the transformer.
@@ -70,10 +70,10 @@ def _silencer(mean: bool, heads: list[int] | None = None) -> Edit:
 
 @torch.no_grad()
 def layer_readout(model: Transformer, tokens: Tensor) -> Tensor:
-    """Logits read off early: the embedding and the stream after each block, through final LayerNorm and head (A6).
+    """Logits of tokens (B, 3·K) read off early: the final LayerNorm and head applied before and after each block (A6).
 
     Returns:
-        (depth + 1, B, K, p) of tokens (B, 3·K); the last are the model's own.
+        (depth + 1, B, K, p): from the embedding, then from the stream after each block. The last are the model's own.
     """
     names = ["embed", *(f"blocks.{i}.resid_post" for i in range(model.config.depth))]
     streams = activations(model, tokens, names, slice(1, None, 3))
@@ -88,7 +88,7 @@ def readout_by_kind(model: Transformer, tokens: Tensor) -> np.ndarray:
         tokens: (B, 3·K).
 
     Returns:
-        (3, depth + 1): repeats, other multiples and combinations; embedding, then each block. NaN without queries.
+        (3, depth + 1): repeats, other multiples, combinations; embedding, then each block. nan without such queries.
     """
     hits = torch.cat(
         [layer_readout(model, chunk).argmax(-1) == targets(chunk) for chunk in tokens.split(CHUNK)], 1
@@ -103,7 +103,7 @@ def accuracy_without(
 ) -> dict[str, float]:
     """Accuracy of a model in which one part adds its mean over sequences instead of its output (A7).
 
-    The mean is over all sequences where they are at most CHUNK, else over random parts of that size.
+    More than CHUNK sequences are divided at random into batches of that size, each with a mean of its own.
 
     Args:
         model: the transformer.

@@ -13,7 +13,7 @@ from modgrok.storage.runs import Run
 
 
 def with_wrong_labels(tokens: Tensor, is_wrong: Tensor, p: int, rng: np.random.Generator) -> Tensor:
-    """Replace the z of tokens (B, 3·K) by another number, all others equally likely, where `is_wrong` (B, K) holds."""
+    """Tokens (B, 3·K) in which each z with `is_wrong` (B, K) is replaced by a random one of the p - 1 other numbers."""
     shift = torch.from_numpy(rng.integers(1, p, size=tuple(is_wrong.shape))).to(tokens.device)
     corrupted = tokens.clone()
     corrupted[:, 2::3] = torch.where(is_wrong, (targets(tokens) + shift) % p, targets(tokens))
@@ -26,8 +26,8 @@ def scores_with_wrong_labels(
 ) -> dict[str, np.ndarray]:
     """Accuracy and loss by number of shots and number of wrong labels among them (A5).
 
-    Each sequence is scored once for every number of wrong labels, placed at random. Given how many of a prefix's
-    examples are wrong, their places in it are random too, so one pass serves all prefixes.
+    Each sequence is scored once for every number of wrong labels, at random places. The wrong labels of each prefix are
+    then at random places too, so one pass serves all numbers of shots.
 
     Returns:
         "accuracy" and "loss" (nats) → (K, K): after k shots (row) of which m (column) are wrong, of tokens (B, 3·K);
@@ -54,10 +54,10 @@ def scores_with_wrong_labels(
 def accuracy_with_one_wrong(
     predict: Predictor, tokens: Tensor, p: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Accuracy by number of shots when exactly one example has a wrong label (A5).
+    """Accuracy on tokens (B, 3·K) by number of shots when exactly one example has a wrong label (A5).
 
     Returns:
-        (K - 1, K): with example j (row, from 0) wrong, after k shots (column), of tokens (B, 3·K); nan where k ≤ j.
+        (K - 1, K): row j for a wrong label in example j, from 0; column k for k shots; nan where k ≤ j.
     """
     K = tokens.shape[1] // 3
     accuracy = np.full((K - 1, K), np.nan)
@@ -83,7 +83,7 @@ def mean_scores_with_wrong_labels(runs: Sequence[Run], n_sequences: int) -> dict
 
 
 def change_by_one_wrong(run: Run, n_sequences: int) -> dict[str, np.ndarray]:
-    """Change in accuracy by one wrong label: set → (K - 1, K), as `accuracy_with_one_wrong`, on n sequences of each."""
+    """Accuracy with one wrong label less that without, on each set: name → (K - 1, K) as `accuracy_with_one_wrong`."""
     model, sample, changes = run.model(), Data(run.config), {}
     for name in SETS:
         tokens, rng = sample.evaluation_set(name, n_sequences), generator(run.config.seed, "one wrong label")
@@ -93,11 +93,11 @@ def change_by_one_wrong(run: Run, n_sequences: int) -> dict[str, np.ndarray]:
 
 
 def change_by_distance(change: np.ndarray, reach: int = 8) -> np.ndarray:
-    """Mean change in accuracy if the wrong label stands 1 … reach examples back, after K // 2 shots or more.
+    """Mean change in accuracy if the wrong label is 1 … reach examples back, (reach,), over (K - 1) // 2 shots or more.
 
     Args:
         change: (K - 1, K), as by `change_by_one_wrong`.
-        reach: the largest distance; less where sequences are shorter.
+        reach: the largest distance, in examples; K - 2 if that is less.
     """
     last = len(change)
     return np.array(
@@ -109,14 +109,14 @@ def change_by_distance(change: np.ndarray, reach: int = 8) -> np.ndarray:
 
 
 def worst_lie(run: Run, change: np.ndarray) -> tuple[list[list[int]], list[int]]:
-    """A held-out sequence whose example lies that costs most, for the control in the page.
+    """A sequence with one wrong label, at the place where a wrong label costs most accuracy at the last shot.
 
     Args:
-        run: of which it is the first o.o.d. sequence with training inputs.
-        change: (K - 1, K) its change in accuracy on that set, as by `change_by_one_wrong`.
+        run: the run; the sequence is its first o.o.d. one with training inputs.
+        change: (K - 1, K) change in accuracy on that set, as by `change_by_one_wrong`.
 
     Returns:
-        the examples [x, y, z] before the last, one of them with z + 1, and the last one's [x, y].
+        the first K - 1 examples [x, y, z], one of them with z + 1, and [x, y] of the last example.
     """
     examples = Data(run.config).evaluation_set("ood_train", 1)[0].view(-1, 3).tolist()
     lie = examples[int(np.argmin(change[:, -1]))]

@@ -43,8 +43,9 @@ def all_heads(model: Transformer) -> list[Head]:
 def matching_heads(model: Transformer, tokens: Tensor) -> list[Head]:
     """The heads that find examples by their ratio.
 
-    A head counts if, from a query's y, it pays an example of the query's ratio 1.5 times or more what it pays another,
-    and the difference exceeds the error of `attention.preferences`. Both examples share no number with the query.
+    From a query's y, such a head pays at least 1.5 times as much attention to an example of the query's ratio as to
+    another, and the interval of `attention.preferences` lies above 0. Examples that share a number with the query are
+    left out.
 
     Args:
         model: the transformer.
@@ -57,9 +58,10 @@ def matching_heads(model: Transformer, tokens: Tensor) -> list[Head]:
 
 
 def reading_heads(model: Transformer, tokens: Tensor) -> tuple[list[Head], list[Head]]:
-    """The heads to reach into, and the other heads of their block as a control.
+    """The heads to intervene on, and the other heads of their block as a control.
 
-    They are the matching heads of the block that has most of them; where no head matches, all of the last block.
+    The first list holds the matching heads of the block that has most of them. If no head matches, the list holds all
+    heads of the last block. Arguments as for `matching_heads`.
     """
     heads = matching_heads(model, tokens)
     layers = [layer for layer, _ in heads]
@@ -70,7 +72,7 @@ def reading_heads(model: Transformer, tokens: Tensor) -> tuple[list[Head], list[
 
 
 def carrying_heads(effects: np.ndarray, n: int = 2) -> list[Head]:
-    """The n heads with the largest effect of `patching`, (depth, H)."""
+    """The n heads with the largest effects (depth, H), as by `patching`."""
     return [divmod(int(i), effects.shape[1]) for i in np.argsort(-effects, axis=None)[:n]]
 
 
@@ -78,7 +80,7 @@ def carrying_heads(effects: np.ndarray, n: int = 2) -> list[Head]:
 
 
 class Swap(NamedTuple):
-    """Queries, for each another query of the same context, and the answers that tell them apart.
+    """Queries, a donor query of the same context for each, and the answers that tell the two apart.
 
     Attributes:
         tokens: (N, 3·k + 2) k examples, then x and y of the query.
@@ -96,10 +98,10 @@ class Swap(NamedTuple):
 
 
 def draw_swaps(sample: Data, n_contexts: int = 20, shots: int = 4) -> Swap:
-    """Every query that has an example of its ratio, in contexts as of `draw_contexts`, with a random donor.
+    """Draw contexts (`draw_contexts`); take every query that has an example of its ratio, and a random donor for each.
 
-    A donor has another ratio, of which there is an example, and another y; y and y' are not 0. The three answers of a
-    `Swap` are different numbers. A query without such a donor is left out.
+    The donor has an example of its ratio, too. Its ratio and its y differ from those of the query, and no y is 0. The
+    three answers of a `Swap` are different numbers. A query without such a donor is left out.
     """
     p, pairs = sample.config.p, grid(sample.config.p)
     y = pairs[:, 1]
@@ -125,7 +127,7 @@ def draw_swaps(sample: Data, n_contexts: int = 20, shots: int = 4) -> Swap:
 
 
 class Shares(NamedTuple):
-    """How often the answer is the predicted one, the query's own, the donor's, and any other number."""
+    """Shares of answers that are the predicted one, the query's own, the donor's, and any other number."""
 
     predicted: float
     usual: float
@@ -134,12 +136,12 @@ class Shares(NamedTuple):
 
 
 def swapped_logits(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Tensor:
-    """The logits of the answer (N, p) when heads look for what another query of the same context looks for.
+    """The logits of the answer (N, p) when heads take their query vectors from the donor.
 
-    Of each head (i, h) only the query vector at the last position, y, is replaced: coordinates h·D … (h + 1)·D - 1 of
-    `blocks.i.attn.qkv`, before positions turn it, take the value that they have in the donor's sequence. Keys, values,
-    other heads, other positions and the residual stream stay. A model that finds an example by ratio with these heads
-    and multiplies its z by y / y_j answers `swap.predicted`.
+    Only the query vector of each head (i, h) at the last position, y, is replaced: coordinates h·D … (h + 1)·D - 1 of
+    `blocks.i.attn.qkv`, before positions turn it, take their value in the donor's sequence. Keys, values, other heads,
+    other positions and the residual stream stay. Suppose a model finds an example j by its ratio with these heads and
+    multiplies z_j by y / y_j: it then answers `swap.predicted`.
     """
     width, edits = model.config.n_embd // model.config.n_head, {}
     for layer in sorted({layer for layer, _ in heads}):
@@ -152,7 +154,7 @@ def swapped_logits(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Ten
 
 
 def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Shares:
-    """How often the answer by `swapped_logits` is the predicted one, the query's own, the donor's, or another."""
+    """Shares of the answers by `swapped_logits`, which takes the same arguments."""
     answers = swapped_logits(model, swap, heads).argmax(-1)
     shares = [float((answers == number).double().mean()) for number in swap[2:]]
     return Shares(*shares, 1 - sum(shares))
@@ -165,10 +167,10 @@ class Turn(NamedTuple):
     """Answers after waves of a logarithm were turned on by k = 1 … p - 2 steps.
 
     Attributes:
-        turned: (1 + waves, p - 2) share of answers that are those of the turned number: all waves, then each alone;
-            nan where no query counts.
-        usual: (1 + waves, p - 2) share of answers that stay.
-        control: (p - 2,) as `turned`, of all waves, if the same displacement points in a random direction.
+        turned: (1 + waves, p - 2) share of answers that fit the turned number; all waves turned, then each alone; nan
+            where no query counts.
+        usual: (1 + waves, p - 2) share of answers that fit the number before the turn.
+        control: (p - 2,) as `turned` for all waves, with a displacement of the same length in a random direction.
     """
 
     turned: np.ndarray
@@ -177,10 +179,10 @@ class Turn(NamedTuple):
 
 
 def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 20, shots: int = 8) -> Turn:
-    """Turn what block 0 writes about x at the position of y, so that it stands for g^k·x.
+    """Turn the waves of log x in the output of all heads of block 0 at y, so that it stands for g^k·x.
 
-    The number is x, the written vector the output of all heads of block 0, and the predicted answer that of the query
-    (g^k·x, y). Counted are queries without a 0 whose ratio has an example before and after the turn.
+    The predicted answer is that of the query (g^k·x, y). A query counts if it holds no 0 and its ratio has an example
+    both before and after the turn. Contexts come from `draw_contexts`, each with `shots` examples.
     """
     p = model.config.p
     log, g, ratio = structure.discrete_log(p), structure.primitive_root(p), ratio_classes(p)
@@ -200,11 +202,10 @@ def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 20, shots:
 def turned_slopes(
     model: Transformer, sample: Data, heads: Sequence[Head], n_contexts: int = 20, shots: int = 8
 ) -> Turn:
-    """Turn what the matching heads fetch, so that z_j / y_j becomes g^k times itself.
+    """Turn the waves of log(z / y) in the output of `heads` at y, so that it stands for g^k·z / y.
 
-    The number is z / y = z_j / y_j, the written vector the output of `heads`, all of one block, at the position of y,
-    and the predicted answer g^k times the right one. Counted are queries without a 0, and answer not 0, whose ratio has
-    an example.
+    The heads belong to one block. The predicted answer is g^k times the correct one. A query counts if neither it nor
+    its answer holds a 0 and if its ratio has an example. Contexts as for `turned_inputs`.
     """
     p = model.config.p
     log, g, ratio = structure.discrete_log(p), structure.primitive_root(p), ratio_classes(p)
@@ -289,7 +290,7 @@ def _turn(
 # --- patching -------------------------------------------------------------------------------------------
 
 PLACES = ("match x, y", "match z", "other x, y", "other z", "query x", "query y")
-"""Groups of positions between which `patching` tells: examples of the query's ratio, all other examples, the query."""
+"""Groups of positions that `patching` replaces: in examples of the query's ratio, in other examples, in the query."""
 
 
 class Pairs(NamedTuple):
@@ -309,9 +310,9 @@ class Pairs(NamedTuple):
 
 
 def draw_pairs(sample: Data, kind: int, n: int = 300, shots: int = 8) -> Pairs:
-    """Up to n pairs of sequences whose last query is of a kind, an index of `evaluate.KINDS`, after so many shots.
+    """Draw up to n pairs of sequences that end, after `shots` examples, in a query of one kind (`evaluate.KINDS`).
 
-    Inputs are training inputs; the tasks are two held-out ones, with a and b not 0 (`draw_contexts`).
+    Inputs are training inputs. The two tasks of a pair are held out, with a and b not 0 (`draw_contexts`).
     """
     p, (contexts, tasks) = sample.config.p, draw_contexts(sample, 8 * n)
     shots = min(shots, sample.config.n_examples - 1)
@@ -331,15 +332,15 @@ def draw_pairs(sample: Data, kind: int, n: int = 300, shots: int = 8) -> Pairs:
 
 @torch.no_grad()
 def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """How far the answer moves to that of another task if activations come from there (activation patching).
+    """Effect of activations taken from the sequence under the second task (activation patching).
 
-    The measure is the logit of the other task's answer less that of the own, averaged over sequences, on a scale from 0
-    (nothing replaced) to 1 (the whole sequence under the other task). What differs at first is z alone, so x and y at
-    the embedding are a control that must give 0.
+    The measure is the logit of the second task's answer less that of the first task's answer, averaged over sequences.
+    Its scale runs from 0 (nothing replaced) to 1 (the whole sequence under the second task). The sequences differ in z
+    alone, so x and y at the embedding are a control that must give 0.
 
     Returns:
-        (depth + 1, 6) for the stream at the positions of each of PLACES, at the embedding and after each block; and
-        (depth, H) for what one head gathers at the position of the query's y.
+        (depth + 1, 6) effects of the stream at each of PLACES, at the embedding and after each block; and (depth, H)
+        effects of the values that one head gathers at the query's y.
     """
     depth, n_head = model.config.depth, model.config.n_head
     streams = ["embed", *(f"blocks.{i}.resid_post" for i in range(depth))]
@@ -369,7 +370,7 @@ def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
 def joint_ablation(
     model: Transformer, tokens: Tensor, heads: Sequence[Head]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy by kind of query if heads add their mean over all sequences, together, and if as many others do.
+    """Accuracy by kind of query while heads add their mean over sequences, and while as many other heads do.
 
     Args:
         model: the transformer.
@@ -377,8 +378,8 @@ def joint_ablation(
         heads: the heads to switch off.
 
     Returns:
-        (3,) accuracy on repeats, other multiples and combinations without them, and (choices, 3) without each other
-        choice of as many heads in the same blocks; at most 20 random choices where there are more.
+        (3,) accuracy on repeats, other multiples and combinations without `heads`; and (choices, 3) without as many
+        other heads of the same blocks, for every choice of them, or for 20 random choices if there are more.
     """
     layers = {layer for layer, _ in heads}
     control_heads = [head for head in all_heads(model) if head[0] in layers and head not in heads]
@@ -435,9 +436,9 @@ class Progress(NamedTuple):
         repeats, multiples: accuracy by kind of query, held-out tasks, all shots; look-up and ratio matching are certain
             of these answers, so it is also how often the model agrees with them.
         swap: share of predicted answers in `query_swap`, of the `reading_heads` of the last checkpoint.
-        attention: what these heads pay an example of the query's ratio less what they pay another.
-        circle: how well the mean outputs of block 0 at y, x by x, stand in the order of log x round their plane.
-        circle_by_chance: the same with numbers renamed at random, averaged over renamings.
+        attention: mean attention of these heads to an example of the query's ratio less that to another.
+        circle: score of `structure.windings` at its best stride, for the mean outputs of block 0 at y for each x.
+        circle_by_chance: mean of this score with the numbers renamed at random.
     """
 
     steps: np.ndarray
@@ -451,7 +452,7 @@ class Progress(NamedTuple):
 
 @torch.no_grad()
 def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> Progress:
-    """The measures of `Progress` at some checkpoints of a run (progress measures as in Nanda et al., 2023)."""
+    """Measure `Progress` at the checkpoints of some steps (progress measures as in Nanda et al., 2023)."""
     sample, p = Data(run.config), run.config.p
     tokens = sample.evaluation_set("ood_train", n_sequences)
     swap = draw_swaps(sample, 5)

@@ -40,7 +40,7 @@ def task_kind(tasks: ArrayLike) -> np.ndarray:
 
 
 def skill_curves(run: Run) -> dict[str, np.ndarray]:
-    """Skill → accuracy at the last shot at each evaluation, (E,); nan where there is no such query."""
+    """Skill → accuracy at the last shot, at each evaluation: (E,); nan where no query shows the skill."""
     with np.errstate(invalid="ignore"):
         return {
             skill: run.correct[set_name][:, kind, -1] / run.queries[set_name][kind, -1]
@@ -49,7 +49,7 @@ def skill_curves(run: Run) -> dict[str, np.ndarray]:
 
 
 def novel_curves_by_shot(run: Run) -> dict[str, np.ndarray]:
-    """Set → accuracy on queries that are no repeat, at each evaluation and number of shots: (E, K); nan where none."""
+    """Set → accuracy on queries that are no repeat, by evaluation and number of shots: (E, K); nan without queries."""
     with np.errstate(invalid="ignore"):
         return {
             name: run.correct[name][:, MULTIPLE:].sum(1) / run.queries[name][MULTIPLE:].sum(0)
@@ -58,7 +58,7 @@ def novel_curves_by_shot(run: Run) -> dict[str, np.ndarray]:
 
 
 def copied_at_end(run: Run, set_name: str) -> float:
-    """Accuracy at the last shot, over all queries, of copying repeats and guessing the rest."""
+    """Accuracy of copying repeats and guessing every other answer, at the last shot, over all queries."""
     queries = run.queries[set_name][:, -1]
     return float((queries[REPEAT] + queries[MULTIPLE:].sum() / run.config.p) / max(queries.sum(), 1))
 
@@ -86,7 +86,7 @@ def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
     Args:
         run: a run that keeps these checkpoints.
         steps: (S,) steps of the checkpoints.
-        n: sequences of each kind of task, all of one kind on the same pairs; tasks take turns.
+        n: number of sequences of each kind of task; the pairs are the same for every kind, and tasks take turns.
     """
     data, config = Data(run.config), run.config
     draws = generator(config.seed, "order").integers(len(data.pairs["train"]), size=(n, config.n_examples))
@@ -113,9 +113,9 @@ def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
 
 
 def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) -> float:
-    """The step at which a skill arrives: its accuracy passes half of the way from a blind guess, 1/p, to full.
+    """The step at which accuracy first reaches the middle between a blind guess, 1/p, and `full`.
 
-    Between two evaluations the curve is taken as straight. The first crossing counts.
+    The curve is interpolated linearly between evaluations.
 
     Args:
         steps, accuracy: (E,) along training.
@@ -123,7 +123,7 @@ def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) ->
         full: the accuracy of an algorithm that has the skill.
 
     Returns:
-        the step; inf if the skill never arrives, nan if it was never measured.
+        the step; inf if accuracy stays below, nan if it was never measured.
     """
     steps, accuracy = np.asarray(steps, dtype=float), np.asarray(accuracy, dtype=float)
     if np.isnan(accuracy).all():
@@ -140,7 +140,7 @@ def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) ->
 
 
 def task_arrivals(curves: TaskCurves) -> dict[str, float]:
-    """Kind of task, "…, i.d. tasks" → the step at which half of what ratio matching has is reached."""
+    """Kind of task, such as "z = a·x, i.d. tasks" → its `arrival`, where `full` is the accuracy of ratio matching."""
     p = curves.run.config.p
     return {
         f"{kind}, i.d. tasks": arrival(curves.steps, accuracy, p, curves.matched)
@@ -149,7 +149,7 @@ def task_arrivals(curves: TaskCurves) -> dict[str, float]:
 
 
 def arrivals(run: Run, curves: TaskCurves | None = None) -> dict[str, float]:
-    """Skill → the step at which a run learns it; with the kinds of task first, where their curves are given."""
+    """Skill → the step at which a run learns it (`arrival`); kinds of task come first if their curves are passed."""
     steps = run.metrics["step"]
     from_scores = {skill: arrival(steps, curve, run.config.p) for skill, curve in skill_curves(run).items()}
     return (task_arrivals(curves) if curves else {}) | from_scores
@@ -196,9 +196,9 @@ class Precedence(NamedTuple):
 
 
 def precedences(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[Precedence]:
-    """Every pair of skills that were measured alike and arrive in some run, with how often the first comes earlier.
+    """Compare the arrivals of every two skills that some run learns.
 
-    Kinds of task are measured at checkpoints, kinds of query at evaluations: the two are not compared.
+    Kinds of task are measured at checkpoints and kinds of query at evaluations, so the two are not compared.
 
     Args:
         steps: skill → (runs,) steps of arrival, as by `in_order`.

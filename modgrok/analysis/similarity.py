@@ -20,7 +20,7 @@ CHUNK = 2.5e7
 def cosine_similarity(features: ArrayLike, center: bool = True) -> np.ndarray:
     """Cosines between all rows of features (N, C), (N, N); a row of zeros is similar to nothing.
 
-    With `center`, the mean of the rows is taken off first, so that what all rows have in common does not count.
+    With `center`, the mean of the rows is subtracted first.
     """
     features = np.asarray(features, dtype=float)
     features = features - features.mean(0) if center else features
@@ -55,19 +55,19 @@ def contrast(similarity: ArrayLike, groupings: ArrayLike) -> np.ndarray:
 def scores_by_stage(
     model: Transformer, contexts: ArrayLike, tasks: ArrayLike, center: bool = True
 ) -> dict[str, list[dict[str, NullComparison]]]:
-    """How much more alike pairs of one ratio, or of one answer, are at every stage of a model (F7).
+    """Score at every stage of a model how alike pairs of one ratio, and pairs of one answer, are (F7).
 
-    The score is the `contrast` of cosine similarities, a mean over contexts; the null are the groupings of
-    `ratio_groupings` and `answer_groupings`.
+    The score is the `contrast` of cosine similarities, a mean over contexts. `ratio_groupings` and `answer_groupings`
+    give the null.
 
     Args:
         model: the transformer.
-        contexts: (n, shots, 2) pairs in front of the pair that is looked at.
-        tasks: (n, 2) the task that answers each.
-        center: compare vectors without what the vectors of all pairs have in common.
+        contexts: (n, shots, 2) the examples in front of each pair (x, y).
+        tasks: (n, 2) the task of each context.
+        center: whether to subtract the mean over all pairs from vectors first.
 
     Returns:
-        grouping → for the positions y and z: stage, in the order of `stage_features` → score.
+        grouping → a list for the positions y and z: stage, in the order of `stage_features` → score.
     """
     stages = [stage_features(model, *context) for context in zip(contexts, tasks, strict=True)]
     n_chunk = max(1, int(CHUNK / (2 * len(stages[0]) * model.config.p**4)))
@@ -101,26 +101,25 @@ def scores_by_stage(
 def run_scores(
     run: Run, n_contexts: int = 24, shots: int = 4, task: ArrayLike | None = None, center: bool = True
 ) -> dict[str, list[dict[str, NullComparison]]]:
-    """`scores_by_stage` of a run's last checkpoint in contexts of its own; `task` as in `draw_contexts`."""
+    """`scores_by_stage` of a run's last checkpoint, in the contexts that `draw_contexts` draws for n and `task`."""
     contexts, tasks = draw_contexts(Data(run.config), n_contexts, task)
     return scores_by_stage(run.model(), contexts[:, :shots], tasks, center)
 
 
 def after_blocks(scores: dict[str, NullComparison]) -> list[NullComparison]:
-    """Of the scores of all stages those after each block, without the heads."""
+    """The scores after each block, out of the scores of all stages."""
     return [score for stage, score in scores.items() if stage.startswith("after")]
 
 
 def ratio_p_value(run: Run, n_contexts: int = 20, shots: int = 4) -> float:
-    """P value of likeness by ratio at y, after whichever block shows it most clearly (claim 5, F7).
+    """P value for pairs of one ratio being more alike at y than others, after the clearest block (claim 5, F7).
 
-    Only a positive score counts: pairs of one ratio must be more alike than others. The smallest P of all blocks is
-    multiplied by their number (Bonferroni).
+    A block with a negative score has P = 1. The smallest P is multiplied by the number of blocks (Bonferroni).
 
     Args:
-        run: its last checkpoint.
-        n_contexts: contexts that a score is the mean of.
-        shots: examples in front of the pair, at most; fewer where sequences are shorter.
+        run: the run; its last checkpoint is used.
+        n_contexts: number of contexts.
+        shots: examples in front of the pair; fewer if sequences are shorter.
     """
     model, shots = run.model(), min(shots, run.config.n_examples - 2)
     contexts, tasks = draw_contexts(Data(run.config), n_contexts)
@@ -135,10 +134,10 @@ def ratio_p_value(run: Run, n_contexts: int = 20, shots: int = 4) -> float:
 
 
 def ratio_groupings(p: int, n_groupings: int = 200, seed: int = 0) -> np.ndarray:
-    """The pairs grouped by x/y, pairs with a zero left out, and the same after numbers are renamed: (groupings, p²).
+    """Group of each pair by x/y, and groups after numbers are renamed: (groupings, p²), the true ones first.
 
-    Two pairs of one ratio share neither x nor y. Renaming the x among themselves, and the y, keeps that, so the
-    baseline allows for the similarity that pairs have because they share a number.
+    Pairs with a 0 get -1. Two pairs of one ratio share neither x nor y. Renaming all x, and all y, keeps that, so the
+    baseline allows for the similarity of pairs that share a number.
     """
     rng, (x, y) = np.random.default_rng(seed), grid(p).T
     classes = np.where(x * y > 0, ratio_classes(p) - 1, -1).reshape(p, p)
@@ -149,14 +148,14 @@ def ratio_groupings(p: int, n_groupings: int = 200, seed: int = 0) -> np.ndarray
 
 
 def answer_groupings(task: ArrayLike, p: int, n_groupings: int = 200, seed: int = 0) -> np.ndarray:
-    """The pairs grouped by z = a·x + b·y mod p, and the same after numbers are renamed: (groupings, p²).
+    """Group of each pair by z = a·x + b·y mod p, and groups after numbers are renamed: (groupings, p²), the true first.
 
-    Two pairs of one z share neither x nor y. The baseline keeps that: it groups by a·π(x) + b·σ(y) with the numbers x
-    renamed by π and the y by σ (a Latin square). What a model knows of x and of y, each alone, then scores under the
-    true grouping as it does under the others; only what it knows of their sum stands out.
+    Two pairs of one z share neither x nor y. The baseline keeps that: it groups by a·π(x) + b·σ(y), where π renames the
+    numbers x and σ the numbers y (a Latin square). Features of x alone and of y alone score the same under every
+    grouping; only features of the sum score more under the true one.
 
     Raises:
-        ValueError: a task with a or b = 0, for which z is just the other number, renamed.
+        ValueError: a = 0 or b = 0, so that z depends on one number at most.
     """
     a, b = (int(number) % p for number in task)
     if a * b == 0:
@@ -171,7 +170,7 @@ def answer_groupings(task: ArrayLike, p: int, n_groupings: int = 200, seed: int 
 
 
 def ratio_order(p: int, log: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs without a zero, sorted by x/y and within it by the logarithm of x: indices and ratios (F7)."""
+    """Indices and ratios of the pairs without a 0, sorted by x/y and then by the logarithm of x (F7)."""
     ratio, x = ratio_classes(p), grid(p)[:, 0]
     order = np.lexsort((np.asarray(log)[x], ratio))
     order = order[(grid(p)[order] > 0).all(1)]
@@ -185,7 +184,7 @@ def ratio_matrices(
 
     Args:
         stages: name → (3, p², C), as by `stage_features`.
-        position: where the vectors are from.
+        position: the position that the vectors come from.
         log: (p,) the log table.
         center: as in `cosine_similarity`.
 
@@ -200,7 +199,10 @@ def ratio_matrices(
 
 
 def most_alike(runs: Sequence[Run], scores: dict[str, dict[str, list[dict[str, NullComparison]]]]) -> Run:
-    """The run with the highest score by ratio, at y after some block; scores by name of run, as by `run_scores`."""
+    """The run with the highest score by ratio at y after any block.
+
+    scores: name of a run → its scores, as by `run_scores`.
+    """
     return max(
         runs,
         key=lambda run: max(score.value for score in after_blocks(scores[run.name]["same ratio x/y"][0])),

@@ -20,7 +20,7 @@ PHASES = (
     "o.o.d. memorisation",
     "o.o.d. generalisation",
 )
-"""What a run can have learned, from nothing to everything; the last four are the paper's phases (F1b)."""
+"""Phases of a run, from nothing learned to everything; the last four are the paper's (F1b)."""
 
 EASIER = {
     "id_train": (),
@@ -37,9 +37,9 @@ EASIER = {
 def skill(n_correct: ArrayLike, n_queries: ArrayLike, p: int) -> np.ndarray:
     """How far a model comes from look-up to ratio matching, on the queries that repeat no earlier pair.
 
-    (accuracy - 1/p) / (expected accuracy of ratio matching - 1/p), both on the same queries: look-up has 0, ratio
-    matching has 1, and more takes combinations of examples. Accuracy over all queries would not do: at p = 7 with 12
-    examples 24 to 68 % of the queries repeat an earlier pair, so that copying alone scores 0.35 to 0.73.
+    Skill is (accuracy - 1/p) / (expected accuracy of ratio matching - 1/p), both on the same queries. Look-up has 0,
+    ratio matching 1, and an algorithm that combines examples more. Accuracy over all queries would mislead: at p = 7
+    with 12 examples 24 to 68 % of the queries repeat an earlier pair, so that copying alone scores 0.35 to 0.73.
 
     Args:
         n_correct: (…, 4, K) correct answers by kind of query (`evaluate.KINDS`) and number of shots.
@@ -61,11 +61,11 @@ def skill_curve(run: Run, set_name: str) -> np.ndarray:
 
 
 def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:
-    """Set → skill at the last shot of an array of runs, in its shape.
+    """Set → skill at the last shot of each run of an array, in the shape of the array.
 
     Args:
         runs: array of runs; the skill of a missing one (None) is nan.
-        evaluation: which of a run's evaluations, one for all or an array of one for each run.
+        evaluation: index of an evaluation, the same for all runs or an array with one for each run.
     """
     pick = np.vectorize(lambda run, i, name: skill_curve(run, name)[i] if run else np.nan, otypes=[float])
     return {name: pick(runs, evaluation, name) for name in SETS}
@@ -77,7 +77,7 @@ def solves(run: Run, set_name: str) -> np.ndarray:
 
 
 def learned_training_set(run: Run) -> bool:
-    """Whether a run solved its training set at some evaluation; a run that did not tells nothing."""
+    """Whether a run solved its training set at some evaluation."""
     return bool(solves(run, "id_train").any())
 
 
@@ -105,7 +105,7 @@ def novel_at_end(run: Run, set_name: str) -> np.ndarray:
 
 
 def matched_at_end(run: Run, set_name: str) -> float:
-    """Accuracy of ratio matching on the last shot's queries that repeat no earlier pair; look-up has 1/p there."""
+    """Expected accuracy of ratio matching at the last shot, on the queries that repeat no earlier pair."""
     n_multiples, *n_harder = run.queries[set_name][MULTIPLE:, -1]
     return float((n_multiples + sum(n_harder) / run.config.p) / max(n_multiples + sum(n_harder), 1))
 
@@ -114,10 +114,10 @@ def matched_at_end(run: Run, set_name: str) -> float:
 
 
 def phases(runs: Run | NDArray[np.object_], evaluation: ArrayLike = -1) -> np.ndarray:
-    """Phases as indices of PHASES; a model is named after the last set, in the order of SETS, that it solves.
+    """Phase of each run, an index of PHASES, in the shape of the runs: by the last of SETS that the run solves.
 
     Args:
-        runs: a run or an array of runs, whose shape is that of the result; -1 for a missing one (None).
+        runs: a run or an array of runs; a missing one (None) gives -1.
         evaluation: as for `map_skill`.
     """
     skills = map_skill(runs, evaluation)
@@ -126,7 +126,7 @@ def phases(runs: Run | NDArray[np.object_], evaluation: ArrayLike = -1) -> np.nd
 
 
 def phases_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
-    """Phases "at the end" and "stopped early", at each run's `ood_stop`, in the shape of the runs."""
+    """`phases` of an array of runs "at the end" and "stopped early", at the `ood_stop` of each run."""
     stops = np.vectorize(lambda run: ood_stop(run).index if run else -1, otypes=[int])(runs)
     return {"at the end": phases(runs), "stopped early": phases(runs, stops)}
 
@@ -155,8 +155,8 @@ def maps_by_choice(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
     """Depth → a map for each rule of choosing tasks, (rules, seeds, alphas, n_tasks).
 
     Args:
-        runs: of a sweep laid out as (rules, depths, n_tasks, alphas, seeds); None for a missing run. Depths that lack
-            all runs of a rule are left out.
+        runs: of a sweep laid out as (rules, depths, n_tasks, alphas, seeds); None for a missing run. A depth without
+            any run of some rule is left out.
     """
     n_tasks, alphas = map_axes(runs)
     maps = runs.reshape(len(runs), -1, len(n_tasks), len(alphas), runs.shape[-1]).swapaxes(2, 4)
@@ -169,14 +169,16 @@ def maps_by_choice(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
 
 
 def typical_points(skills: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:
-    """For each phase in which all seeds of a point end, the point with most skill on the set that names the phase.
+    """Choose for each phase the point with the most skill among the points at which all seeds end in this phase.
+
+    The skill is that on the set which names the phase, averaged over seeds.
 
     Args:
         skills: set → (seeds, rows, columns), as `map_skill` returns.
         reached: (seeds, rows, columns) their `phases`.
 
     Returns:
-        Index of PHASES → (row, column), without the phases of no point.
+        index of PHASES → (row, column); a phase without such a point is left out.
     """
     points = {}
     for phase, set_name in enumerate(("id_train", *SETS)):
@@ -194,11 +196,11 @@ MIN_FALL = 0.1
 
 
 class EarlyStop(NamedTuple):
-    """Where to stop a run early.
+    """The best moment to stop a run, and its skill then and at the end.
 
     Attributes:
         index: the evaluation in the middle of the best window.
-        best, final: mean skill in the best window and in the last.
+        best, final: mean skill in the best window, and in the last window.
         scatter: standard deviation of one evaluation around its neighbours.
         width: evaluations in a window.
     """
@@ -216,7 +218,7 @@ class EarlyStop(NamedTuple):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the run solved the set and then lost more than MIN_FALL, and more than noise explains (claim 4).
+        """Whether the run solved the set and then lost more skill than MIN_FALL and than noise explains (claim 4).
 
         The best of many windows lies above the last even on a plateau. So the loss must exceed four standard errors
         of a difference: of simulated plateaus with noise, fewer than 2 in 100 are then called transient.
@@ -226,12 +228,12 @@ class EarlyStop(NamedTuple):
 
 
 def early_stop(curve: ArrayLike) -> EarlyStop:
-    """The best moment of a run, by means over windows, so that noise is no peak (F4).
+    """The best moment of a run: the middle of the window of evaluations with the highest mean skill (F4).
 
-    A window is a tenth of the evaluations, at least five.
+    A window has a tenth of the evaluations, at least five, so that noise makes no peak.
 
     Args:
-        curve: (evaluations,) skill during training, as a rule `skill_curve(run, "ood_train")`.
+        curve: (evaluations,) skill during training, such as `skill_curve(run, "ood_train")`.
     """
     curve = np.asarray(curve, dtype=float)
     width = min(len(curve), max(5, len(curve) // 10))
@@ -245,14 +247,14 @@ def early_stop(curve: ArrayLike) -> EarlyStop:
 
 
 def ood_stop(run: Run, set_name: str = "ood_train") -> EarlyStop:
-    """Where a run's skill on o.o.d. tasks, by default with training inputs, is best."""
+    """`early_stop` of a run for its skill on o.o.d. tasks, by default with training inputs."""
     return early_stop(skill_curve(run, set_name))
 
 
 def ood_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
     """Skill on o.o.d. tasks, training inputs, "at the end" and "stopped early", in the shape of the runs.
 
-    Means over the windows of `early_stop`; nan for a missing run (None).
+    Values are means over the windows of `early_stop`; a missing run (None) gives nan.
     """
     pick = np.vectorize(lambda run, moment: getattr(ood_stop(run), moment) if run else np.nan, otypes=[float])
     return {"at the end": pick(runs, "final"), "stopped early": pick(runs, "best")}

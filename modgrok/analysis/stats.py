@@ -24,10 +24,10 @@ N_RANDOM = 2**18
 
 
 def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
-    """Mean of independent values with its interval by Student's t (Student, 1908).
+    """Mean of independent values over the first axis, with its interval by Student's t (Student, 1908).
 
     Args:
-        values: (n, …); a nan is left out.
+        values: (n, …) values; each nan is left out.
         level: how often the interval covers the true mean.
 
     Returns:
@@ -59,9 +59,8 @@ def share_interval(n_hits: ArrayLike, n_cases: ArrayLike) -> np.ndarray:
 def clustered_share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.ndarray:
     """Share of hits with its score interval, where cases come in clusters such as the queries of a sequence.
 
-    Wilson's interval at the effective number of cases: the number of independent cases whose share would vary as much
-    as the share of these clusters does, by the linearised variance of a ratio (Korn and Graubard, 1998). It is at most
-    the number of cases.
+    This is Wilson's interval at the effective number of cases (Korn and Graubard, 1998): the number of independent cases
+    whose share has the same variance, the linearised variance of a ratio. It is at most the number of cases.
 
     Args:
         n_hits: (clusters, …) hits of each cluster, whole or in expectation.
@@ -81,7 +80,7 @@ def clustered_share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None
 
 
 def _wilson(share: np.ndarray, n_cases: np.ndarray) -> np.ndarray:
-    """A share of so many independent cases, and the ends of its score interval: (3, …)."""
+    """A share of n independent cases, and the ends of its score interval: (3, …)."""
     z2 = stats.norm.ppf((1 + LEVEL) / 2) ** 2 / n_cases
     middle = (share + z2 / 2) / (1 + z2)
     half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
@@ -92,22 +91,22 @@ def _wilson(share: np.ndarray, n_cases: np.ndarray) -> np.ndarray:
 
 
 def binomial_tail(n_hits: int, n_trials: int, chance: float) -> float:
-    """Probability of at least so many hits in independent trials that hit by chance (one-sided binomial test)."""
+    """P of `n_hits` hits or more in independent trials that each hit with P `chance` (one-sided binomial test)."""
     return float(stats.binom.sf(n_hits - 1, n_trials, chance))
 
 
 def sign_test(n_before: int, n_after: int) -> float:
-    """Two-sided P of so uneven a split if both sides are equally likely (sign test; Arbuthnot, 1710)."""
+    """Two-sided P that a split is at least as uneven if both sides are equally likely (sign test; Arbuthnot, 1710)."""
     n_pairs = n_before + n_after
     return float(stats.binomtest(n_before, n_pairs).pvalue) if n_pairs else 1.0
 
 
 def sign_flip_test(differences: ArrayLike, n_random: int = N_RANDOM) -> float:
-    """Two-sided P of the mean of paired differences, if each could have had the other sign (Fisher, 1935).
+    """Two-sided P of the mean of paired differences, if both signs of each are equally likely (Fisher, 1935).
 
     Args:
-        differences: (n,); a nan is left out.
-        n_random: where there are more than this many sign choices, so many random ones stand for all.
+        differences: (n,) differences; each nan is left out.
+        n_random: the largest number of sign choices to list; if there are more, this many random ones replace them.
 
     Returns:
         the share of sign choices whose mean lies at least as far from 0; nan without a difference.
@@ -130,8 +129,8 @@ class ExchangeTest(NamedTuple):
     """The result of `stratified_exchange_test`.
 
     Attributes:
-        p_more: probability of at least so many hits in the group.
-        p_fewer: probability of at most so many.
+        p_more: probability of at least the measured number of hits in the group.
+        p_fewer: probability of at most the measured number.
     """
 
     p_more: float
@@ -139,10 +138,10 @@ class ExchangeTest(NamedTuple):
 
 
 def stratified_exchange_test(is_hit: ArrayLike, is_in_group: ArrayLike, strata: ArrayLike) -> ExchangeTest:
-    """Whether a group has more or fewer hits than the rest, if cases could change places within their stratum.
+    """Test whether a group has more or fewer hits than the other cases, if cases change places within their stratum.
 
-    The exact conditional test of Cochran, Mantel and Haenszel (Birch, 1964): Fisher's exact test where there is one
-    stratum.
+    This is the exact conditional test of Cochran, Mantel and Haenszel (Birch, 1964). With one stratum it is Fisher's
+    exact test.
 
     Args:
         is_hit, is_in_group: (n,) bool.
@@ -185,7 +184,7 @@ class NullComparison(NamedTuple):
     Attributes:
         value: the score of the true labels.
         baseline: mean over random relabellings.
-        low, high: the middle 95 % of these.
+        low, high: ends of the middle 95 % of random relabellings.
         p_value: share of the relabellings, the true labels among them, that score at least as much.
         interval: low and high of the 95 % interval of a mean over contexts; nan where there is one context.
     """
@@ -204,11 +203,11 @@ class NullComparison(NamedTuple):
 
 
 def compare_with_null(scores: ArrayLike) -> NullComparison:
-    """Compares the score of the true labels with those of random ones (permutation test; Phipson and Smyth, 2010).
+    """Compare the score of the true labels with those of random ones (permutation test; Phipson and Smyth, 2010).
 
     Args:
         scores: (relabellings,) or (contexts, relabellings), the true labels first. Column i must be the same
-            relabelling in every context: then what contexts share stays shared in the null.
+            relabelling in every context, so that the null keeps the dependence between contexts.
 
     Returns:
         the comparison of means over contexts.
@@ -230,9 +229,9 @@ def relabellings(n_labels: int, n_max: int = 1000, seed: int = 0) -> np.ndarray:
     """Orders of labels, (relabellings, n_labels), the true order first; a read-only array, shared between calls.
 
     Args:
-        n_labels: how many labels change places.
-        n_max: where there are more orders than this, so many random ones stand for all.
-        seed: of the random orders.
+        n_labels: number of labels.
+        n_max: the largest number of orders to list; if there are more, the true order and random ones replace them.
+        seed: seed of the random orders.
     """
     if math.factorial(min(n_labels, 13)) <= n_max:
         orders = np.array(list(permutations(range(n_labels))))
@@ -247,10 +246,10 @@ def min_p_value(strengths: ArrayLike) -> float:
     """P of the clearest of several structures, corrected for the choice (min-P; Westfall and Young, 1993).
 
     Each structure is ranked among its own relabellings. The best rank under the true labels is then compared with the
-    best rank under each relabelling, so that neither the number of structures nor their dependence matters.
+    best rank under each relabelling, so P allows for the number of structures and for their dependence.
 
     Args:
-        strengths: (structures, relabellings), the true labels first; a relabelling is the same for all structures.
+        strengths: (structures, relabellings) scores, the true labels first; column i is one relabelling of all.
     """
     strengths = np.asarray(strengths)
     n_at_least = [
@@ -278,11 +277,11 @@ class PowerLaw(NamedTuple):
 def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> PowerLaw:
     """Straight line through points on logarithmic axes, by least squares, with intervals by Student's t.
 
-    The intervals suppose that the law holds. Far from the points that is the larger doubt, and no interval shows it.
+    The intervals suppose that the law holds. Far from the points this assumption is the larger doubt.
 
     Args:
         x, y: (n,) positive values; points with a nan are left out.
-        x_line: (m,) where the line is evaluated.
+        x_line: (m,) values of x at which the line is evaluated.
     """
     x, y, x_line = (np.log(np.asarray(values, dtype=float)) for values in (x, y, x_line))
     is_measured = np.isfinite(x) & np.isfinite(y)

@@ -18,7 +18,7 @@ from modgrok.analysis.stats import NullComparison, compare_with_null, relabellin
 
 
 def primitive_root(p: int) -> int:
-    """The smallest number whose powers are all of 1 … p - 1."""
+    """The smallest number whose powers modulo the prime p are all of 1 … p - 1."""
     return next(base for base in range(1, p) if is_primitive_root(base, p))
 
 
@@ -91,11 +91,10 @@ def log_plane(features: ArrayLike, numbers: ArrayLike) -> tuple[np.ndarray, floa
 
     Args:
         features: (N, C).
-        numbers: (N,) a number of each row, such as x of the pair (x, y).
+        numbers: (N,) the number of each row, such as x of the pair (x, y).
 
     Returns:
-        (N, 2) coordinates of all rows, those with the number 0 too, and the share of variance in the plane, without
-        these.
+        (N, 2) coordinates of all rows, and the share of the variance of the rows without 0 that lies in the plane.
     """
     features = np.asarray(features)
     axes = pca(features[np.asarray(numbers) > 0])
@@ -107,14 +106,14 @@ def log_plane(features: ArrayLike, numbers: ArrayLike) -> tuple[np.ndarray, floa
 
 @functools.lru_cache(maxsize=4)
 def _turns(n: int, n_max: int) -> np.ndarray:
-    """exp(-2πi·s·k / n) of each thing, k its place under a relabelling: (orders, strides, n), s = 1 … n // 2."""
+    """exp(-2πi·s·k / n) of each label, k its place under a relabelling: (orders, strides, n), s = 1 … n // 2."""
     places = np.argsort(relabellings(n, n_max), axis=1)
     strides = np.arange(1, n // 2 + 1)
     return np.exp(-2j * np.pi / n * strides[:, None] * places[:, None])
 
 
 def windings(points: ArrayLike, n_max: int = 1000) -> np.ndarray:
-    """How evenly points go round their centre in the order of their logarithm, at every stride, under every name.
+    """Score how evenly points go round their centre in the order of their logarithm, at every stride and relabelling.
 
     A point is replaced by the unit vector from the centre towards it. The score of stride s is the length of the mean
     of these vectors, each turned back by 2π·s·k / n, where k is the logarithm: 1 if the point of logarithm k stands
@@ -137,13 +136,13 @@ def windings(points: ArrayLike, n_max: int = 1000) -> np.ndarray:
 
 
 def best_wave(scores: ArrayLike) -> tuple[NullComparison, int]:
-    """The score of the best of several waves, which is chosen anew under every relabelling.
+    """Compare the best of several waves with a null in which the best wave is chosen anew under every relabelling.
 
     Args:
         scores: (contexts, orders, waves); the wave with the largest mean over contexts is the best.
 
     Returns:
-        the score, and the index of the wave that is best under the true names.
+        the comparison, and the index of the wave that is best under the true names.
     """
     scores = np.asarray(scores)
     best = scores.mean(0).argmax(-1)  # (orders,)
@@ -151,7 +150,7 @@ def best_wave(scores: ArrayLike) -> tuple[NullComparison, int]:
 
 
 def log_spectrum(means: ArrayLike, n_max: int = 1000) -> np.ndarray:
-    """The share of the variance between numbers that goes round s times while the logarithm runs through once.
+    """Share of the variance between numbers in wave s, which goes round s times while the logarithm runs through once.
 
     This is the Fourier spectrum over the multiplicative group (F1d, F1e). Features on one ring in the order of the
     logarithm have all their variance at one s. Features that know only the logarithm's parity have it at (p - 1) / 2.
@@ -178,7 +177,7 @@ def log_spectrum(means: ArrayLike, n_max: int = 1000) -> np.ndarray:
 
 
 def parity_rank(features: ArrayLike, p: int, n_max: int = 10_000) -> tuple[int, int]:
-    """How well odd and even logarithms are told apart, among all ways to halve the numbers 1 … p - 1 (F1e).
+    """Rank of the split into odd and even logarithms among all ways to halve the numbers 1 … p - 1 (F1e).
 
     A split scores the share of the variance between the numbers that lies between its halves; for odd against even
     logarithms that is the last wave of `log_spectrum`. Even logarithms are squares, so the primitive root does not
@@ -187,7 +186,7 @@ def parity_rank(features: ArrayLike, p: int, n_max: int = 10_000) -> tuple[int, 
     Args:
         features: (p, C), a row for each number, such as the embedding; that of 0 is left out.
         p: the modulus.
-        n_max: where there are more splits (p > 17), this many random splits stand for all.
+        n_max: the largest number of splits to list; if there are more (p > 17), this many random ones replace them.
 
     Returns:
         rank, from 1 (no other split scores as much), and the number of splits: 10 at p = 7, 126 at p = 11.
@@ -211,7 +210,7 @@ def parity_rank(features: ArrayLike, p: int, n_max: int = 10_000) -> tuple[int, 
 
 
 def parity_view(features: ArrayLike, numbers: ArrayLike, log: ArrayLike) -> np.ndarray:
-    """The mean features of each number in three directions, the last of which tells odd logarithms from even (F1e).
+    """Mean features of each number in three directions; the third separates odd logarithms from even ones (F1e).
 
     Args:
         features: (N, C).
@@ -219,8 +218,8 @@ def parity_view(features: ArrayLike, numbers: ArrayLike, log: ArrayLike) -> np.n
         log: (p,) the log table.
 
     Returns:
-        (p, 3), in the order of the logarithm, the number 0 first: the two largest principal components across the
-        direction between the parities' means, and that direction, its origin half-way.
+        (p, 3), in the order of the logarithm, the number 0 first. The third coordinate lies along the line through the
+        means of both parities, with its origin half-way. The others are the first two principal components across it.
     """
     means = class_means(features, np.asarray(log)[np.asarray(numbers)])
     odd_mean, even_mean = means[1::2].mean(0), means[2::2].mean(0)
