@@ -59,8 +59,8 @@ def share_interval(n_hits: ArrayLike, n_cases: ArrayLike) -> np.ndarray:
 def clustered_share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.ndarray:
     """Share of hits with its score interval, where cases come in clusters such as the queries of a sequence.
 
-    This is Wilson's interval at the effective number of cases (Korn and Graubard, 1998): the number of independent cases
-    whose share has the same variance, the linearised variance of a ratio. It is at most the number of cases.
+    This is Wilson's interval at the effective number of cases (Korn and Graubard, 1998): as many independent cases have
+    a share of the same variance, the linearised variance of a ratio. It is at most the number of cases.
 
     Args:
         n_hits: (clusters, …) hits of each cluster, whole or in expectation.

@@ -16,26 +16,26 @@ PAPER_P = 29
 
 
 def core_minutes(runs: Iterable[Run]) -> float:
-    """Wall time of training times threads, in minutes, over all sessions at the size of the last."""
+    """Training time of all runs in core-minutes: wall time times threads times processes of the last session."""
     records = [run.provenance for run in runs]
     return sum(r["seconds"] * r["threads"] * r["processes"][-1] for r in records) / 60
 
 
 def solved_at(run: Run, set_name: str) -> float:
-    """The step of the first of two evaluations in a row at which a run solves a set; nan if there are none."""
+    """The step of the first evaluation that, like the next one, solves a set; nan if there is none."""
     return _first_twice(run, solves(run, set_name))
 
 
 def plateau_end(run: Run) -> float:
-    """The step of the first of two evaluations in a row off the first plateau; nan if there are none.
+    """The step of the first evaluation after the plateau, if the next is after it, too; nan if there is none.
 
-    Off the plateau the loss on the training set is at least a tenth below that of a blind guess, ln p.
+    After the plateau the loss on i.d. tasks with training inputs is at least a tenth below that of a blind guess, ln p.
     """
     return _first_twice(run, run.metrics["id_train_loss"] <= 0.9 * np.log(run.config.p))
 
 
 def _first_twice(run: Run, is_reached: NDArray[np.bool_]) -> float:
-    """The step of the first evaluation that reaches something, as the next one does: a single one may be noise."""
+    """The step of the first two evaluations in a row with `is_reached` (E,); a single evaluation may be noise."""
     starts = np.flatnonzero(is_reached[:-1] & is_reached[1:])
     return float(run.metrics["step"][starts[0]]) if len(starts) else float("nan")
 
@@ -46,13 +46,13 @@ def step_text(step: float) -> str:
 
 
 class Ladder(NamedTuple):
-    """What it takes to solve unseen tasks, against p.
+    """Cost of solving o.o.d. tasks with training inputs, against p.
 
     Attributes:
         p: (runs,) moduli.
         primes: (n,) the primes from the smallest modulus to the paper's.
-        costs: label → (runs,) steps or operations; nan where a run does not get there.
-        laws: label → the power law through these, evaluated at the primes.
+        costs: label → (runs,) steps or operations; nan for a run that does not solve them.
+        laws: label → power law through the costs, evaluated at the primes.
         core_hours: (3,) hours of one core at the last prime, with their interval.
     """
 
@@ -64,7 +64,7 @@ class Ladder(NamedTuple):
 
 
 def ladder(runs: Sequence[Run]) -> Ladder:
-    """How steps and operations to solve o.o.d. tasks with training inputs grow with p, over runs of several p."""
+    """Fit how the cost of solving o.o.d. tasks with training inputs grows with p, over runs of several p."""
     p = [run.config.p for run in runs]
     primes = [n for n in range(min(p), PAPER_P + 1) if is_prime(n)]
     steps = [solved_at(run, "ood_train") for run in runs]
@@ -83,7 +83,7 @@ def ladder(runs: Sequence[Run]) -> Ladder:
 
 
 def ladder_rows(costs: Ladder) -> list[list[str]]:
-    """Rows of a table: cost, runs that get there, power of p with which it grows, size at the last prime."""
+    """Rows of a table: name of the cost, runs that solve the set, power of p, cost at the last prime."""
     n_runs = {label: f"{np.isfinite(cost).sum()} of {len(cost)}" for label, cost in costs.costs.items()}
     rows = [
         [label, n_runs[label], _with_interval(law.exponent, ".1f"), _with_interval(law.line[:, -1], ",.0f")]
@@ -142,10 +142,10 @@ def by_setting(factors: Mapping[str, Mapping[Any, Sequence[Run | None]]]) -> dic
 
 
 def measure(runs: Sequence[Run]) -> np.ndarray:
-    """What a setting does to some runs: (4, runs).
+    """Measure the speed and the final accuracy of some runs: (4, runs).
 
-    The rows are the step at which the plateau is left (nan if never); the final accuracy on o.o.d. tasks with training
-    inputs, queries that are no repeat; and the accuracies there of ratio matching and of a guess.
+    The rows are the step at which the plateau is left (nan if never), and three accuracies at the end on o.o.d. tasks
+    with training inputs, on queries that are no repeat: those of the run, of ratio matching and of a guess.
     """
     rows = [
         (plateau_end(r), r.metrics["ood_train_novel"][-1], matched_at_end(r, "ood_train"), 1 / r.config.p)
@@ -155,14 +155,14 @@ def measure(runs: Sequence[Run]) -> np.ndarray:
 
 
 def compare(measured: NDArray, base: NDArray) -> tuple[str, str]:
-    """Whether all runs of a value lie beyond all runs of the base point: two words.
+    """Compare the runs of a value with those of the base point, in two words.
 
     Args:
         measured, base: (4, runs) as by `measure`.
 
     Returns:
-        the plateau is left "sooner" or "later", and skill is "more" or "less" at the end; a dash where they overlap, or
-        where either has fewer than two runs.
+        "sooner" or "later" if all runs of the value leave the plateau before, or after, all of the base point; "more"
+        or "less" if all have more, or less, skill at the end. A dash if runs overlap or a group has fewer than two.
     """
     steps, skills = zip(*map(_steps_and_skill, (measured, base)), strict=True)
     return _beyond(*steps, "later", "sooner"), _beyond(*skills, "more", "less")
@@ -183,14 +183,14 @@ def _beyond(values: np.ndarray, base: np.ndarray, above: str, below: str) -> str
 
 
 def factor_rows(settings: Mapping[str, Mapping[str, Sequence[Run]]]) -> list[list[str]]:
-    """Rows of a table, one a value of a setting: what its runs cost and reach, compared with the base point.
+    """Rows of a table, one for each value of a setting: cost and accuracy of its runs, beside the base point.
 
     Args:
         settings: as by `by_setting`, the base point first.
 
     Returns:
         rows of setting, value, number of runs, arithmetic, core-minutes, steps at which the plateau is left,
-        accuracies, and the two words of `compare`; for a value without a run dashes.
+        accuracies, and the two words of `compare`; a value without a run has dashes.
     """
     rows = []
     for setting, values in settings.items():

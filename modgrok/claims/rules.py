@@ -45,7 +45,7 @@ BOTH_TAUGHT = "both models of the seed learned their training set"
 
 
 def more_tasks(runs: NDArray[np.object_]) -> Claim:
-    """Claim 1, first half: with more pre-training tasks comes generalisation to others.
+    """Claim 1, first half: a model generalises to other tasks if it trains on more tasks.
 
     Args:
         runs: (seeds, alphas, n_tasks).
@@ -109,15 +109,15 @@ CHOICE_HEAD = ("blocks", "judged", "pairs", "rectangles", "random", "difference"
 
 
 def choice_rows(maps: Mapping[int, NDArray[np.object_]]) -> list[list]:
-    """Skill on o.o.d. tasks (training inputs) under the two rules of choosing tasks, of the depths that learned.
+    """Compare skill on o.o.d. tasks (training inputs) under the two rules of choosing tasks, run by run.
 
-    Two runs of one point and seed are a pair.
+    Two runs of one point and seed are a pair. A depth of which no run learned its training set is left out.
 
     Args:
         maps: depth → (2, seeds, alphas, n_tasks), as by `skill.maps_by_choice`.
 
     Returns:
-        under CHOICE_HEAD a row for each depth, at the end and stopped early, as by `verdicts.paired_rows`.
+        rows under CHOICE_HEAD, two for each depth (at the end, stopped early), as by `verdicts.paired_rows`.
     """
     settings = {
         (depth, moment): skills.reshape(2, -1)
@@ -144,10 +144,10 @@ def choice_rows(maps: Mapping[int, NDArray[np.object_]]) -> list[list]:
 
 
 def in_context(runs: Sequence[Run]) -> Claim:
-    """Claim 2: accuracy on tasks never trained on rises with the number of shots.
+    """Claim 2: accuracy on o.o.d. tasks rises with the number of shots.
 
     Args:
-        runs: differing in their seed.
+        runs: runs that differ in their seed.
     """
     curves, errors = np.stack([novel_at_end(run, "ood_train") for run in runs], axis=1)  # (seeds, K) each
     is_solved = np.array([solves(run, "ood_train")[-1] for run in runs])
@@ -232,10 +232,13 @@ LASTING_HEAD = ("blocks", "inputs", "skill, stopped early", "at the end", "learn
 
 
 def lasting_rows(groups: Mapping[int, Sequence[Run]]) -> list[list]:
-    """Which runs of each depth learned their training set, solved o.o.d. tasks when stopped early, and then fell.
+    """Count the runs of each depth that learned their training set, that solved o.o.d. tasks, and that then fell.
+
+    Args:
+        groups: depth → its runs.
 
     Returns:
-        under LASTING_HEAD two rows a depth, one for each kind of inputs.
+        rows under LASTING_HEAD, two for each depth (training inputs, test inputs).
     """
     rows = []
     for depth, runs in groups.items():
@@ -249,14 +252,14 @@ def lasting_rows(groups: Mapping[int, Sequence[Run]]) -> list[list]:
 
 
 class FallenRow(NamedTuple):
-    """How many runs of a p, a depth and a way of training learned their training set, and what became of them.
+    """Numbers of runs of one p, depth and way of training that learned, solve and fall.
 
     Attributes:
-        p, blocks: of the runs.
+        p, blocks: modulus and depth of the runs.
         curriculum: "yes" or "no".
-        runs: that learned their training set.
-        solve_train, fall_train: of these, how many solve o.o.d. tasks at their best moment, and how many of those then
-            fall (`EarlyStop.is_transient`), on training inputs.
+        runs: number of runs that learned their training set.
+        solve_train: number of these runs that solve o.o.d. tasks with training inputs at their best moment.
+        fall_train: number of these runs that solve and then fall (`EarlyStop.is_transient`).
         solve_test, fall_test: the same on test inputs.
     """
 
@@ -276,7 +279,7 @@ FALLEN_HEAD = (
 
 
 def fallen_rows(runs: Iterable[Run]) -> list[FallenRow]:
-    """Under FALLEN_HEAD a row for each p, depth and way of training of the runs that learned their training set."""
+    """Rows under FALLEN_HEAD, one for each p, depth and way of training of the runs that learned their training set."""
     groups: dict[tuple[int, int, str], list[Run]] = {}
     for run in filter(learned_training_set, runs):
         groups.setdefault((run.config.p, run.config.depth, curriculum(run)), []).append(run)
@@ -295,7 +298,7 @@ def fallen_rows(runs: Iterable[Run]) -> list[FallenRow]:
 # --- claim 5: structure ---------------------------------------------------------------------------------
 
 CHANCE = 0.05
-"""Share of runs without structure that pass the test for a wave, or for likeness by ratio, at most."""
+"""Largest share of runs without structure that pass the test for a wave, or for likeness by ratio."""
 
 
 def parity(runs: Sequence[Run]) -> Claim:
@@ -321,7 +324,7 @@ def parity_rank(run: Run) -> tuple[int, int]:
 
 
 def waves(runs: Sequence[Run]) -> Claim:
-    """Claim 5, in a head of the first block: numbers in the order of their logarithm (F1d).
+    """Claim 5, in a head of the first block: x is written as waves of its logarithm (F1d).
 
     Args:
         runs: see `verdicts.distinct`.
@@ -331,7 +334,7 @@ def waves(runs: Sequence[Run]) -> Claim:
 
 
 def ratios(runs: Sequence[Run]) -> Claim:
-    """Claim 5, in what the blocks write: pairs of one ratio x/y are alike (F7).
+    """Claim 5, in the stream after the blocks: pairs of one ratio x/y are alike (F7).
 
     Args:
         runs: see `verdicts.distinct`.
@@ -343,7 +346,7 @@ def ratios(runs: Sequence[Run]) -> Claim:
 def _beyond_relabelling(
     name: str, places: str, runs: Sequence[Run], probability: Callable[[Run], float]
 ) -> Claim:
-    """Claim 5 where a run has a structure if random names for the numbers would hardly show as much of it."""
+    """Claim 5 for a structure that a run has if its P value, `probability(run)`, is below CHANCE."""
     return structured(
         f"{name}, more than if the numbers had other names (mean over {circles.N_CONTEXTS} contexts, P < {CHANCE}, all "
         f"{places} counted)",
@@ -394,7 +397,7 @@ def combination(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
 
 
 def shift(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
-    """Claim 6, second half: with shots four blocks shift to combining examples, and two do not.
+    """Claim 6, second half: with more shots four blocks shift to combining examples, and two do not.
 
     Args:
         shallow, deep: as for `combination`.
@@ -432,10 +435,10 @@ class Pooled(NamedTuple):
 def pooled_accuracy(runs: Sequence[Run], kind: int, shots: slice = slice(None)) -> Pooled:
     """Accuracy at the end on a kind of o.o.d. query (training inputs), some shots together.
 
-    Queries of one sequence are not independent: the error counts those at one number of shots only.
+    Queries of one sequence are not independent, so the error counts queries at one number of shots only.
 
     Args:
-        runs: of one number of examples.
+        runs: runs with one number of examples.
         kind: index of `evaluate.KINDS`.
         shots: which numbers of shots.
     """

@@ -32,7 +32,7 @@ MIN_SEEDS = 3
 """The smallest number of seeds that a verdict other than "not shown" takes."""
 
 CANNOT_TELL = np.nan
-"""Outcome of a seed in which what the claim presupposes does not hold."""
+"""Outcome of a seed in which the presupposition of the claim does not hold."""
 
 
 class Rule(NamedTuple):
@@ -40,8 +40,8 @@ class Rule(NamedTuple):
 
     Attributes:
         claim: the claim in a sentence.
-        presupposes: what must hold in a seed, or else it cannot tell.
-        agrees, contradicts: what a seed does to count for the claim, or against it.
+        presupposes: condition without which a seed cannot tell.
+        agrees, contradicts: condition for a seed to count for the claim, or against it.
     """
 
     claim: str
@@ -51,14 +51,14 @@ class Rule(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim of the paper and what runs say of it.
+    """A claim of the paper with the verdict of runs.
 
     Attributes:
         rule: how it is judged.
         verdict: a key of VERDICTS.
         p: modulus of the runs.
-        measured: what → its values, as text.
-        units: how many seeds or runs there are, and how many of them can tell.
+        measured: name of a measure → its values, as text.
+        units: numbers of seeds or runs, and of those that can tell, as text.
         setting: field of the runs' configs → its values, as text.
     """
 
@@ -71,12 +71,12 @@ class Claim(NamedTuple):
 
 
 def verdict(outcomes: ArrayLike, p: int) -> str:
-    """What seeds say together: a key of VERDICTS.
+    """The verdict of all seeds together, a key of VERDICTS.
 
     Args:
         outcomes: (seeds,) 1 if a seed agrees with the claim, -1 if it contradicts it, 0 if neither, CANNOT_TELL if
-            what the claim presupposes does not hold.
-        p: modulus of the runs. At the paper's p no larger one is asked for.
+            the presupposition of the claim does not hold.
+        p: modulus of the runs; from the paper's p on the verdict is never "needs a larger p".
     """
     outcomes = np.asarray(outcomes, dtype=float)
     if len(outcomes) < MIN_SEEDS:
@@ -90,7 +90,7 @@ def verdict(outcomes: ArrayLike, p: int) -> str:
 
 
 def seed_by_seed(rule: Rule, runs: Runs, outcomes: ArrayLike, measured: Mapping[str, str]) -> Claim:
-    """A claim that seeds decide one by one; outcomes as for `verdict`."""
+    """The claim with its `verdict` from the outcome of each seed, (seeds,); `measured` as in `Claim`."""
     n_able, p = np.isfinite(outcomes).sum(), _flat(runs)[0].config.p
     units = f"seeds: {len(np.asarray(outcomes))}, able to tell: {n_able}"
     return Claim(rule, verdict(outcomes, p), p, measured, units, setting(runs))
@@ -101,7 +101,7 @@ class Contrast(NamedTuple):
 
     Attributes:
         is_solving: (runs,) whether a run solves o.o.d. tasks (training inputs) at the end.
-        is_control: (runs,) whether it learned its training set and does not solve them, though there are some.
+        is_control: (runs,) whether a run learned its training set and does not solve o.o.d. tasks, though it has some.
     """
 
     is_solving: NDArray[np.bool_]
@@ -109,7 +109,7 @@ class Contrast(NamedTuple):
 
 
 def contrasted(runs: Sequence[Run]) -> Contrast:
-    """Which runs generalise and which are their control; a run that did not learn its training set is neither."""
+    """Mark the runs that generalise and those that are their control; the other runs are neither."""
     is_solving = np.array([solves(run, "ood_train")[-1] for run in runs], dtype=bool)
     is_taught = [learned_training_set(run) and bool(run.queries["ood_train"].any()) for run in runs]
     return Contrast(is_solving, ~is_solving & is_taught)
@@ -118,13 +118,13 @@ def contrasted(runs: Sequence[Run]) -> Contrast:
 def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chance: float) -> Claim:
     """Claim 5: models that generalise have a structure that the control, and chance, do not explain.
 
-    The unit is the run, and all runs are judged together, since chance alone gives some of them the structure. Runs of
-    one seed resemble each other, so that only these change places in the comparison with the control.
+    The unit is the run. All runs are judged together, since chance alone gives some of them the structure. Runs of one
+    seed resemble each other, so in the comparison with the control runs change places within their seed only.
 
     Args:
-        structure: what it is, in a sentence.
-        runs: of one p, in whatever setting.
-        is_present: (runs,) whether a run has it.
+        structure: the structure, in a sentence.
+        runs: runs of one p, in any setting.
+        is_present: (runs,) whether a run has the structure.
         chance: probability that a model without structure passes.
     """
     is_present, (is_solving, is_control) = np.asarray(is_present, dtype=bool), contrasted(runs)
@@ -157,8 +157,7 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
 
 
 def distinct(runs: Runs) -> list[Run]:
-    """Independent replicates: of runs whose configs differ only in their length or in how they were scored or saved,
-    the longest."""
+    """Independent replicates: the longest run of each group whose configs differ only in length, scoring or saving."""
     ignored: dict[str, Any] = dict(
         steps=1,
         warmup_steps=0,
@@ -201,10 +200,10 @@ def rule_rows(claims: Sequence[Claim]) -> list[Rule]:
 
 
 class PairedRow(NamedTuple):
-    """Two conditions beside each other, pair by pair.
+    """Comparison of two conditions, pair by pair.
 
     Attributes:
-        pairs: how many pairs have both values.
+        pairs: number of pairs with both values.
         first, second: means over these pairs.
         difference: mean of first minus second with its 95 % interval, (3,).
         p_value: of `stats.sign_flip_test`.
@@ -220,10 +219,12 @@ class PairedRow(NamedTuple):
 
 
 def paired_rows(conditions: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[PairedRow]:
-    """Compares two conditions in several settings; P must be below 0.05 over their number (Bonferroni).
+    """Compare two conditions in several settings: a row for each.
+
+    They differ if P is below 0.05 divided by the number of settings (Bonferroni).
 
     Args:
-        conditions: for each setting the values (n,) of both conditions; pairs with a nan are left out.
+        conditions: the values (n,) of both conditions, for each setting; pairs with a nan are left out.
     """
     level, rows = 0.05 / max(len(conditions), 1), []
     for first, second in conditions:
@@ -250,19 +251,19 @@ def paired_rows(conditions: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[Paire
 
 
 def by_seed(values: ArrayLike) -> str:
-    """The value of each seed, (n,), as text: few seeds are shown, not summarised."""
+    """The values of seeds, (n,), as text such as "0.91, 0.87"; few values are listed, not summarised."""
     return ", ".join(f"{value:z.2f}" for value in np.asarray(values, dtype=float))
 
 
 def share(is_true: ArrayLike) -> str:
-    """How many of some units (n,) bool, with the 95 % interval of the share, as text."""
+    """Number of true units in (n,) bool with the 95 % interval of their share, as text: "2 of 3 (0.21 to 0.94)"."""
     is_true = np.asarray(is_true, dtype=bool)
     _, low, high = share_interval(is_true.sum(), len(is_true))
     return f"{count(is_true)} ({low:.2f} to {high:.2f})" if len(is_true) else "0 of 0"
 
 
 def count(is_true: ArrayLike) -> str:
-    """How many of some units (n,) bool, as text."""
+    """Number of true units in (n,) bool, as text: "2 of 3"."""
     return f"{np.sum(is_true)} of {np.size(is_true)}"
 
 
