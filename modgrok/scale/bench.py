@@ -41,7 +41,7 @@ PAPER_SHAPES = {
 
 
 Rows = dict[str, Callable[[], dict[str, float]]]
-"""Name of a row → what measures it."""
+"""Name of a row → the function that measures its figures."""
 
 
 class SequenceDataset(Dataset):
@@ -60,7 +60,7 @@ class SequenceDataset(Dataset):
 
 
 def plain_grid(model: Transformer, task: list[int], pairs: Tensor, shots: list[int]) -> Tensor:
-    """Every query as a sequence of its own."""
+    """Answers to all p² queries, (shots, p, p), each computed from a sequence of its own."""
     p = model.config.p
     queries = torch.cartesian_prod(torch.arange(p), torch.arange(p))
     context = sequences(torch.tensor([task]), pairs[None], p)
@@ -76,7 +76,7 @@ def plain_grid(model: Transformer, task: list[int], pairs: Tensor, shots: list[i
 
 
 def alternate(plain: Callable, fast: Callable, repetitions: int) -> dict[str, float]:
-    """Median seconds of two computations run in turn, after one warm-up each, and their median ratio."""
+    """Median seconds of two computations that run in turn after one warm-up each, and the median of plain / fast."""
     plain(), fast()
     times = [(seconds(plain), seconds(fast)) for _ in range(repetitions)]
     medians = [statistics.median(column) for column in zip(*times, strict=True)]
@@ -85,7 +85,7 @@ def alternate(plain: Callable, fast: Callable, repetitions: int) -> dict[str, fl
 
 
 def seconds(call: Callable) -> float:
-    """How long a call takes, on a GPU until it is done."""
+    """Seconds that a call takes; on a GPU until its work is done."""
     start = time.perf_counter()
     call()
     if torch.cuda.is_available():
@@ -96,13 +96,13 @@ def seconds(call: Callable) -> float:
 def training_step(
     logits: Callable[[Transformer, Tensor], Tensor], model: Transformer, tokens: Tensor
 ) -> None:
-    """Forward and backward; the optimizer is the same either way."""
+    """Run forward and backward, without the optimizer, whose cost does not depend on `logits`."""
     F.cross_entropy(logits(model, tokens).flatten(0, 1), targets(tokens).flatten()).backward()
     model.zero_grad()
 
 
 def shortcuts(repetitions: int) -> Rows:
-    """The shortcuts in this process, on as many threads as torch uses."""
+    """Rows for the shortcuts that are measured in this process, on as many threads as torch uses."""
     return {
         f"training step, {name}": lambda c=c: compare_steps(c, repetitions) for name, c in SHAPES.items()
     } | {
@@ -112,7 +112,7 @@ def shortcuts(repetitions: int) -> Rows:
 
 
 def compare_steps(config: Config, repetitions: int) -> dict[str, float]:
-    """Forward and backward, with logits everywhere and only where they count."""
+    """`alternate` forward and backward with logits at every position, and with logits only where a loss is."""
     model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
     tokens = Data(config).batch(0)
     ways = Transformer.plain_logits, Transformer.__call__
@@ -120,7 +120,7 @@ def compare_steps(config: Config, repetitions: int) -> dict[str, float]:
 
 
 def compare_grids(repetitions: int) -> dict[str, float]:
-    """All queries after 0 … 31 shots, each as a sequence and all after one pass over the context."""
+    """`alternate` all queries after 0 … 31 shots as sequences of their own, and after one pass over the context."""
     config = Config(depth=4, n_embd=64, mixed_precision="no")
     model, data = Transformer(config).init_weights(torch.Generator().manual_seed(0)), Data(config)
     context, shots = data.pairs["train"][:31], list(range(32))
@@ -132,14 +132,14 @@ def compare_grids(repetitions: int) -> dict[str, float]:
 
 
 def compare_batches(repetitions: int) -> dict[str, float]:
-    """A batch stacked from a Dataset, and made in one go."""
+    """`alternate` a batch stacked from a Dataset, and a batch made in one go."""
     data = Data(SHAPES["d 2, width 64"])
     loader = DataLoader(SequenceDataset(data), batch_size=data.config.batch_size)
     return alternate(lambda: next(iter(loader)), lambda: data.batch(0), repetitions)
 
 
 def compare_processes() -> dict[str, float]:
-    """The training loop in one process and in two."""
+    """Seconds of a training step in one process (plain) and in two (fast), and their ratio."""
     rates = {}
     for processes in (1, 2):
         speeds = [steps_per_second(SHAPES["d 2, width 128"], processes) for _ in range(3)]
@@ -155,7 +155,13 @@ def steps_per_second(
     torch_muon: bool = False,
     threads: int = 1,
 ) -> float:
-    """Speed of the real training loop in so many processes or GPUs, computed as training would or as given."""
+    """Steps per second of the real training loop, timed over `steps`; each process has a GPU if there are GPUs.
+
+    By default training chooses the arithmetic of a step. `torch_muon` takes torch's own Muon instead of ours.
+
+    Raises:
+        RuntimeError: a process failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         job = {"config": config.to_dict(), "steps": steps, "root": folder}
         job |= {"arithmetic": arithmetic, "torch_muon": torch_muon}
@@ -191,8 +197,7 @@ def worker() -> None:
 
 
 def candidates(name: str) -> Rows:
-    """A whole step of a CPU preset by everything that may compute it, in milliseconds; the one that training takes is
-    marked (see `engine`)."""
+    """Rows that measure the milliseconds of a CPU preset's step in each arithmetic; "(used)" marks that of training."""
     config = preset(name)
     used = engine.arithmetic(config)
     float32 = engine.Arithmetic(bf16=False, explicit=False, compiled=False)
@@ -214,7 +219,7 @@ def candidates(name: str) -> Rows:
 
 
 def on_gpu(config: Config) -> dict[str, float]:
-    """Speed of one of the paper's shapes."""
+    """Steps per second of a config on one GPU, and the share of the GPU's peak FLOPs if the peak is known."""
     rate = steps_per_second(config, 1, steps=100)
     peak = engine.peak_flops()
     use = {"model_flop_utilisation": rate * flops_per_step(config) / peak} if peak else {}
@@ -222,14 +227,14 @@ def on_gpu(config: Config) -> dict[str, float]:
 
 
 def bench(repetitions: int = 7, name_parts: Iterable[str] = ()) -> dict[str, dict[str, float]]:
-    """Rows of figures, measured one after the other: name → figures.
+    """Measure rows one after the other: name → figures, each with its name.
 
     Args:
         repetitions: timed pairs of a comparison in this process.
-        name_parts: parts of the names of the rows that are wanted; by default all of them.
+        name_parts: a row is measured if its name contains one of these parts; by default every row.
 
     Raises:
-        ValueError: no row has such a name.
+        ValueError: no row has a name with such a part.
     """
     rows = shortcuts(repetitions) | {"2 processes for 1, d 2, width 128": compare_processes}
     if torch.cuda.is_available():
@@ -259,7 +264,7 @@ def bench(repetitions: int = 7, name_parts: Iterable[str] = ()) -> dict[str, dic
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """The rows as text, a figure a column."""
+    """The rows of `bench` as text, one line a row."""
     lines = []
     for name, row in rows.items():
         figures = "  ".join(f"{figure} {value:.4g}" for figure, value in row.items())

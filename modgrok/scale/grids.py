@@ -19,8 +19,8 @@ class Sweep(NamedTuple):
     Attributes:
         preset: the preset's name.
         vary: field, or fields → values.
-        seeds: one run of each at every point.
-        one_at_a_time: whether, instead of combinations, one field at a time departs from the first values.
+        seeds: seeds of the runs at every point.
+        one_at_a_time: whether one field at a time departs from the first values, instead of all combinations.
         cost: how long all runs take, in words.
     """
 
@@ -114,7 +114,7 @@ class NoSweep(ValueError):
 
 
 def sweep_named(name: str) -> Sweep:
-    """The sweep of a name; a preset's name is the sweep of one run.
+    """The sweep of a name; the name of a preset gives a sweep of one run.
 
     Raises:
         ValueError: no sweep and no preset has that name; the message suggests similar ones.
@@ -152,7 +152,7 @@ def grid(
         preset_name, vary, seeds, one_at_a_time: as in `Sweep`.
 
     Raises:
-        ValueError: an unknown preset, or the points that are not valid, one sentence each.
+        ValueError: the preset is unknown, or some points are not valid; the message has a line for each.
     """
     preset(preset_name)
     configs, errors = [], []
@@ -173,18 +173,18 @@ def _combinations(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def departures(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The point of all first values, and then each point at which one field departs from it."""
+    """Points field → value: first the point of all first values, then each point that differs from it in one field."""
     base = {name: values[0] for name, values in vary.items()}
     return [base] + [departure(base, name, value) for name, values in vary.items() for value in values[1:]]
 
 
 def departure(base: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """A point with one value replaced; it comes last, so that it counts where a field is named twice."""
+    """A point with one value replaced. The new value comes last, so that it counts if a field has two names."""
     return {field: base[field] for field in base if field != name} | {name: value}
 
 
 def _single_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Field → value, where some of the names may be several fields separated by commas."""
+    """Field → value, where a name such as "lr,muon_lr" is split into its fields."""
     fields: dict[str, Any] = {}
     for name, value in values.items():
         fields |= zip(name.split(","), value, strict=True) if "," in name else {name: value}
@@ -197,10 +197,10 @@ def in_words(fields: Mapping[str, Any]) -> str:
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:
-    """The field and values of text such as "n_tasks=4,8,16"; a value that is not of the field's type stays text.
+    """The field and the values of a text such as "n_tasks=4,8,16"; a value of a wrong type stays text.
 
     Raises:
-        ValueError: the text is not NAME=VALUE,VALUE…, or the field is no single value.
+        ValueError: the text is not NAME=VALUE,VALUE…, or the field holds several numbers (betas).
     """
     name, equals, values = text.partition("=")
     if not (name and equals and all(values.split(","))):

@@ -25,13 +25,13 @@ from modgrok.training.session import signals
 
 @dataclass(frozen=True)
 class Resources:
-    """What the runs of a sweep are trained on.
+    """The machines that train the runs of a sweep.
 
     Attributes:
-        jobs: how many run at once. Local ones share out this machine's CPU cores and GPUs.
+        jobs: number of runs at once. Local runs share this machine's CPU cores and GPUs.
         cluster: "local" for processes on this machine, "slurm" for an array of jobs.
         gpus: GPUs, and processes, of each run; 0 trains on the CPU. By default 1 if this machine has one, else 0.
-        partition: of SLURM.
+        partition: partition of SLURM.
         minutes: time limit of a SLURM job; a job that reaches it is requeued and resumes.
         slurm: other options of sbatch, such as {"account": "lab", "cpus_per_task": 8, "mem": "16GB"}.
 
@@ -61,8 +61,8 @@ class Point:
     """The job of one run. submitit pickles it, calls it in each of its processes, and again after a preemption.
 
     Attributes:
-        config, root: what to train, and the folder that holds runs.
-        alive: a lock that the sweep holds; once it is free, however the sweep ended, the job saves and stops.
+        config, root: the config to train, and the folder that holds runs.
+        alive: a lock that the sweep holds. The job saves and stops once the lock is free, however the sweep ended.
     """
 
     config: Config
@@ -91,7 +91,7 @@ class Point:
 
 
 def _end_with(alive: Path) -> None:
-    """Wait for the lock of a sweep, which the system lets go of when its process ends, and stop as if by SIGTERM."""
+    """Wait until the lock of a sweep is free, at the latest when its process ends; then stop as if by SIGTERM."""
     FileLock(alive, poll_interval=1).acquire().lock.release()  # for the next job that waits
     while True:  # repeatedly, since a process that starts is deaf for a moment
         os.kill(os.getpid(), signal.SIGTERM)
@@ -99,7 +99,7 @@ def _end_with(alive: Path) -> None:
 
 
 Submit = Callable[[Point, int], Any]
-"""Gives the job of a point that shall run in a slot, 0 … at_once - 1."""
+"""Takes a point and its slot, 0 … at_once - 1; starts the job and returns it."""
 
 NO_LIMIT = 60 * 24 * 365
 """Minutes after which submitit ends a local job; its own default is two."""
@@ -111,12 +111,12 @@ def work_off(
     """Train configs under a root, several at once, and yield each as it ends, with its error if any.
 
     Args:
-        bar: shows how far the running ones are.
+        bar: progress line, which shows the steps of running jobs.
 
     Raises:
-        ValueError: the machine does not have the resources.
+        ValueError: the machine lacks the resources.
         ModuleNotFoundError: submitit is not installed.
-        KeyboardInterrupt: SIGINT or SIGTERM came.
+        KeyboardInterrupt: the process received SIGINT or SIGTERM.
     """
     # a time and a process id, so that submitit's files of former sweeps are not taken for those of this one
     logs = root / "sweep-logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -171,8 +171,7 @@ def _follow(
     """Submit the points, never more at once than allowed, and yield each as it ends.
 
     Args:
-        stop: receives the jobs that are running when a signal comes, or anything else ends the sweep; returns what
-            the user should know about them.
+        stop: takes the jobs that still run when the sweep ends for any reason; returns advice about them.
     """
     waiting, running, n_ended = deque(points), {}, bar.n  # running: slot → (point, job)
     advice = ""
@@ -206,7 +205,7 @@ def _show_progress(bar: tqdm, n_ended: int, points: list[Point]) -> None:
 
 
 def _stop_locally(jobs: list[Any]) -> str:
-    """Have local jobs save and end."""
+    """Make local jobs save and end."""
     for job in jobs:
         while not job.done():  # repeatedly, since a process that starts is deaf for a moment
             os.kill(int(job.job_id), signal.SIGTERM)
@@ -216,7 +215,7 @@ def _stop_locally(jobs: list[Any]) -> str:
 
 
 def _leave_queued(jobs: list[Any]) -> str:
-    """How to end the jobs that SLURM goes on with."""
+    """The advice how to end the jobs that SLURM continues."""
     numbers = sorted({job.job_id.split("_")[0] for job in jobs})
     return f"; scancel {' '.join(numbers)} ends the jobs that are queued" if numbers else ""
 
@@ -299,7 +298,7 @@ def _error(job: Any) -> str | None:
 
 
 def _step(point: Point) -> int:
-    """How far a running point is, by its latest evaluation."""
+    """The step of the latest evaluation of a running point; 0 before the first."""
     try:
         table = (point.root / point.config.name / "metrics.csv").read_text()
         return int(table.splitlines()[-1].split(",")[0])

@@ -25,7 +25,7 @@ from modgrok.training.session import finished_elsewhere, is_finished
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome at a point: its finished run, or the error that it ended with."""
+    """The outcome of a point: its finished run, or the error that ended it."""
 
     config: Config
     run: Run | None = None
@@ -50,7 +50,7 @@ class Report:
         self.bar.refresh()
 
     def announce(self, missing: Sequence[Config], jobs: int) -> None:
-        """Print how much is left to train, and start the clock of the progress line."""
+        """Print how many runs are left to train, and start the clock of the progress line."""
         steps = sum(config.steps for config in missing)
         self.bar.write(
             f"{len(missing)} of {len(self.labels)} runs to train, {jobs} at a time, {steps:,} steps in all; the time "
@@ -74,17 +74,17 @@ def sweep(
     Prints a row for each run as it ends, and a progress line.
 
     Args:
-        configs: what to train, such as a `grid`.
+        configs: the configs to train, such as a `grid`.
         root: folder that holds runs; on a cluster, one that all nodes share.
         jobs, cluster, gpus, partition, minutes, slurm: see `jobs.Resources`.
 
     Returns:
-        One result a config, in their order, equal configs once.
+        a result for each config, in their order; equal configs give one.
 
     Raises:
         ValueError: an argument that is not allowed.
         ModuleNotFoundError: submitit is not installed.
-        KeyboardInterrupt: SIGINT or SIGTERM came; local runs saved their state, SLURM's go on.
+        KeyboardInterrupt: the process received SIGINT or SIGTERM; local runs saved their state, SLURM's continue.
     """
     resources = Resources(jobs, cluster, gpus, partition, minutes, slurm or {})
     root, points = Path(root).absolute(), _by_name(configs)
@@ -139,20 +139,20 @@ def obtain_grid(
     partial: bool = False,
     **fields,
 ) -> NDArray[np.object_]:
-    """The runs of the sweep "PRESET-KIND" that a notebook asks for, laid out as its grid is.
+    """The runs of the sweep "PRESET-KIND" in an array with the axes of its grid.
 
     Args:
         source: "shipped" finds finished runs under root; "train" makes sure they exist.
         preset_name: the first half of the sweep's name, such as "laptop".
         kind: the second half, such as "map"; see SWEEPS.
-        root: where runs are.
-        seeds: one run of each at every point.
-        jobs: how many runs train at once.
-        partial: whether a run that is missing from what is shipped is None instead of an error.
+        root: the folder that holds runs.
+        seeds: seeds of the runs at every point.
+        jobs: number of runs that train at once.
+        partial: whether a missing run gives None instead of an error.
         **fields: fields of the config that differ from the sweep's.
 
     Returns:
-        (…, seeds) runs; in front of the seeds an axis for each field that takes several values, in the sweep's order.
+        (…, seeds) runs; the axes before the seeds are those of the fields with several values, in the sweep's order.
 
     Raises:
         ValueError: a parameter that is not allowed, or a run that failed.
@@ -175,8 +175,8 @@ def obtain_factors(
         source, preset_name, root, seeds, jobs: as in `obtain_grid`.
 
     Returns:
-        field → value, the base point's first → a run for each seed, None where it is not shipped. Of fields that change
-        together the first gives name and value.
+        field → value, that of the base point first → a run for each seed, None if it is missing. Fields that change
+        together have the name and the value of the first.
 
     Raises:
         ValueError: a parameter that is not allowed, or a run that failed.
@@ -218,7 +218,7 @@ def _obtain(
 
 
 def _row(run: Run | None) -> str:
-    """Minutes and last-shot accuracy on the four sets of a finished run."""
+    """Minutes of a finished run and its accuracy at the last shot on the four sets, as text."""
     if run is None:
         return "failed".rjust(8) + " " * 11 * len(SETS)
     minutes = run.provenance["seconds"] / 60

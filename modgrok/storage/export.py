@@ -13,12 +13,12 @@ def export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> Ru
 
     Args:
         run: the run.
-        root: the folder that will hold the copy.
-        steps: the checkpoints to copy, by default all; without any, (), only the measurements are shipped.
+        root: the folder that holds the copy afterwards.
+        steps: steps of the checkpoints to copy, by default all; () copies no weights.
 
     Raises:
-        ValueError: the run is not finished, keeps no such checkpoint, or one of its files is damaged; nothing is
-            written then.
+        ValueError: the run is not finished, lacks a checkpoint, has a damaged file, or is under this root already;
+            nothing is written.
     """
     steps, folder = check_export(run, root, steps), Path(root) / run.name
     for name in TABLES:
@@ -33,7 +33,7 @@ def export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> Ru
 
 
 def check_export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> list[int]:
-    """The steps whose weights `export` would copy.
+    """Check that `export` is possible, and return the steps whose weights it copies.
 
     Raises:
         ValueError: the export is not possible; see `export`.

@@ -24,7 +24,7 @@ def read_bytes(path: Path, max_bytes: float = LARGEST_TABLE) -> bytes:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is a folder, a pipe or a device, larger than `max_bytes`, or not readable.
+        ValueError: the path is a folder, a pipe or a device, larger than `max_bytes`, or not readable.
     """
     try:
         state = path.stat()
@@ -43,7 +43,7 @@ def make_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing.
 
     Raises:
-        OSError: it cannot be made; of a link whose target is missing the message names both.
+        OSError: the folder cannot be made; the message names a link whose target is missing.
     """
     for folder in (path, *path.parents):
         if folder.is_symlink() and not folder.exists():
@@ -56,7 +56,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that a crash at any moment leaves either the old content or the new, whole.
 
     Raises:
-        OSError: the disk is full or not writable; the old content is untouched.
+        OSError: the disk is full or not writable; the old content stays.
     """
     content = content.encode() if isinstance(content, str) else content
     temporary = None
@@ -80,7 +80,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write rows of equal keys as a table whose numbers read back exactly."""
+    """Write rows with the same keys as a CSV file whose numbers read back exactly; errors as `write_atomically`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
@@ -97,7 +97,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], run_name: str, notes: d
 
 
 def load_tensors(path: Path, run_name: str, repair: str | None = None) -> dict[str, Tensor]:
-    """The tensors that `save_tensors` wrote for a run; arguments and errors as of `load_state`."""
+    """The tensors that `save_tensors` wrote for a run; arguments and errors as for `load_state`."""
     return load_state(path, run_name, repair)[0]
 
 

@@ -16,11 +16,11 @@ from modgrok.storage.runs import Run
 def run_folders(*roots: str | Path, pattern: str = "*") -> list[Path]:
     """The folder of every run at or below some roots, sorted within each root.
 
-    Symbolic links are followed, and a folder that several lead to is listed once.
+    Symbolic links are followed. A folder is listed once, even if several links lead to it.
 
     Args:
         roots: folders; one that does not exist holds no run.
-        pattern: of the names of the runs, such as "p7-*".
+        pattern: a shell pattern for the names of the runs, such as "p7-*".
     """
     visited: set[tuple[int, int]] = set()
     return [Path(folder) for root in roots for folder in _walk(str(root), pattern, visited)]
@@ -46,7 +46,7 @@ def _walk(folder: str, pattern: str, visited: set[tuple[int, int]]) -> Iterator[
 
 
 def find_run(key: str | Config, *roots: str | Path) -> Run:
-    """The run of a name or config in the first root that has it finished, at any depth.
+    """The finished run of a name or config, at any depth below the first root that has it.
 
     Raises:
         ValueError: the key cannot be a run's name, a root is empty, or the run of that name has another config.
@@ -75,7 +75,7 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
 
 
 def _missing(key: str | Config, roots: tuple[str | Path, ...]) -> str:
-    """That a run is not there, the command that trains it, and the runs of similar names that are there."""
+    """The message that a run is missing, with the command that trains it and the runs that have similar names."""
     name, command = (key, "") if isinstance(key, str) else (key.name, f" by `{train_command(key)}`")
     places = " or ".join(str(root) for root in roots)
     names = sorted({folder.name for folder in run_folders(*roots)})
@@ -104,7 +104,7 @@ def _flag(field: str, value: object) -> str:
 
 
 def finished_runs(p: int | None, root: str | Path) -> list[Run]:
-    """All finished runs of a modulus (None: of any) under a root, whatever their setting.
+    """All finished runs of a modulus (None: of every modulus) under a root, in any setting.
 
     A run that cannot be read is left out with a warning.
     """
@@ -128,7 +128,7 @@ def same_result(config: Config, other_config: Config) -> bool:
 
 
 def collision(config: Config, run: Run) -> str:
-    """The message about a run that has the name of a config but was trained with another one."""
+    """The message about a run that has the name of a config but was trained with another config."""
     requested, trained = config.to_dict(), run.config.to_dict()
     fields = ", ".join(f"{name}={trained[name]!r}" for name in requested if requested[name] != trained[name])
     return (

@@ -20,7 +20,7 @@ MAX_ENTRIES = 100
 
 
 def environment() -> dict[str, str | int | None]:
-    """What a measurement depends on besides its config: device, threads, versions and commit."""
+    """Device, threads, versions and commit: a measurement depends on them besides its config."""
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "machine": platform.machine(),
@@ -35,10 +35,10 @@ def environment() -> dict[str, str | int | None]:
 
 
 def commit(package: Path) -> str | None:
-    """The commit of the checkout that a package folder belongs to, with "-dirty" where files differ from it.
+    """The commit of the checkout that a package folder belongs to, with "-dirty" if files differ from it.
 
-    None where the package is installed, or copied into another repository: the top of the checkout must hold the
-    package and a pyproject.toml of this project.
+    The top of the checkout must hold the package and this project's pyproject.toml. Otherwise the package is installed,
+    or copied into another repository, and the result is None.
     """
     try:
         project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf8"))["project"]
@@ -59,7 +59,7 @@ def parse(content: bytes) -> dict:
     """The entries of a provenance.json, each of a bounded type and length.
 
     Raises:
-        ValueError: the content is no such record; the message is empty or says which entry is wrong.
+        ValueError: the content is no provenance; the message is empty or names the wrong entry.
     """
     try:
         provenance = json.loads(content)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 folders: set[Path] = set()
-"""Absolute paths of the run folders that were opened. A path with a part "**" is a pattern that was searched for."""
+"""Absolute paths of the run folders that this process opened; a path with a part "**" is a pattern that it searched."""
 
 
 def note(folder: Path) -> None:
-    """Add a run's folder, or a pattern such as ROOT/**/NAME, to what this process has read."""
+    """Add a run's folder, or a pattern such as ROOT/**/NAME, to `folders`."""
     folders.add(folder.absolute())

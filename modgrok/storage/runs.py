@@ -52,7 +52,7 @@ class Run:
         config: its Config.
 
     Raises:
-        ValueError: the config file is missing, unreadable, or not the one that the folder is named after.
+        ValueError: the config file is missing or unreadable, or the folder is not named after it.
     """
 
     def __init__(self, path: str | Path):
@@ -81,7 +81,7 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, dict] | None:
-        """File → its sha256, and for a checkpoint also its step and dtype; None if the run has no manifest.
+        """File → "sha256", and for a checkpoint also "step" and "dtype"; None if the run has no manifest.
 
         Raises:
             ValueError: the manifest is damaged.
@@ -108,7 +108,7 @@ class Run:
         """The content of one of the run's files, compared with its digest if the run has a manifest.
 
         Raises:
-            ValueError: the file is missing, no ordinary file, or not the one that the run was finished with.
+            ValueError: the file is missing, no ordinary file, or changed since the run was finished.
         """
         file = self.path / name
         try:
@@ -155,7 +155,7 @@ class Run:
         """Versions, commit, device, processes and wall time (seconds); empty until the run is finished.
 
         Raises:
-            ValueError: the file is damaged, or a value is not of the type and length that belong there.
+            ValueError: the file is damaged, or a value has a wrong type or length.
         """
         if not self.finished:
             return {}
@@ -213,7 +213,7 @@ class Run:
 
     @property
     def correct(self) -> dict[str, np.ndarray]:
-        """Set → numbers of right answers, (evaluations, kinds, n_examples), by `evaluate.KINDS` and shots."""
+        """Set → numbers of correct answers, (evaluations, kinds, n_examples), by `evaluate.KINDS` and shots."""
         return {name: self.scores[f"{name}.right"] for name in SETS}
 
     @property
@@ -235,7 +235,7 @@ class Run:
     def summary(self) -> dict[str, object]:
         """A row about the run: its name, whether it is finished, minutes, device, last metrics, and config.
 
-        The metrics are None before the first evaluation, minutes and device None before the end.
+        The metrics are None before the first evaluation. Minutes and device are None until the run is finished.
 
         Raises:
             ValueError: a file of the run is damaged.
@@ -250,7 +250,7 @@ class Run:
 
     @property
     def steps(self) -> list[int]:
-        """The steps whose weights are kept: those in the manifest, or without one those on disk."""
+        """The steps whose weights are kept: those in the manifest, or those on disk if there is no manifest."""
         if not self.finished or self.manifest is None:
             return self._steps_on_disk()
         return sorted(int(name[17:-12]) for name in self.manifest if name.startswith("checkpoints/step-"))
@@ -263,7 +263,7 @@ class Run:
         """The model at a checkpoint, by default the last one that the run keeps.
 
         Raises:
-            ValueError: no weights of that step are kept, or the file is missing or not a whole checkpoint of this run.
+            ValueError: the run keeps no weights of that step, or the file is missing, damaged or of another run.
         """
         if not self.steps:
             raise ValueError(self._no_weights())
@@ -297,5 +297,5 @@ class Run:
 
 
 def escaped(text: object) -> str:
-    """A text from a run folder as Markdown and HTML that show it and do nothing else."""
+    """A text from a run folder, escaped so that Markdown and HTML show it literally."""
     return html.escape(re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", " ".join(str(text).split())))

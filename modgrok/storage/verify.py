@@ -19,10 +19,10 @@ ANSWER_TOLERANCE = {"float32": 0.005, "float16": 0.01}
 def check(run: Run) -> None:
     """Compare every file of a finished run with its manifest.
 
-    A run without a manifest is checked by its contents: tables that agree, in finite numbers, and whole checkpoints.
+    For a run without a manifest the tables must agree, in finite numbers, and every checkpoint must be whole.
 
     Raises:
-        ValueError: the first file that is missing, damaged or not the one that the run was finished with.
+        ValueError: a file is missing, damaged or changed since the run was finished; the message names the first.
     """
     if run.manifest is not None:
         checkpoints = {_file_name(step) for step in run.steps}
@@ -41,14 +41,14 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
 
     Args:
         run: a finished run.
-        checkpoints: how many are scored anew: the last, and others spread over the training.
-        sets: the evaluation sets they are scored on.
+        checkpoints: number of checkpoints to score anew: the last, and others spread over the training.
+        sets: the evaluation sets to score them on.
 
     Returns:
-        what was done, in words.
+        a sentence that says which checks were made.
 
     Raises:
-        ValueError: the first thing that is wrong.
+        ValueError: the run is not finished, has no manifest, or fails a check; the message names the first failure.
     """
     if not run.finished:
         raise ValueError(f"{run.path} is not finished; train it to its end.")
@@ -113,7 +113,7 @@ def check_manifest(run: Run) -> None:
     """Check that every checkpoint in the manifest is as described there, and that no other is on disk.
 
     Raises:
-        ValueError: the first checkpoint that is not.
+        ValueError: a checkpoint is not as described; the message names the first.
     """
     names = {name for name in run.manifest if name.startswith("checkpoints/")}
     for name in sorted(names):
@@ -134,7 +134,7 @@ def check_tables(run: Run) -> None:
     """Check that metrics.csv and scores.safetensors agree at every evaluation, in finite numbers.
 
     Raises:
-        ValueError: the first column that does not.
+        ValueError: a column does not agree or is not finite; the message names the first.
     """
     table = run.path / "metrics.csv"
     for name in SETS:
