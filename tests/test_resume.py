@@ -223,7 +223,7 @@ def test_processes_that_wait_for_another_trainer_are_never_silent_for_long(tmp_p
         return ready
 
     group = SimpleNamespace(is_main_process=True, device="cpu", gather=gather)
-    monkeypatch.setattr("modgrok.training.session.ASK_EVERY", 0.05)
+    monkeypatch.setattr("modgrok.training.session.WAITING_INTERVAL", 0.05)
     other = FileLock(tmp_path / "lock", thread_local=False)  # a timer lets go of it
     other.acquire()
     threading.Timer(1, other.release).start()

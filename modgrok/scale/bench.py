@@ -34,6 +34,15 @@ SHAPES = {
 }
 """Training shapes for a CPU, all at p = 29 with 32 examples."""
 
+CURRICULUM_SHAPES = {
+    f"p 29, {pairs}, width {width}": preset(
+        "p19", p=29, n_tasks=512, alpha=0.6, n_examples=32, n_embd=width, curriculum=curriculum
+    )
+    for pairs, curriculum in {"1 line × 4 examples": "1x4:100", "uniform × 32 examples": ""}.items()
+    for width in (128, 256)
+}
+"""First and last phase of a curriculum at p = 29: two blocks, 512 sequences a step."""
+
 PAPER_SHAPES = {
     "paper d 2": preset("paper"),
     "paper d 4": preset("paper", depth=4, n_tasks=384, alpha=0.8, batch_size=1536),
@@ -241,6 +250,10 @@ def bench(repetitions: int = 7, name_parts: Iterable[str] = ()) -> dict[str, dic
         rows |= {name: lambda c=c: on_gpu(c) for name, c in PAPER_SHAPES.items()}
     else:
         rows |= candidates("laptop") | candidates("desk")
+        rows |= {
+            name: lambda c=c: {"step_ms": 1000 / steps_per_second(c, steps=5)}
+            for name, c in CURRICULUM_SHAPES.items()
+        }
     names = [name for name in rows if not name_parts or any(part in name for part in name_parts)]
     if not names:
         raise ValueError(
