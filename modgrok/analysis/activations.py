@@ -6,7 +6,7 @@ sequences, T positions, H heads of width D, and C = H·D: `embed` (B, T, C); and
 - `blocks.i.attn.qkv` (B, T, 3·C): queries, then keys, then values, each head after head, before positions turn them;
 - `blocks.i.attn.pattern` (B, H, T, T): the attention that each position (first T) pays;
 - `blocks.i.attn.mix` (B, T, H, D): the values that each head gathers;
-- `blocks.i.attn.out`, `blocks.i.mlp.out` (B, T, C): what heads together, and the MLP, add to the residual stream;
+- `blocks.i.attn.out`, `blocks.i.mlp.out` (B, T, C): sums that all heads together, and the MLP, add to the stream;
 - `blocks.i.resid_post` (B, T, C): the residual stream after the block.
 """
 
@@ -22,7 +22,7 @@ from modgrok.data import Data, generator, grid, sequences
 from modgrok.model import Transformer, rotate
 
 Edit = Callable[[Tensor], Tensor | None]
-"""Takes an activation and returns what replaces it, or None to leave it."""
+"""Takes an activation and returns its replacement, or None to leave it."""
 
 CHUNK = 256
 """Sequences in one pass, which bounds memory: a pattern of the paper's model takes 144 kB a sequence and block."""

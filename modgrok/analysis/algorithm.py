@@ -439,7 +439,7 @@ def combination_accuracy(predict: Predictor, tokens: Tensor, tasks: Tensor, p: i
     Args:
         predict: a model or an exact predictor.
         tokens: (B, 3·K) sequences whose tasks take turns, such as those of `Data.evaluation_set`.
-        tasks: (n, 2) these tasks.
+        tasks: (n, 2) the tasks that take turns.
         p: the modulus.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What attention heads look at: near tokens, examples that match the query's ratio, every other example (F6, A3)."""
+"""Attention heads by target: near tokens, examples that match the query's ratio, every other example (F6, A3)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

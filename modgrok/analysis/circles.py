@@ -32,8 +32,7 @@ class CircleOfCircles(NamedTuple):
         head: its number.
         score: its score, see `nested_windings`, a mean over contexts. Under every relabelling the head and the stride
             with the best score are chosen anew.
-        outer, inner: the two parts of the score: how evenly the groups stand on their circle, and the pairs of a
-            group on theirs.
+        outer, inner: the two parts of the score, for the groups on their circle and for the pairs of a group on theirs.
         stride: how often both circles go round while the logarithm runs through once.
         places: different places on a circle, (p - 1) / gcd(stride, p - 1). With fewer than p - 1 places several
             numbers share one: a pentagon at p = 11 does not tell x from -x.

@@ -1,4 +1,4 @@
-"""Wrong labels: how a model answers after examples of which some have a false z (A5)."""
+"""Wrong labels: answers of a model after examples of which some have a wrong z (A5)."""
 
 from collections.abc import Sequence
 

@@ -1,10 +1,10 @@
-"""How a model finds its answer, shown by replacing values inside it and predicting what it then says.
+"""How a model finds its answer, tested by replacing values inside it and predicting its new answer.
 
 A model that matches ratios is thought to do three things: block 0 writes x where y stands, as a wave of the
 logarithm of x; heads of a later block find an example j of the query's ratio and fetch z_j / y_j; the rest multiplies
 by y. Each step is tested by a change that has one predicted outcome, beside a control of the same size:
 
-- `query_swap`: exchange what the matching heads look for;
+- `query_swap`: exchange the query vectors of the matching heads;
 - `turned_inputs`, `turned_slopes`: turn a wave of the logarithm, so that it stands for another number;
 - `patching`: move the stream, position by position, or heads, from one context to another;
 - `joint_ablation`: switch the matching heads off together;

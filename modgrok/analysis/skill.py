@@ -1,4 +1,4 @@
-"""What trained models can do: their skill on a set, whether they solve it, their phase, and the best moment to stop."""
+"""Abilities of a trained model: its skill on a set, whether it solves the set, its phase, and its best moment."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -35,7 +35,7 @@ EASIER = {
 
 
 def skill(n_correct: ArrayLike, n_queries: ArrayLike, p: int) -> np.ndarray:
-    """How far a model comes from look-up to ratio matching, on the queries that repeat no earlier pair.
+    """Accuracy on a scale from look-up (0) to ratio matching (1), on the queries that repeat no earlier pair.
 
     Skill is (accuracy - 1/p) / (expected accuracy of ratio matching - 1/p), both on the same queries. Look-up has 0,
     ratio matching 1, and an algorithm that combines examples more. Accuracy over all queries would mislead: at p = 7

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
-"""How often an interval covers the true value."""
+"""Probability with which an interval covers the true value."""
 
 N_RANDOM = 2**18
 """The largest number of sign choices that `sign_flip_test` lists; where there are more, it draws this many."""
@@ -28,7 +28,7 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
 
     Args:
         values: (n, …) values; each nan is left out.
-        level: how often the interval covers the true mean.
+        level: probability with which the interval covers the true mean.
 
     Returns:
         (3, …) mean, low, high; low and high are nan where there are fewer than two values.

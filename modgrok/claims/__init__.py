@@ -1,4 +1,4 @@
 """The paper's claims judged by runs: rules, verdicts, cost.
 
-May import analysis and what that may import.
+May import analysis and all that analysis may import.
 """

@@ -1,4 +1,4 @@
-"""What models cost: when a run solves a set, how that grows with p, and which settings change it."""
+"""Costs of training: the step at which a run solves a set, its growth with p, and its change with settings."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple

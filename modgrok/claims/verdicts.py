@@ -1,4 +1,4 @@
-"""Verdicts: what runs say together of a claim, and the rows of the tables that show it."""
+"""Verdicts of several runs on a claim, and the rows of the tables that show them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -54,7 +54,7 @@ class Claim(NamedTuple):
     """A claim of the paper with the verdict of runs.
 
     Attributes:
-        rule: how it is judged.
+        rule: how the claim is judged.
         verdict: a key of VERDICTS.
         p: modulus of the runs.
         measured: name of a measure → its values, as text.

@@ -1,6 +1,6 @@
 """`python -m modgrok bench`: each shortcut against the plain computation, alternating in one process.
 
-The plain computation is what a researcher would write first: logits at every position, rotary positions applied on the
+A researcher would write the plain computation first: logits at every position, rotary positions applied on the
 fly, float32, not compiled, batches stacked from a Dataset.
 """
 

@@ -103,9 +103,9 @@ SWEEPS = {
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE, cost="hours on a GPU for each run"),
     "paper-lasting": Sweep("paper", {"depth": (2, 4, 6), "alpha": (0.4,)}, cost="hours on a GPU for each run"),
 }  # fmt: skip
-"""Named after what they vary. `map`: tasks and inputs (F1b). `rule`: how tasks are chosen, over the same map, for
-several depths (A1). `depth`: blocks. `coarse`: a smaller map for each of several depths (F4). `lasting`: depth again,
-with few training inputs. `ladder`: the modulus, and with it all that grows with it. `factors`: one setting at a time
+"""The second half of a name says which fields vary. `map`: tasks and inputs (F1b). `rule`: the choice of tasks, over
+the same map, for several depths (A1). `depth`: blocks. `coarse`: a smaller map for several depths (F4). `lasting`:
+depth, with few training inputs. `ladder`: the modulus, and all that grows with it. `factors`: one setting at a time
 (A8). Times are those on two cores, at p = 11 with bf16; runs that two sweeps share are trained once."""
 
 

@@ -27,7 +27,7 @@ def run_folders(*roots: str | Path, pattern: str = "*") -> list[Path]:
 
 
 def _walk(folder: str, pattern: str, visited: set[tuple[int, int]]) -> Iterator[str]:
-    """Run folders at or below a folder; what is inside a run is not searched."""
+    """Run folders at or below a folder; folders inside a run are not searched."""
     try:
         state = os.stat(folder)
         identity = state.st_dev, state.st_ino

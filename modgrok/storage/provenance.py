@@ -1,4 +1,4 @@
-"""How a run was made: what is recorded of the machine and the code, and how such a record is read safely."""
+"""How a run was made: the record of its machine and code, written with the run and read safely."""
 
 import json
 import platform

@@ -1,8 +1,8 @@
 """A run on disk: config, metrics, weights, provenance; checked when read. ::
 
-    root/NAME/config.json                what was trained
+    root/NAME/config.json                the fields of its Config
               metrics.csv                a row for each evaluation
-              scores.safetensors         right answers by kind of query and shot, divergences, at each evaluation
+              scores.safetensors         correct answers by kind of query and shot, divergences, at each evaluation
               checkpoints/step-*.safetensors   weights along the way
               resume.safetensors         everything needed to go on; gone once the run is finished
               manifest.json              digests of all files of a finished run, steps and dtypes of its checkpoints

@@ -1,4 +1,4 @@
-"""Checks that a run is the evidence it claims to be: its files, its tables, and what its weights really score."""
+"""Checks that a run is the evidence it claims to be: its files, its tables, and the scores of its weights."""
 
 from collections.abc import Sequence
 
