@@ -327,6 +327,18 @@ def most_alternating(model: Transformer, tokens: Tensor, reach: int = 8) -> Alte
     return Alternation(layer, head, blocks[layer], rotary_logits(model, tokens, layer, reach))
 
 
+def alternation_panels(
+    runs: Sequence[Run], n_sequences: int, reach: int = 8
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Label → `Alternation.panel` of the head that alternates most in each run, on o.o.d. training sequences (A5)."""
+    panels = {}
+    for run in runs:
+        tokens = Data(run.config).evaluation_set("ood_train", n_sequences)
+        alternation = most_alternating(run.model(), tokens, reach)
+        panels[f"seed {run.config.seed}: head {alternation.layer}.{alternation.head}"] = alternation.panel
+    return panels
+
+
 def alternates(curve: np.ndarray) -> np.ndarray:
     """Odd distances less even ones, (…), of a curve by distance (…, reach), as `alternating` without distance 1."""
     return -alternating(curve[..., 1:])
