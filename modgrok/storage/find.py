@@ -20,7 +20,7 @@ def run_folders(*roots: str | Path, pattern: str = "*") -> list[Path]:
 
     Args:
         roots: folders; one that does not exist holds no run.
-        pattern: a shell pattern for the names of the runs, such as "p7-*".
+        pattern: a shell pattern for the names of the runs, such as `p7-*`.
     """
     visited: set[tuple[int, int]] = set()
     return [Path(folder) for root in roots for folder in _walk(str(root), pattern, visited)]

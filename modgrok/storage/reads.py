@@ -7,5 +7,5 @@ folders: set[Path] = set()
 
 
 def note(folder: Path) -> None:
-    """Add a run's folder, or a pattern such as ROOT/**/NAME, to `folders`."""
+    """Add a run's folder, or a pattern such as `ROOT/**/NAME`, to `folders`."""
     folders.add(folder.absolute())
