@@ -447,7 +447,9 @@ def test_first_loads_are_light_and_their_first_figure_comes_early(book):
     def sent(path):
         if path not in sizes:
             data = path.read_bytes()
-            sizes[path] = len(gzip.compress(data)) if path.suffix in (".html", ".css", ".js") else len(data)
+            sizes[path] = (
+                len(gzip.compress(data)) if path.suffix in (".html", ".css", ".js", ".svg") else len(data)
+            )
         return sizes[path]
 
     always = [

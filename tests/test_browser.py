@@ -97,6 +97,8 @@ def test_play_moves_and_stops_and_the_steps_step(visit):
     page = visit("02_learning", viewport={"width": 1280, "height": 900})
     deck = first_deck(page)
     play, handle = deck.locator(".modgrok-play"), deck.locator("input")
+    handle.focus()
+    page.keyboard.press("Home")
     place = int(handle.input_value())
     play.click()
     assert play.get_attribute("aria-pressed") == "true"
@@ -130,7 +132,7 @@ def test_the_shown_picture_can_be_saved(visit):
         with page.expect_download() as download:
             deck.get_by_role("link", name=file_format).click()
         files[file_format] = download.value.path().read_text()
-        wanted = f"fig-scrub-{step.replace(',', '')}.{file_format.lower()}"
+        wanted = f"fig-shots-{step.replace(',', '')}.{file_format.lower()}"
         assert download.value.suggested_filename == wanted
     saved = files["SVG"]
     assert files["CSV"].startswith("panel,series,kind,x,y,value\n") and files["CSV"].count("\n") > 10

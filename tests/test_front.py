@@ -100,14 +100,14 @@ def test_a_card_tells_verdict_number_figure_and_reason():
         assert part in shown.data
     assert 'role="img" aria-label="what &lt;is&gt; seen"' in shown.data
     visible, details = shown.data.split("<details>")
-    assert "shown, p = 7" in visible and "not shown, p = 7" not in visible
+    assert "shown, p\u00a0=\u00a07" in visible and "not shown, p\u00a0=\u00a07" not in visible
     assert "To be shown: it does &lt;so&gt;. Seen: skill 0.5." in details
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_every_verdict_has_a_reason_and_a_style(verdict):
     shown = findings.as_html([card(main=claim(verdict))], "").data
-    assert f'<span class="verdict {verdict.split()[0]}">{verdict}, p = 7</span>' in shown
+    assert f'<span class="verdict {verdict.split()[0]}">{verdict}, p\u00a0=\u00a07</span>' in shown
     assert ("for it would take this: it &lt;can&gt;. Tried: n 40." in shown) == (
         verdict == "needs a larger p"
     )

@@ -856,4 +856,4 @@ def test_an_installed_package_has_all_files():
     folder = ROOT / "modgrok/live"
     named = {file for pattern in tool["package-data"]["modgrok.live"] for file in folder.glob(pattern)}
     assert "modgrok.live" in tool["packages"]
-    assert named == {file for file in folder.iterdir() if file.suffix not in (".py", ".wat", "")}
+    assert named == {file for file in folder.iterdir() if file.suffix not in (".py", "")}
