@@ -13,12 +13,12 @@ JOBS ?= 2
 .PHONY: book test quick pdf lock clean
 
 book: $(VENV)/.installed
-	@echo "The book: $(words $(wildcard notebooks/*.ipynb)) notebooks are executed from shipped runs, some 3 minutes on two cores; later builds redo what changed."
+	@echo "The book: $(words $(wildcard notebooks/*.ipynb)) notebooks are executed from shipped runs, minutes on two cores; later builds redo what changed."
 	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build book
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.installed
-	@echo "The tests: the book, and every notebook trained at the smallest scale; some 15 minutes on two cores."
+	@echo "The tests: the book, and every notebook trained at the smallest scale; some 20 minutes on two cores."
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

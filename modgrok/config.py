@@ -300,8 +300,8 @@ PRESET_COSTS = {
     "smoke": "seconds; to see that everything works",
     "laptop": "minutes on a CPU core, at p = 7; shows the phenomena",
     "desk": "an hour or two on a CPU core, at p = 11",
-    "night": "40 minutes on a CPU core, 20 with AMX, at p = 13, by a curriculum",
-    "p19": "an hour or two on a CPU core, at p = 19, by a curriculum",
+    "night": "some 40 minutes on a CPU core at p = 13, by a curriculum; an experiment",
+    "p19": "hours on a CPU core at p = 19, by a curriculum; not tried yet",
     "paper": "hours on a GPU; the paper's d = 2 model",
 }
 """Name of a preset → how long a run of it takes."""
