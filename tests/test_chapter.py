@@ -69,6 +69,32 @@ def test_false_and_none_survive_the_command():
     assert given(page.command) == {"center": False, "contexts": 5}
 
 
+class Shell:
+    """IPython's shell, as far as errors are concerned."""
+
+    def showtraceback(self, error_info, tb_offset=None):
+        error = error_info[1]
+        self.lines = error._render_traceback_() if hasattr(error, "_render_traceback_") else None
+
+
+def shown_lines(call) -> list[str] | None:
+    """What a notebook shows of the error of a call in place of its frames; None where it shows these."""
+    shell = Shell()
+    with pytest.raises(Exception) as error:
+        call()
+    chapter.show_error(shell, error.type, error.value, error.tb)
+    return shell.lines
+
+
+def test_an_error_about_values_is_shown_as_its_sentence_and_a_fault_with_its_frames():
+    assert shown_lines(lambda: preset("nope"))[0].startswith("ValueError: preset='nope' is not known")
+    assert shown_lines(lambda: find_module.find_run("nope", "nowhere"))[0].startswith(
+        "FileNotFoundError: no "
+    )
+    assert shown_lines(lambda: table(["a"], 3)) is None  # a TypeError that Python raises in the library
+    assert shown_lines(lambda: int("one")) is None
+
+
 def test_shipped_runs_are_found_from_any_folder(monkeypatch, tmp_path):
     defaults = declared("12_ask")
     monkeypatch.chdir(tmp_path)

@@ -236,7 +236,16 @@ def test_a_wrong_value_is_one_sentence(notebook, monkeypatch):
     assert said.startswith(f"{name}=") and value in said and allowed in said
 
 
-def test_papermill_ends_with_that_sentence(tmp_path):
-    made = run(NOTEBOOKS[1], tmp_path / "out.ipynb", preset="nope")
-    message = made.stdout.strip().splitlines()[-1]
-    assert made.returncode != 0 and message.startswith("ValueError: preset='nope' is not known"), made.stdout
+@pytest.mark.parametrize(
+    ("parameters", "start", "advice"),
+    [
+        ({"preset": "nope"}, "ValueError: preset='nope' is not known", "smoke"),
+        ({"depth": 3}, "FileNotFoundError: no finished run p11-", "`python -m modgrok train desk --depth 3`"),
+        ({"presett": "smoke"}, "ValueError: presett is not a parameter of this notebook", "preset?"),
+    ],
+)
+def test_papermill_ends_with_one_sentence(parameters, start, advice, tmp_path):
+    made = run(NOTEBOOKS[1], tmp_path / "out.ipynb", **parameters)
+    *_, place, message = made.stdout.strip().splitlines()
+    assert made.returncode != 0 and place.startswith("Exception encountered"), made.stdout
+    assert message.startswith(start) and advice in message

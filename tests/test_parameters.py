@@ -1,6 +1,8 @@
 """What notebooks say to parameters that are not allowed."""
 
 import ast
+import json
+import re
 
 import papermill
 import pytest
@@ -8,9 +10,10 @@ import torch
 from conftest import ROOT
 from tiny import sentence
 
-from modgrok.book.parameters import checked, declared, query_setting
-from modgrok.config import preset
+from modgrok.book.parameters import check_names, checked, declared, query_setting
+from modgrok.config import PRESETS, preset
 from modgrok.data import Data
+from modgrok.scale.grids import SWEEPS
 
 SMOKE = preset("smoke")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -18,11 +21,41 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
 def test_declared_is_what_papermill_declares(notebook):
-    """Papermill reads lines: what it does not understand it leaves out of its help."""
+    """Papermill reads lines: what it does not understand it leaves out."""
     parameters = papermill.inspect_notebook(str(notebook))
     defaults = {name: ast.literal_eval(parameter["default"]) for name, parameter in parameters.items()}
     assert defaults == declared(notebook.stem)
-    assert all(parameter["help"] for parameter in parameters.values())
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_papermills_help_tells_type_and_meaning(notebook):
+    for name, parameter in papermill.inspect_notebook(str(notebook)).items():
+        default = ast.literal_eval(parameter["default"])
+        assert parameter["inferred_type_name"] == ("int" if default is None else type(default).__name__)
+        assert parameter["help"], name
+        assert not re.search("hour|minute|second", parameter["help"]), "costs stand in config.PRESET_COSTS"
+    cells = json.loads(notebook.read_text("utf8"))["cells"]
+    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    assert len(cell["source"]) == len(declared(notebook.stem)), "papermill shows one line a parameter"
+
+
+def test_the_sizes_that_help_lists_for_a_sweep_have_that_sweep():
+    kinds = {"03_phases": "map", "14_cost": "ladder", "15_factors": "factors", "17_hypothesis": "map"}
+    for notebook in NOTEBOOKS:
+        text = papermill.inspect_notebook(str(notebook))["preset"]["help"]
+        named = re.findall(r'"(\w+)"', text)
+        assert named and set(named) <= set(PRESETS)
+        if notebook.stem in kinds:
+            assert named == [size for size in PRESETS if f"{size}-{kinds[notebook.stem]}" in SWEEPS]
+
+
+def test_a_name_that_is_not_declared_is_refused():
+    names = ["preset", "root", "seed"]
+    check_names(["import os", "presett = 3", '# Parameters\nseed = 3\nroot = "a"\n'], names)
+    with pytest.raises(ValueError, match="presett is not a parameter .* did you mean preset"):
+        check_names(["# Parameters\npresett = 3\n"], names)
+    with pytest.raises(ValueError, match="its parameters are preset, root, seed"):
+        check_names(["", "# Parameters\nseed = 3\nbatch_size = [3, 4]\n"], names)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ runs = page.runs = page.by_depth()
 page.show(plots.some_figure(runs), "fig-depth")
 """
 
+import dis
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import accelerate
@@ -19,12 +21,13 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import is_cuda_available
+from IPython import InteractiveShell, get_ipython
 from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from tabulate import tabulate
 
-from modgrok.book.parameters import checked, declared
+from modgrok.book.parameters import check_names, checked, declared
 from modgrok.claims.cost import core_minutes
 from modgrok.config import PRESETS, Config, preset
 from modgrok.model import n_weights
@@ -43,7 +46,10 @@ Runs = Run | Iterable | Mapping
 
 Result = TypeVar("Result")
 
-SHIPPED = Path(__file__).parents[2] / "runs"
+LIBRARY = Path(__file__).parents[1]
+"""The folder of this library's modules."""
+
+SHIPPED = LIBRARY.parent / "runs"
 """The runs that come with the repository."""
 
 
@@ -256,7 +262,11 @@ def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
         ValueError: a parameter that is not allowed, in one sentence.
         FileNotFoundError: the notebook's source is not at hand.
     """
+    shell = get_ipython()
+    if shell is not None:
+        shell.set_custom_exc((Exception,), show_error)
     defaults = declared(name)
+    check_names(namespace.get("In", ()), list(defaults))
     values = {key: checked(key, namespace[key], default) for key, default in defaults.items()}
     words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
     for key, value in values.items():
@@ -269,6 +279,27 @@ def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
     if values.get("source") == "shipped" and values["root"] == "runs" and not run_folders("runs"):
         values["root"] = str(SHIPPED)  # the notebook was started in another folder
     return Chapter(name, values, " ".join(words))
+
+
+def show_error(
+    shell: InteractiveShell,
+    kind: type[Exception],
+    error: Exception,
+    traceback: TracebackType,
+    tb_offset: int | None = None,
+) -> None:
+    """Show an error in a notebook: as one sentence if a `raise` of this library made it, else with its frames.
+
+    The arguments are those of a handler for `InteractiveShell.set_custom_exc`.
+    """
+    last = traceback
+    while last.tb_next is not None:
+        last = last.tb_next
+    code = last.tb_frame.f_code
+    is_ours = Path(code.co_filename).is_relative_to(LIBRARY)
+    if is_ours and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]:
+        error._render_traceback_ = lambda: [f"{kind.__name__}: {error}"]
+    shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
 
 
 def obtain(

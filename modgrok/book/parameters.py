@@ -1,8 +1,10 @@
 """A notebook's parameters: what it declares, and the check of their values in its set-up cell."""
 
 import ast
+import difflib
 import json
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,25 @@ def declared(name: str) -> dict[str, Any]:
         target = assignment.target if isinstance(assignment, ast.AnnAssign) else assignment.targets[0]
         defaults[target.id] = ast.literal_eval(assignment.value)
     return defaults
+
+
+def check_names(sources: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse a parameter that the notebook does not declare; papermill itself only warns and goes on.
+
+    Args:
+        sources: of the cells that ran so far. The cell that papermill adds starts with the line "# Parameters".
+        names: of the parameters that the notebook declares.
+
+    Raises:
+        ValueError: one sentence that names the nearest declared parameter, or all of them.
+    """
+    injected = [source for source in sources if source.startswith("# Parameters\n")]
+    for assignment in ast.parse("\n".join(injected)).body:
+        name = assignment.targets[0].id
+        if name not in names:
+            similar = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {similar[0]}?" if similar else f"its parameters are {', '.join(names)}."
+            raise ValueError(f"{name} is not a parameter of this notebook; {hint}")
 
 
 def checked(name: str, value: Any, default: Any) -> Any:
