@@ -52,7 +52,7 @@ def test_the_sizes_that_help_lists_for_a_sweep_have_that_sweep():
 def test_a_name_that_is_not_declared_is_refused():
     names = ["preset", "root", "seed"]
     check_names(["import os", "presett = 3", '# Parameters\nseed = 3\nroot = "a"\n'], names)
-    with pytest.raises(ValueError, match="presett is not a parameter .* did you mean preset"):
+    with pytest.raises(ValueError, match=r"presett is not a parameter .* did you mean preset"):
         check_names(["# Parameters\npresett = 3\n"], names)
     with pytest.raises(ValueError, match="its parameters are preset, root, seed"):
         check_names(["", "# Parameters\nseed = 3\nbatch_size = [3, 4]\n"], names)
