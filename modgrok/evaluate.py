@@ -216,13 +216,3 @@ def weakest_certain(references: list[Tensor]) -> Tensor:
     """
     certain = torch.stack([is_certain(reference) for reference in references])
     return torch.where(certain.any(0), certain.byte().argmax(0), len(references))
-
-
-PLACES = ("neither is 0", "x = 0", "y = 0")
-"""Which number of a query is 0. The query (0, 0), whose answer is always 0, belongs to none of these."""
-
-
-def places(tokens: Tensor) -> Tensor:
-    """Which number of each query of tokens (B, 3·K) is 0: (B, K), an index of `PLACES`, -1 for (0, 0)."""
-    x, y = tokens[:, 0::3], tokens[:, 1::3]
-    return torch.where(x * y > 0, 0, torch.where(y > 0, 1, torch.where(x > 0, 2, -1)))

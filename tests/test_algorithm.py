@@ -9,63 +9,50 @@ import torch
 from tiny import tiny
 
 from modgrok.analysis import algorithm
-from modgrok.analysis.algorithm import accuracy_by_place, combination_accuracy, zero_line
+from modgrok.analysis.algorithm import zero_line
 from modgrok.data import Data
-from modgrok.evaluate import places
 from modgrok.model import Transformer
 from modgrok.predictors import predictors
 
 
-def test_failures_are_located():
-    tokens = torch.tensor([[1, 2, 0, 0, 3, 0, 4, 0, 0, 0, 0, 0]])
-    assert places(tokens).tolist() == [[0, 1, 2, -1]]
-    questions = torch.randint(5, (300, 24), generator=torch.Generator().manual_seed(0))
-    questions[:, 2::3] = (2 * questions[:, 0::3] + 3 * questions[:, 1::3]) % 5
+def answering(predict, **fields):
+    """A run whose model is a predictor; its stored scores by kind are 1 of 2, 1 of 3, 2 of 4 and none."""
+    counts = np.array([[2], [3], [4], [0]])
+    return SimpleNamespace(
+        config=tiny(**fields),
+        model=lambda step=0: predict,
+        steps=[0],
+        correct={"ood_train": counts[None] // 2},
+        queries={"ood_train": counts},
+    )
 
+
+def test_a_row_by_kind_tells_failures_where_y_is_0():
     def fails_at_y_zero(tokens):
         exact = predictors(5)["regression"](tokens)
         return torch.where((tokens[:, 1::3] == 0)[..., None], exact.roll(1, -1), exact)
 
-    accuracy = accuracy_by_place(fails_at_y_zero, questions, 5)
-    np.testing.assert_array_equal(accuracy[:3], [[1, 1, 0]] * 3)
+    run = answering(fails_at_y_zero, p=5, n_tasks=12, n_examples=6, eval_sequences=720)
+    row = dict(zip(algorithm.KIND_COLUMNS, algorithm.kind_row(run), strict=True))
+    assert [row[name] for name in ("repeats", "multiples", "combinations")] == [1 / 2, 1 / 3, 1 / 2]
+    assert 0.5 < row["combinations, a, b ≠ 0"] < 1
+    assert [row[f"multiples, {place}"] for place in ("neither is 0", "x = 0", "y = 0")] == [1, 1, 0]
 
 
 def test_combinations_of_tasks_of_one_number_do_not_count():
-    data = Data(tiny(p=5, n_tasks=24, task_rule="random", n_examples=6, batch_size=24))
-    tokens, tasks = data.evaluation_set("id_train", 240), data.tasks["id"]
-
     def y_alone(tokens):  # regression, for whom all x are 0: right where a = 0
         tokens = tokens.clone()
         tokens[:, 0::3] = 0
         return predictors(5)["regression"](tokens)
 
-    has_zero = (tasks == 0).any(1)
-    assert 0 < has_zero.sum() < len(tasks)
-    assert combination_accuracy(predictors(5)["regression"], tokens, tasks, 5) == 1
-    assert combination_accuracy(y_alone, tokens, tasks, 5) < 0.5
-    tokens = tokens[has_zero[torch.arange(len(tokens)) % len(tasks)]]
-    assert math.isnan(combination_accuracy(y_alone, tokens, tasks[has_zero], 5))
-
-
-def test_a_row_by_kind_counts_every_sequence_but_by_place_the_first():
-    config = tiny(p=5, n_tasks=12, n_examples=6, eval_sequences=96)
-    tokens, n_scored = Data(config).evaluation_set("ood_train"), []
-
-    def predict(tokens):
-        n_scored.append(len(tokens))
-        return predictors(5)["regression"](tokens)
-
-    counts = np.array([[2], [3], [4], [0]])
-    run = SimpleNamespace(
-        config=config,
-        model=lambda: predict,
-        correct={"ood_train": counts[None] // 2},
-        queries={"ood_train": counts},
-    )
-    row = dict(zip(algorithm.KIND_COLUMNS, algorithm.kind_row(run, n=10), strict=True))
-    assert sorted(n_scored) == [10, len(tokens)] and len(tokens) == 96
-    assert [row[name] for name in ("repeats", "multiples", "combinations")] == [1 / 2, 1 / 3, 1 / 2]
-    assert row["combinations, a, b ≠ 0"] == 1
+    fields = dict(p=5, n_tasks=4, task_rule="random", n_examples=6, batch_size=24, eval_sequences=480)
+    tasks = Data(tiny(**fields)).tasks["ood"]
+    assert algorithm.both_numbers_matter(torch.zeros(len(tasks) + 1, 18), tasks).tolist() == [
+        bool(a and b) for a, b in (*tasks.tolist(), tasks[0].tolist())
+    ]
+    column = algorithm.KIND_COLUMNS.index("combinations, a, b ≠ 0")
+    assert algorithm.kind_row(answering(predictors(5)["regression"], **fields))[column] == 1
+    assert algorithm.kind_row(answering(y_alone, **fields))[column] < 0.5
 
 
 def test_the_zero_line_needs_an_example_with_z_0():
@@ -82,8 +69,6 @@ def test_the_zero_line_needs_an_example_with_z_0():
 
 @pytest.mark.parametrize("name", ["ratio matching", "regression", "zero line"])
 def test_an_algorithm_foretells_itself_best(name):
-    data = Data(tiny(p=5, n_examples=6))
-    tokens = data.evaluation_set("ood_train", 600)
     exact = predictors(5) | {"zero line": lambda tokens: zero_line(tokens, 5)}
 
     def answer(tokens):  # where it does not know, it errs
@@ -92,26 +77,53 @@ def test_an_algorithm_foretells_itself_best(name):
         wrong = torch.nn.functional.one_hot((z + 1) % 5, 5).float()
         return torch.where((beliefs.amax(-1) > -1e-4)[..., None], beliefs, wrong.log())
 
-    agreement = algorithm._agreement(answer, tokens, 5)
-    assert algorithm.nearest_algorithm(agreement)[2:] == [name] * 4
+    agreement = algorithm.agreement_by_shot(answering(answer, p=5, n_examples=6))
+    assert algorithm.nearest_cells(agreement, [2, 3, 4, 5]) == [f"{name} (1.00)"] * 4
     assert agreement[algorithm.ALGORITHMS.index(name), 2:].min() == 1
 
 
 def test_failures_are_split_by_their_cause():
-    n_correct = np.array([[5], [25], [4], [24]])
-    flags = {"is_zero_seen": n_correct > 12, "has_repeat": n_correct > 0, "has_zero_pair": n_correct < 0}
-    scores = algorithm.ContextScores(n_correct, rank=np.full((4, 1), 2), **flags)
-    zero, rank, repeat, _ = algorithm.split_failures(scores, 5)
-    assert zero[1:] == (2, 0, 2, 2) and rank[1:] == repeat[1:] == (2, 2, 2, 2)
+    n_correct = np.array([5, 25, 4, 24])
+    scores = algorithm.ContextScores(n_correct, {"cause": n_correct > 12, "always": n_correct > 0})
+    assert algorithm.failure_rows(scores, 5) == [
+        ["cause", "0 of 2", "2 of 2"],
+        ["always", "2 of 2", "2 of 2"],
+    ]
     assert (
         algorithm.most_bimodal({"flat": scores._replace(n_correct=n_correct * 0), "peaks": scores}) == "peaks"
     )
 
 
-def test_the_rank_is_that_over_the_field():
-    assert [
-        algorithm._rank(np.array(pairs), 5) for pairs in ([[0, 0]], [[1, 2], [3, 1]], [[1, 2], [1, 3]])
-    ] == [0, 1, 2]
+class Untrained:
+    config = tiny(p=5)
+
+    def model(self):
+        return Transformer(self.config)
+
+
+def test_properties_of_contexts_are_those_of_their_pairs(monkeypatch):
+    pairs = np.array([[[1, 2], [3, 1]], [[1, 2], [1, 3]], [[0, 0], [0, 0]], [[1, 3], [4, 4]]])
+    tasks = np.array([[1, 1], [1, 1], [2, 3], [1, 1]])
+    monkeypatch.setattr(algorithm, "draw_contexts", lambda *_: (pairs, tasks))
+    scores = algorithm.score_contexts(Untrained(), 2, 4)
+    assert scores.n_correct.shape == (4,)
+    assert {name: flags.tolist() for name, flags in scores.properties.items()} == {
+        "an example with z = 0": [False, False, False, False],
+        "two independent pairs": [False, True, False, True],  # (3, 1) is 3·(1, 2) modulo 5
+        "a repeated pair": [False, False, True, False],
+        "a pair with a 0": [False, False, True, False],
+    }
+
+
+def test_an_exchanged_example_lies_on_the_zero_line_or_off_it(monkeypatch):
+    scored, (_, tasks) = [], algorithm.draw_contexts(Data(Untrained.config), 20)
+    monkeypatch.setattr(algorithm, "_n_correct", lambda _, *context: scored.append(context) or np.ones(1))
+    n_contexts, *means = algorithm.exchange_row(Untrained(), 2, 20)
+    (drawn, _), (on_line, _), (off_line, hidden_tasks) = scored
+    assert 0 < n_contexts == len(drawn) < len(tasks) and means == [1, 1, 1]
+    for version, is_shown in ((drawn, False), (on_line, True), (off_line, False)):
+        assert (version[:, 0] == drawn[:, 0]).all()
+        assert (algorithm._is_zero_seen(version, hidden_tasks, 5) == is_shown).all()
 
 
 class FakeRun:
@@ -131,16 +143,11 @@ def test_the_nearest_seed_is_drawn_first():
     assert rows["seed 2"] == {"2 blocks": shallow[2], "4 blocks": deep[2]}
     apart = algorithm.replicates({"2 blocks": shallow[:1], "4 blocks": deep[1:]})
     assert apart == {"first runs": {"2 blocks": shallow[0], "4 blocks": deep[1]}}
-    with pytest.raises(ValueError, match="choose one of"):
-        algorithm.nearest_run(deep, "magic")
 
 
 def test_a_predictor_is_nearest_to_itself():
-    config = tiny(p=5, n_tasks=8, n_examples=6, batch_size=16)
-    data = Data(config)
-    tokens = data.evaluation_set("ood_train", 200)
-    regression = predictors(5)["regression"]
-    comparison = algorithm.compare_with_references(regression, tokens, 5, data.tasks["id"])
+    run = answering(predictors(5)["regression"], p=5, n_tasks=8, n_examples=6, batch_size=16)
+    comparison = algorithm.compare_on_sets(run, 0, 200)["ood_train"]
     assert comparison.distance.keys() == comparison.agreement.keys() == set(algorithm.REFERENCES)
     np.testing.assert_allclose(comparison.distance["regression"], 0, atol=1e-6)
     np.testing.assert_allclose(comparison.accuracy[0], comparison.reference_accuracy["regression"], rtol=1e-6)
@@ -180,8 +187,8 @@ def test_an_approach_counts_the_evaluations_before_the_last_change():
 
 def test_regression_holds_the_beliefs_of_bayes_over_all_tasks():
     config = tiny(p=5, n_tasks=8, n_examples=6, batch_size=16)
-    assert algorithm.belief_gap("regression", "Bayes, all tasks", config, 100) < 1e-6
-    assert algorithm.belief_gap("regression", "look-up", config, 100) == pytest.approx(0.8)
+    assert algorithm.belief_gap("regression", "Bayes, all tasks", config) < 1e-6
+    assert algorithm.belief_gap("regression", "look-up", config) == pytest.approx(0.8)
 
 
 def test_the_papers_curve_lies_between_ratio_matching_and_regression():
@@ -193,14 +200,8 @@ def test_the_papers_curve_lies_between_ratio_matching_and_regression():
 
 
 def test_answer_grids_mark_what_ratio_matching_can_answer():
-    class Answering:
-        config = tiny(p=5)
-
-        def model(self):
-            return Transformer(self.config)
-
     pairs = torch.tensor([[1, 2], [2, 2]])
-    grids = algorithm.answer_grids({"model": Answering()}, [1, 1], pairs, [1, 2])
-    assert grids.correct["model"].shape == grids.is_matched.shape == (2, 5, 5) and grids.shots == [1, 2]
-    assert grids.tokens.tolist() == [1, 2, 3, 2, 2, 4]
-    assert grids.is_matched[0, 2, 4] and not grids.is_matched[0, 3, 3] and grids.is_matched[1, 3, 3]
+    correct, is_matched, tokens, shots = algorithm.answer_grids({"model": Untrained()}, [1, 1], pairs, [1, 2])
+    assert correct["model"].shape == is_matched.shape == (2, 5, 5) and shots == [1, 2]
+    assert tokens.tolist() == [1, 2, 3, 2, 2, 4]
+    assert is_matched[0, 2, 4] and not is_matched[0, 3, 3] and is_matched[1, 3, 3]
