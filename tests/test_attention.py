@@ -46,22 +46,18 @@ def test_a_head_that_likes_or_dislikes_a_token_does_not_choose_by_ratio(taste):
     patterns[:, 0, 1::3, 2::3] += 0.005 * taste * liked[..., :11]
     patterns[:, 1, 1::3, 2::3] += 0.005 * ratio[..., :11]
     paid = attention.matching_attention(patterns, tokens, 7)
-    ((mean, low, high),) = attention.preferences([paid])
+    (mean,), (low,), (high,) = attention.preferences(paid[None])
     assert mean == pytest.approx([0, 0.005], abs=1e-6) and high[0] < 1e-6 < low[1]
 
 
 def test_the_more_heads_the_wider_the_interval_of_each():
-    paid = np.random.default_rng(0).normal(size=(400, 2, 2))
-    alone, one_of_eight = attention.preferences([paid])[0], attention.preferences([paid] * 4)[0]
+    paid = np.random.default_rng(0).normal(size=(1, 400, 2, 2))
+    alone, one_of_eight = attention.preferences(paid), attention.preferences(paid.repeat(4, 0))
     wider = (one_of_eight[2] - one_of_eight[0]) / (alone[2] - alone[0])
-    assert wider == pytest.approx(
-        [2.734 / 2.241] * 2, rel=0.01
-    )  # 1 - 0.025/8 and 1 - 0.025/2 of the normal law
+    # 1 - 0.025/8 and 1 - 0.025/2 of the normal law
+    assert wider == pytest.approx(np.full((4, 2), 2.734 / 2.241), rel=0.01)
     by_chance = [
-        max(
-            low.max()
-            for _, low, _ in attention.preferences([*np.random.default_rng(i).normal(size=(4, 50, 4, 2))])
-        )
+        attention.preferences(np.random.default_rng(i).normal(size=(4, 50, 4, 2)))[1].max()
         for i in range(300)
     ]
     assert np.mean(np.array(by_chance) > 0) < 0.05  # 0.025, of all 16 heads
@@ -89,9 +85,10 @@ def test_rotary_pairs_add_up_to_the_logits(model, tokens):
 
 
 def test_alternation_is_odd_less_even_whatever_the_trend():
-    assert attention.alternating([1, 0, 1, 0, 1, 0]) == pytest.approx(1)
-    assert attention.alternating(np.array([1, 0, 1, 0, 1, 0]) + 3 * np.arange(6) + 7) == pytest.approx(1)
-    assert attention.alternating([3, 2, 1, 0]) == pytest.approx(0)
+    curve = np.array([9, 0, 1, 0, 1, 0, 1])  # at the distances 1 … 7; the first does not count
+    assert attention.alternation(curve) == pytest.approx(1)
+    assert attention.alternation(-curve + 3 * np.arange(7) + 7) == pytest.approx(-1)
+    assert attention.alternation(np.array([0, 3, 2, 1, 0])) == pytest.approx(0)
 
 
 def test_a_head_that_reads_every_other_example_reaches_back_so():
@@ -109,53 +106,51 @@ def test_patterns_are_the_activations_of_every_block(model, tokens):
         assert torch.equal(block, activations.activations(model, tokens[:2], [name])[name])
 
 
-def test_the_most_alternating_head_is_found(model, tokens, monkeypatch):
-    even = np.ones(4) / 4
-    last = np.array([2.0, 0, 0, 0])  # reads the last example alone
-    paid = [np.stack([last, even]), np.array([[0.6, 0, 0.6, 0], [0, 0.3, 0, 0.3]])]
-    logits = np.zeros((2, 3, 4))
-    logits[0, :2] = [[3, 0, 3, 0], [1, 0, 1, 0]]
-    monkeypatch.setattr(attention, "patterns", lambda *_: range(2))
-    monkeypatch.setattr(attention, "attention_by_distance", lambda layer, reach: paid[layer])
-    monkeypatch.setattr(attention, "rotary_logits", lambda *_: logits)
-    found = attention.most_alternating(model, tokens, 4)
-    assert (found.layer, found.head) == (1, 0)
-    assert found.strength == pytest.approx(0.6)
+def test_the_most_alternating_head_is_found(model, config, monkeypatch):
+    even, last = np.ones(4) / 4, np.array([2.0, 0, 0, 0])  # reads the last example alone
+    paid = np.array([[last, even], [[0.6, 0, 0.6, 0], [0, 0.3, 0, 0.3]]])
+    monkeypatch.setattr(attention, "attention_by_distance", lambda *_: paid)
+    run = SimpleNamespace(config=config, model=lambda: model)
+    panels = attention.alternation_panels([run], 10, 4)
+    ((label, (curve, logits)),) = panels.items()
+    assert label == f"seed {config.seed}: head 1.0" and curve.tolist() == paid[1, 0].tolist()
+    tokens = Data(config).evaluation_set("ood_train", 10)
+    np.testing.assert_array_equal(logits, attention.rotary_logits(model, tokens, 1, 4)[0])
 
 
 def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
-    tokens = Data(config).evaluation_set("ood_train", 200)
+    tokens = Data(config).evaluation_set("ood_train", 128)
     K = 6
     match = attention.matching_examples(tokens, 5)
     pair = tokens[:, 0::3] * 5 + tokens[:, 1::3]
     match &= pair[:, :, None] != pair[:, None, :]
-    pattern = torch.full((200, 2, 3 * K - 1, 3 * K - 1), 0.01).tril()
+    pattern = torch.full((128, 2, 3 * K - 1, 3 * K - 1), 0.01).tril()
     pattern[:, 0, torch.arange(1, 17), torch.arange(16)] = 0.9  # head 0 reads the token before
     for k in range(K):  # head 1 the matching examples
         pattern[:, 1, 3 * k + 1, 2::3] += 0.3 * match[:, k, : K - 1]
     monkeypatch.setattr(attention, "activations", lambda _, __, names: dict.fromkeys(names, pattern))
-    found, maps = attention.head_kinds(model, tokens)
-    assert found == [["near", "same ratio"]] * 2 and maps.shape == (2, 2, 17, 17)
-    assert set(found[0]) <= set(attention.HEAD_KINDS)
+    heads = attention.described_heads(SimpleNamespace(config=config, model=lambda: model))
+    assert [head[1:] for head in heads] == [
+        (f"2 blocks, {i}.{h}", kind) for i in (0, 1) for h, kind in enumerate(("near", "same ratio"))
+    ]
+    np.testing.assert_allclose(heads[1][0], pattern[:, 1].mean(0), rtol=1e-6)
+    assert {kind for _, _, kind in heads} < set(attention.HEAD_KINDS)
 
 
-def test_heads_that_match_are_listed_with_what_they_pay():
-    rng = np.random.default_rng(0)
-    contrasts = [0.1 + 0.01 * rng.normal(size=(50, 2, 2)) for _ in range(2)]
-    contrasts[1][:, 0, 0] += 0.2
-    contrasts[0][:, 1, 0] += 0.5
-    found = attention.matching_heads(contrasts)
-    assert [head.name for head in found] == ["0.1", "1.0"]
-    assert found[1].match == pytest.approx(0.3, abs=0.01) and found[1].mismatch == pytest.approx(
-        0.1, abs=0.01
-    )
+def test_heads_that_match_pay_half_as_much_again():
+    contrasts = 0.1 + 0.01 * np.random.default_rng(0).normal(size=(2, 50, 2, 2))
+    contrasts[1, :, 0, 0] += 0.2
+    contrasts[0, :, 1, 0] += 0.04
+    assert attention.match_ratios(contrasts).tolist() == [[False, False], [True, False]]
+    look = attention.RunAttention(*[None] * 5, preferences=attention.preferences(contrasts))
+    assert look.heads == [(1, 0), (0, 1)]
 
 
 def test_attention_of_a_run(model, config):
-    look = attention.run_attention(SimpleNamespace(config=config, model=lambda: model), 30)
-    assert look.patterns.shape == (2, 30, 2, 17, 17) and look.matching.shape == (3, 2, 2, 2)
+    look = attention.run_attention(SimpleNamespace(config=config, model=lambda: model))
+    assert look.patterns.shape == (2, 256, 2, 17, 17) and look.matching.shape == (3, 2, 2, 2)
     assert (
         look.habits.shape == (2, 2, 7) and look.matches[look.richest].sum() == look.matches.sum((1, 2)).max()
     )
     differences = look.matching[0, :, :, 0] - look.matching[0, :, :, 1]
-    assert look.preference == pytest.approx(differences.max(), abs=1e-6)
+    np.testing.assert_allclose(look.preferences[0], differences, atol=1e-6)

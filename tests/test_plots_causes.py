@@ -16,7 +16,7 @@ def test_bars_of_outcomes_sum_to_one():
 
 def test_turns_show_all_waves_the_control_and_each_wave():
     turned, control = np.linspace(0, 1, 12).reshape(4, 3), np.full(3, 0.2)
-    ax = plots.turned_waves({"seed 0": (turned, turned, control)}).axes[0]
+    ax = plots.turned_waves({"seed 0": (turned, control)}).axes[0]
     np.testing.assert_allclose(ax.images[0].get_array(), np.vstack([turned[0], control, turned[1:]]))
     assert [label.get_text() for label in ax.get_yticklabels()][:3] == ["all waves", "random", "wave 1"]
 

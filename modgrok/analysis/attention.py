@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from modgrok.analysis.activations import activations
@@ -25,25 +24,24 @@ def patterns(model: Transformer, tokens: Tensor) -> Tensor:
 
 
 def look_back(patterns: Tensor, reach: int = 6) -> np.ndarray:
-    """Mean attention to the token 0 … reach places back.
-
-    Args:
-        patterns: (B, H, T, T).
-        reach: the largest distance, in tokens.
+    """Mean attention of patterns (…, B, H, T, T) to the token 0 … reach places back.
 
     Returns:
-        (H, 3, reach + 1): head; attending token x, y or z; distance, 0 being the token itself. The mean is over
+        (…, H, 3, reach + 1): head; attending token x, y or z; distance, 0 being the token itself. The mean is over
         sequences and over the positions that have `reach` tokens before them.
     """
-    mean = patterns.mean(0).cpu().numpy()  # (H, T, T)
+    mean = patterns.mean(-4).cpu().numpy()  # (…, H, T, T)
     rows = [np.arange(reach + (token - reach) % 3, mean.shape[-1], 3) for token in range(3)]
-    return np.stack(
-        [
-            np.stack([mean[:, row, row - distance].mean(-1) for distance in range(reach + 1)], -1)
-            for row in rows
-        ],
-        1,
-    )
+    curves = [[mean[..., row, row - distance].mean(-1) for distance in range(reach + 1)] for row in rows]
+    return np.moveaxis(curves, (0, 1), (-2, -1))
+
+
+def attention_by_distance(patterns: Tensor, reach: int) -> np.ndarray:
+    """Mean attention of patterns (…, B, H, T, T) from y to the z of the example 1 … reach back: (…, H, reach).
+
+    The mean is over sequences and over queries with `reach` examples before them.
+    """
+    return look_back(patterns, 3 * reach - 1)[..., 1, 2::3]
 
 
 def matching_examples(tokens: Tensor, p: int) -> Tensor:
@@ -67,75 +65,47 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
     dislikes, a token does not count as one that matches ratios.
 
     Args:
-        patterns: (B, H, T, T), T = 3·K - 1.
+        patterns: (…, B, H, T, T), T = 3·K - 1.
         tokens: (B, 3·K) the sequences.
         p: the modulus.
 
     Returns:
-        (B, H, 2): attention to the three tokens of a matching example, and of another, averaged over examples and over
-        the queries of a sequence that have both; nan for a sequence without such a query.
+        (…, B, H, 2): attention to the three tokens of a matching example, and of another, averaged over examples and
+        over the queries of a sequence that have both; nan for a sequence without such a query.
     """
-    is_match, is_unlike = matching_examples(tokens, p), _is_unlike(tokens)
-    is_first, is_second = (is_match & is_unlike).tril(-1), (~is_match & is_unlike).tril(-1)
-    has_both = is_first.any(-1) & is_second.any(-1)  # (B, query)
-    attention = F.pad(patterns[:, :, 1::3].cpu(), (0, 1)).unflatten(-1, (-1, 3)).sum(-1)
+    x, y = tokens[:, 0::3].cpu(), tokens[:, 1::3].cpu()
+    shares_number = (x[:, :, None] == x[:, None]) | (y[:, :, None] == y[:, None])
+    is_unlike, is_match = ~shares_number & (x * y > 0)[:, None], matching_examples(tokens, p)
+    groups = [
+        (is_group & is_unlike).tril(-1) for is_group in (is_match, ~is_match)
+    ]  # (B, query, example) each
+    has_both = groups[0].any(-1) & groups[1].any(-1)
+    attention = F.pad(patterns[..., 1::3, :].cpu(), (0, 1)).unflatten(-1, (-1, 3)).sum(-1)
     means = [
-        (attention * is_kind[:, None]).sum(-1) / is_kind.sum(-1).clamp(min=1)[:, None]
-        for is_kind in (is_first, is_second)
-    ]  # (B, H, query) each
-    return torch.stack(means, -1).masked_fill(~has_both[:, None, :, None], torch.nan).nanmean(2).numpy()
+        (attention * group[:, None]).sum(-1) / group.sum(-1).clamp(min=1)[:, None] for group in groups
+    ]  # (…, B, H, query) each
+    return torch.stack(means, -1).masked_fill(~has_both[:, None, :, None], torch.nan).nanmean(-2).numpy()
 
 
-class MatchingHead(NamedTuple):
-    """A head that pays more attention to examples of the query's ratio than to other examples.
+def preferences(contrasts: np.ndarray) -> np.ndarray:
+    """Attention of every head to matching less that to other examples, with its interval: (3, depth, H).
 
-    Attributes:
-        layer, head: number of its block, and its number in the block, from 0.
-        match, mismatch: mean attention to an example of the query's ratio, and to one of another ratio.
+    contrasts: (depth, B, H, 2), as by `matching_attention`. The mean is over sequences. In at least 95 of 100 models
+    the intervals of all heads cover their means (Bonferroni).
     """
-
-    layer: int
-    head: int
-    match: float
-    mismatch: float
-
-    @property
-    def name(self) -> str:
-        """Such as 1.0, head 0 of block 1."""
-        return f"{self.layer}.{self.head}"
+    depth, _, n_heads, _ = contrasts.shape
+    differences = np.swapaxes(contrasts[..., 0] - contrasts[..., 1], 0, 1)
+    return mean_interval(differences, level=1 - 0.05 / (depth * n_heads))
 
 
-def matching_heads(contrasts: Sequence[np.ndarray]) -> list[MatchingHead]:
-    """The heads of a model that match ratios, the one with the largest difference first.
+def match_ratios(contrasts: np.ndarray) -> np.ndarray:
+    """Which heads find examples by their ratio: (depth, H) bool.
 
-    Args:
-        contrasts: for each block (B, H, 2), as by `matching_attention`.
-
-    Returns:
-        the heads whose interval in `preferences` lies above 0.
+    Such a head pays at least 1.5 times as much attention to an example of the query's ratio as to another, and its
+    interval in `preferences`, which takes the same argument, lies above 0.
     """
-    heads = [
-        MatchingHead(layer, head, *map(float, mean_interval(contrast)[0, head]))
-        for layer, (contrast, (_, low, _)) in enumerate(zip(contrasts, preferences(contrasts), strict=True))
-        for head in np.flatnonzero(low > 0).tolist()
-    ]
-    return sorted(heads, key=lambda head: head.mismatch - head.match)
-
-
-def preferences(contrasts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Difference between the attention of every head to matching and to other examples, with its interval.
-
-    Args:
-        contrasts: for each block (B, H, 2), as by `matching_attention`.
-
-    Returns:
-        for each block (3, H): the mean over sequences, low and high of its interval. In at least 95 of 100 models all
-        these intervals cover their means (Bonferroni).
-    """
-    n_heads = sum(contrast.shape[1] for contrast in contrasts)
-    return [
-        mean_interval(contrast[..., 0] - contrast[..., 1], level=1 - 0.05 / n_heads) for contrast in contrasts
-    ]
+    match, mismatch = np.moveaxis(np.nanmean(contrasts, 1), -1, 0)
+    return (preferences(contrasts)[1] > 0) & (match >= 1.5 * mismatch)
 
 
 class RunAttention(NamedTuple):
@@ -145,54 +115,49 @@ class RunAttention(NamedTuple):
         tokens: (B, 3·K) the sequences.
         patterns: (depth, B, H, T, T), T = 3·K - 1.
         matches: (B, K, K) as by `matching_examples`.
-        contrasts: for each block (B, H, 2), as by `matching_attention`.
+        habits: (depth, H, distances) mean attention to the token 0, 1, … places back.
+        matching: (3, depth, H, 2) mean attention to a matching and to another example, low and high of its interval.
+        preferences: (3, depth, H) as by `preferences`.
     """
 
     tokens: Tensor
     patterns: Tensor
     matches: Tensor
-    contrasts: list[np.ndarray]
+    habits: np.ndarray
+    matching: np.ndarray
+    preferences: np.ndarray
 
     @property
-    def heads(self) -> list[MatchingHead]:
-        """The heads that match ratios, see `matching_heads`."""
-        return matching_heads(self.contrasts)
-
-    @property
-    def preference(self) -> float:
-        """The largest difference, over heads, between mean attention to a matching example and to another."""
-        return max(float(means[0].max()) for means in preferences(self.contrasts))
+    def heads(self) -> list[tuple[int, int]]:
+        """The heads (block, number) with an interval of `preferences` above 0, the largest mean first."""
+        mean, low, _ = self.preferences
+        return sorted(map(tuple, np.argwhere(low > 0).tolist()), key=lambda head: -mean[head])
 
     @property
     def richest(self) -> int:
         """Index of the sequence with the most matching examples."""
         return int(self.matches.sum((1, 2)).argmax())
 
-    @property
-    def habits(self) -> np.ndarray:
-        """Mean attention to the token 0, 1, … places back, (depth, H, distances)."""
-        return np.stack([look_back(block).mean(1) for block in self.patterns])
 
-    @property
-    def matching(self) -> np.ndarray:
-        """Mean attention to a matching and to another example, low and high of its interval: (3, depth, H, 2)."""
-        return np.stack([mean_interval(contrast) for contrast in self.contrasts], 1)
-
-
-def run_attention(run: Run, n_sequences: int = 256) -> RunAttention:
-    """Attention of a run's last checkpoint on held-out tasks; a run without them uses pre-training tasks."""
-    sample = Data(run.config)
-    tokens = sample.evaluation_set("ood_train" if len(sample.tasks["ood"]) else "id_train", n_sequences)
+def run_attention(run: Run) -> RunAttention:
+    """Attention of a run's last checkpoint on 256 sequences, see `_sequences`."""
+    tokens = _sequences(run, 256)
     blocks = patterns(run.model(), tokens)
-    contrasts = [matching_attention(block, tokens, run.config.p) for block in blocks]
-    return RunAttention(tokens, blocks, matching_examples(tokens, run.config.p), contrasts)
+    contrasts = matching_attention(blocks, tokens, run.config.p)
+    return RunAttention(
+        tokens,
+        blocks,
+        matching_examples(tokens, run.config.p),
+        look_back(blocks).mean(-2),
+        mean_interval(contrasts.swapaxes(0, 1)),
+        preferences(contrasts),
+    )
 
 
-def _is_unlike(tokens: Tensor) -> Tensor:
-    """Where an example shares neither number with the query and holds no 0: (B, K, K)."""
-    x, y = tokens[:, 0::3].cpu(), tokens[:, 1::3].cpu()
-    shares_number = (x[:, :, None] == x[:, None]) | (y[:, :, None] == y[:, None])
-    return ~shares_number & (x * y > 0)[:, None]
+def _sequences(run: Run, n: int) -> Tensor:
+    """Tokens (n, 3·K) of held-out tasks, or of pre-training tasks if the run holds none out; training inputs."""
+    sample = Data(run.config)
+    return sample.evaluation_set("ood_train" if len(sample.tasks["ood"]) else "id_train", n)
 
 
 HEAD_KINDS = {
@@ -205,73 +170,32 @@ HEAD_KINDS = {
 """Kind of head → its rule. The first that holds counts."""
 
 
-def head_kinds(model: Transformer, tokens: Tensor) -> tuple[list[list[str]], np.ndarray]:
-    """The kind of every head, by the rules of HEAD_KINDS, and its average attention (A3).
+def described_heads(run: Run) -> list[tuple[np.ndarray, str, str]]:
+    """Mean pattern (T, T), name such as "2 blocks, 1.0", and kind of every head of a run's last checkpoint (A3).
 
-    Args:
-        model: the transformer.
-        tokens: (B, 3·K) independent sequences, more than 8 examples long if possible.
-
-    Returns:
-        for each block the kinds of its heads, and mean patterns (depth, H, T, T).
+    The kind is a key of HEAD_KINDS. Means are over 128 sequences, see `_sequences`.
     """
-    reach, blocks = min(8, tokens.shape[1] // 3 - 2), patterns(model, tokens)
-    contrasts = [matching_attention(block, tokens, model.config.p) for block in blocks]
-    match, mismatch = np.stack([mean_interval(contrast)[0] for contrast in contrasts]).transpose(2, 0, 1)
-    is_kind = {
-        "near": np.stack([look_back(block, reach=3)[:, 1, :3].sum(-1) for block in blocks]) >= 0.5,
-        "same ratio": (np.stack(preferences(contrasts))[:, 1] > 0) & (match >= 1.5 * mismatch),
-        "every other": abs(alternates(np.stack([attention_by_distance(block, reach) for block in blocks])))
-        >= 0.1,
-    }  # (depth, H) each
-    kinds = [
-        [next((kind for kind in is_kind if is_kind[kind][layer, head]), "even") for head in range(n_heads)]
-        for layer, n_heads in enumerate([model.config.n_head] * model.config.depth)
-    ]
-    return kinds, blocks.mean(1).cpu().numpy()
-
-
-def described_heads(run: Run, n_sequences: int = 128) -> list[tuple[np.ndarray, str, str]]:
-    """Mean pattern (T, T), name such as "2 blocks, 1.0", and kind of every head of a run's last checkpoint."""
-    sample = Data(run.config)
-    tokens = sample.evaluation_set("ood_train" if len(sample.tasks["ood"]) else "id_train", n_sequences)
-    kinds, maps = head_kinds(run.model(), tokens)
+    depth, tokens = run.config.depth, _sequences(run, 128)
+    blocks = patterns(run.model(), tokens)
+    rules = (
+        look_back(blocks, reach=3)[..., 1, :3].sum(-1) >= 0.5,
+        match_ratios(matching_attention(blocks, tokens, run.config.p)),
+        abs(alternation(attention_by_distance(blocks, min(8, run.config.n_examples - 2)))) >= 0.1,
+    )  # (depth, H) each
+    *kinds, plain = HEAD_KINDS
+    mean = blocks.mean(1).cpu().numpy()
     return [
-        (pattern, f"{run.config.depth} blocks, {layer}.{head}", kinds[layer][head])
-        for layer, block in enumerate(maps)
-        for head, pattern in enumerate(block)
+        (mean[i, h], f"{depth} blocks, {i}.{h}", str(kind))
+        for (i, h), kind in np.ndenumerate(np.select(rules, kinds, plain))
     ]
-
-
-def attention_by_distance(patterns: Tensor, reach: int = 8) -> np.ndarray:
-    """Mean attention from y to the z of the example 1 … reach back, over queries with `reach` examples before them.
-
-    Args:
-        patterns: (B, H, T, T).
-        reach: the largest distance, in examples.
-
-    Returns:
-        (H, reach)
-    """
-    mean = patterns[:, :, 1::3].mean(0).cpu().numpy()  # (H, K, T)
-    queries = np.arange(reach, mean.shape[1])
-    distances = range(1, reach + 1)
-    return np.stack([mean[:, queries, 3 * (queries - distance) + 2].mean(1) for distance in distances], 1)
 
 
 @torch.no_grad()
-def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int = 8) -> np.ndarray:
+def rotary_logits(model: Transformer, tokens: Tensor, layer: int, reach: int) -> np.ndarray:
     """Contribution of each rotary pair to the attention logit of y on the z of the example 1 … reach back (A5).
 
-    Args:
-        model: the transformer.
-        tokens: (B, 3·K), K > reach.
-        layer: the block.
-        reach: the largest distance, in examples.
-
-    Returns:
-        (H, pairs, reach): means over sequences and over queries with `reach` examples before them. The sum over pairs
-        is the logit.
+    Of block `layer`, on tokens (B, 3·K), K > reach: (H, pairs, reach), means over sequences and over queries with
+    `reach` examples before them. The sum over pairs is the logit.
     """
     stream = "embed" if layer == 0 else f"blocks.{layer - 1}.resid_post"
     x, block = activations(model, tokens, [stream])[stream], model.blocks[layer]
@@ -292,66 +216,37 @@ def rotary_periods(config: Config) -> np.ndarray:
     return 2 * np.pi / 3 * config.rope_base ** (np.arange(0, width, 2) / width)
 
 
-class Alternation(NamedTuple):
-    """The head of a model whose attention from y to earlier z alternates most with the distance in examples (A5).
+def alternation(curve: np.ndarray) -> np.ndarray:
+    """Mean of a curve (…, reach) over odd distances less its mean over even ones, (…); the distances are 2 … reach.
 
-    The last example does not count: a head that reads only that example does not alternate.
-
-    Attributes:
-        layer, head: number of its block, and its number in the block.
-        attention: (H, reach) of its block's heads, as by `attention_by_distance`.
-        logits: (H, pairs, reach) attention logits by rotary pair, as by `rotary_logits`.
+    The straight trend of the curve is removed first. Distance 1 is left out, since a head that reads only the last
+    example does not alternate.
     """
-
-    layer: int
-    head: int
-    attention: np.ndarray
-    logits: np.ndarray
-
-    @property
-    def panel(self) -> tuple[np.ndarray, np.ndarray]:
-        """Attention of the head alone, (reach,), and its attention logits by rotary pair, (pairs, reach)."""
-        return self.attention[self.head], self.logits[self.head]
-
-    @property
-    def strength(self) -> float:
-        """Attention of the head to odd distances less that to even ones, as by `alternates`."""
-        return float(alternates(self.attention[self.head]))
-
-
-def most_alternating(model: Transformer, tokens: Tensor, reach: int = 8) -> Alternation:
-    """The head of the model that alternates most on tokens (B, 3·K), K > reach."""
-    blocks = [attention_by_distance(block, reach) for block in patterns(model, tokens)]
-    swing = abs(alternates(np.stack(blocks)))  # (depth, H)
-    layer, head = (int(i) for i in np.unravel_index(swing.argmax(), swing.shape))
-    return Alternation(layer, head, blocks[layer], rotary_logits(model, tokens, layer, reach))
+    distance = np.arange(2, curve.shape[-1] + 1)
+    trend, sign = np.vander(distance, 2).astype(float), np.where(distance % 2, 1.0, -1.0)
+    sign -= trend @ np.linalg.lstsq(trend, sign, rcond=None)[0]
+    return 2 * (curve[..., 1:] @ sign) / (sign @ sign)
 
 
 def alternation_panels(
-    runs: Sequence[Run], n_sequences: int, reach: int = 8
+    runs: Sequence[Run], n_sequences: int, reach: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Label → `Alternation.panel` of the head that alternates most in each run, on o.o.d. training sequences (A5)."""
+    """The head of each run whose attention from y to earlier z alternates most with the distance in examples (A5).
+
+    Args:
+        runs: their last checkpoints are used.
+        n_sequences: sequences of o.o.d. tasks with training inputs.
+        reach: the largest distance, in examples.
+
+    Returns:
+        label with seed and head → attention by distance (reach,), and logits by rotary pair (pairs, reach).
+    """
     panels = {}
     for run in runs:
-        tokens = Data(run.config).evaluation_set("ood_train", n_sequences)
-        alternation = most_alternating(run.model(), tokens, reach)
-        panels[f"seed {run.config.seed}: head {alternation.layer}.{alternation.head}"] = alternation.panel
+        model, tokens = run.model(), Data(run.config).evaluation_set("ood_train", n_sequences)
+        curves = attention_by_distance(patterns(model, tokens), reach)  # (depth, H, reach)
+        swing = abs(alternation(curves))
+        layer, head = map(int, np.unravel_index(swing.argmax(), swing.shape))
+        logits = rotary_logits(model, tokens, layer, reach)
+        panels[f"seed {run.config.seed}: head {layer}.{head}"] = curves[layer, head], logits[head]
     return panels
-
-
-def alternates(curve: np.ndarray) -> np.ndarray:
-    """Odd distances less even ones, (…), of a curve by distance (…, reach), as `alternating` without distance 1."""
-    return -alternating(curve[..., 1:])
-
-
-def alternating(curve: ArrayLike) -> np.ndarray:
-    """Mean of a curve (…, reach) over odd distances less its mean over even ones, (…).
-
-    The distances are 1 … reach. The straight trend of the curve is removed first.
-    """
-    curve = np.asarray(curve, dtype=float)
-    distance = np.arange(curve.shape[-1])
-    trend = np.vander(distance, 2).astype(float)
-    sign = np.where(distance % 2 == 0, 1.0, -1.0)
-    sign -= trend @ np.linalg.lstsq(trend, sign, rcond=None)[0]
-    return 2 * (curve @ sign) / (sign @ sign)

@@ -17,13 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from modgrok.analysis import structure
 from modgrok.analysis.activations import Edit, activations, draw_contexts, edited, through_output
-from modgrok.analysis.attention import matching_attention, patterns, preferences
+from modgrok.analysis.attention import match_ratios, matching_attention, patterns
 from modgrok.analysis.interventions import ablated
 from modgrok.data import Data, generator, grid, paired_sequences
 from modgrok.evaluate import MULTIPLE, REPEAT, is_correct, query_kinds
@@ -35,26 +33,10 @@ Head = tuple[int, int]
 """A head: its block, and its number in the block."""
 
 
-def all_heads(model: Transformer) -> list[Head]:
-    """Every head of a model, block by block."""
-    return list(np.ndindex(model.config.depth, model.config.n_head))
-
-
 def matching_heads(model: Transformer, tokens: Tensor) -> list[Head]:
-    """The heads that find examples by their ratio.
-
-    From a query's y, such a head pays at least 1.5 times as much attention to an example of the query's ratio as to
-    another, and the interval of `attention.preferences` lies above 0. Examples that share a number with the query are
-    left out.
-
-    Args:
-        model: the transformer.
-        tokens: (B, 3·K) sequences with pairs of their own.
-    """
-    paid = [matching_attention(pattern, tokens, model.config.p) for pattern in patterns(model, tokens)]
-    lows = [preference[1] for preference in preferences(paid)]
-    means = [np.nanmean(block_paid, 0) for block_paid in paid]  # (H, 2) each
-    return [(i, h) for i, h in all_heads(model) if lows[i][h] > 0 and means[i][h, 0] >= 1.5 * means[i][h, 1]]
+    """The heads that find examples by their ratio (`attention.match_ratios`) on tokens (B, 3·K)."""
+    contrasts = matching_attention(patterns(model, tokens), tokens, model.config.p)
+    return list(map(tuple, np.argwhere(match_ratios(contrasts)).tolist()))
 
 
 def reading_heads(model: Transformer, tokens: Tensor) -> tuple[list[Head], list[Head]]:
@@ -164,17 +146,14 @@ def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Shares:
 
 
 class Turn(NamedTuple):
-    """Answers after waves of a logarithm were turned on by k = 1 … p - 2 steps.
+    """Share of answers that fit the turned number, after waves of a logarithm were turned on by k = 1 … p - 2 steps.
 
     Attributes:
-        turned: (1 + waves, p - 2) share of answers that fit the turned number; all waves turned, then each alone; nan
-            where no query counts.
-        usual: (1 + waves, p - 2) share of answers that fit the number before the turn.
-        control: (p - 2,) as `turned` for all waves, with a displacement of the same length in a random direction.
+        turned: (1 + waves, p - 2) all waves turned, then each alone; nan where no query counts.
+        control: (p - 2,) all waves, with a displacement of the same length in a random direction.
     """
 
     turned: np.ndarray
-    usual: np.ndarray
     control: np.ndarray
 
 
@@ -187,16 +166,13 @@ def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 20, shots:
     p = model.config.p
     log, g, ratio = structure.discrete_log(p), structure.primitive_root(p), ratio_classes(p)
     context, task, query, tokens = _queries(sample, n_contexts, shots)
-    has_example = np.zeros((len(context), p + 1), dtype=bool)
-    np.put_along_axis(has_example, ratio[context @ (p, 1)], True, axis=1)
-    predicted, is_counted = [], []
-    for k in range(p - 1):
-        turned_query = query * (pow(g, k, p), 1) % p
-        predicted.append((turned_query * task).sum(1) % p)
-        is_counted.append(has_example[np.arange(len(query)), ratio[turned_query @ (p, 1)]])
-    is_counted = np.array(is_counted) & is_counted[0]
+    turned = [query * (pow(g, k, p), 1) % p for k in range(p - 1)]
+    predicted = np.array([(pairs * task).sum(1) % p for pairs in turned])
+    has_example = np.array(
+        [(ratio[context @ (p, 1)] == ratio[pairs @ (p, 1)][:, None]).any(1) for pairs in turned]
+    )
     heads = [(0, h) for h in range(model.config.n_head)]
-    return _turn(model, tokens, heads, log[query[:, 0]], np.array(predicted), is_counted)
+    return _turn(model, tokens, heads, log[query[:, 0]], predicted, has_example & has_example[0])
 
 
 def turned_slopes(
@@ -211,13 +187,10 @@ def turned_slopes(
     log, g, ratio = structure.discrete_log(p), structure.primitive_root(p), ratio_classes(p)
     context, task, query, tokens = _queries(sample, n_contexts, shots)
     answer = (query * task).sum(1) % p
-    has_example = (ratio[context @ (p, 1)] == ratio[query @ (p, 1)][:, None]).any(1)
-    rows = has_example & (answer > 0)
-    slope = answer * modular_inverse(p).numpy()[query[:, 1]] % p
-    predicted = np.array([answer * pow(g, k, p) % p for k in range(p - 1)])[:, rows]
-    return _turn(
-        model, tokens[rows], heads, log[slope[rows]], predicted, np.ones(predicted.shape, dtype=bool)
-    )
+    rows = (ratio[context @ (p, 1)] == ratio[query @ (p, 1)][:, None]).any(1) & (answer > 0)
+    slope = (answer * modular_inverse(p).numpy()[query[:, 1]] % p)[rows]
+    predicted = np.array([answer[rows] * pow(g, k, p) % p for k in range(p - 1)])
+    return _turn(model, tokens[rows], heads, log[slope], predicted, np.ones(predicted.shape, dtype=bool))
 
 
 def _queries(sample: Data, n_contexts: int, shots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
@@ -231,6 +204,7 @@ def _queries(sample: Data, n_contexts: int, shots: int) -> tuple[np.ndarray, np.
     return context, task, query, tokens
 
 
+@torch.no_grad()
 def _turn(
     model: Transformer,
     tokens: Tensor,
@@ -253,38 +227,27 @@ def _turn(
     mix = activations(model, tokens[:half], [name := f"blocks.{layer}.attn.mix"], [-1])[name][:, 0]
     written = through_output(model, mix, layer)[:, [h for _, h in heads]].sum(1).double()  # (N/2, C)
     means = structure.class_means(written.numpy(), logs[:half] - 1)  # (n, C)
-    spectrum = np.fft.rfft(means - means.mean(0), axis=0)
-    waves = np.arange(1, n // 2 + 1)
-    tokens, logs, predicted, is_counted = (
-        tokens[half:],
-        logs[half:],
-        predicted[:, half:],
-        is_counted[:, half:],
-    )
-    rotation, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((means.shape[1],) * 2))
+    spectrum = np.fft.rfft(means - means.mean(0), axis=0)  # (1 + waves, C)
 
-    def shares(
-        steps: int, turned_waves: ArrayLike, direction: np.ndarray | None = None
-    ) -> tuple[float, float]:
-        """Share of answers that are the predicted one, and the usual one."""
-        part = np.where(np.isin(np.arange(n // 2 + 1), turned_waves)[:, None], spectrum, 0)
+    def share(steps: int, waves: Sequence[int], directions: np.ndarray) -> float:
+        """Share of predicted answers after a turn, the displacement being multiplied by directions (C, C)."""
+        part = np.zeros_like(spectrum)
+        part[waves] = spectrum[waves]
         wave = np.fft.irfft(part, n, axis=0)  # (n, C)
-        displacement = np.roll(wave, -steps, axis=0) - wave
-        displacement = displacement if direction is None else displacement @ direction
-        rows = is_counted[steps]
-        added = torch.from_numpy(displacement[logs[rows] - 1]).to(model.embed.weight)
-        edits = {f"blocks.{layer}.attn.out": _add_last(added)}
-        answers = _answers(model, tokens[torch.from_numpy(rows)], edits).numpy()
-        if not len(answers):
-            return np.nan, np.nan
-        return (answers == predicted[steps, rows]).mean(), (answers == predicted[0, rows]).mean()
+        rows = half + np.flatnonzero(is_counted[steps, half:])
+        displacement = ((np.roll(wave, -steps, axis=0) - wave) @ directions)[logs[rows] - 1]
+        added = torch.from_numpy(displacement).to(model.embed.weight)[:, None]
+        edit = {
+            f"blocks.{layer}.attn.out": lambda output: torch.cat([output[:, :-1], output[:, -1:] + added], 1)
+        }
+        with edited(model, edit):
+            answers = model.plain_logits(tokens[rows])[:, -1].argmax(-1).numpy()
+        return (answers == predicted[steps, rows]).mean() if len(rows) else np.nan
 
-    wave_sets = [waves, *([wave] for wave in waves)]
-    outcome = np.array(
-        [[shares(k, turned_waves) for k in range(1, n)] for turned_waves in wave_sets]
-    )  # (1 + waves, n - 1, 2)
-    control = np.array([shares(k, waves, rotation)[0] for k in range(1, n)])
-    return Turn(outcome[..., 0], outcome[..., 1], control)
+    waves, straight = range(1, n // 2 + 1), np.eye(means.shape[1])
+    random, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(straight.shape))
+    turned = [[share(k, chosen, straight) for k in range(1, n)] for chosen in (waves, *([s] for s in waves))]
+    return Turn(np.array(turned), np.array([share(k, waves, random) for k in range(1, n)]))
 
 
 # --- patching -------------------------------------------------------------------------------------------
@@ -309,24 +272,23 @@ class Pairs(NamedTuple):
     places: Tensor
 
 
-def draw_pairs(sample: Data, kind: int, n: int = 300, shots: int = 8) -> Pairs:
+def draw_pairs(sample: Data, kind: int, n: int, shots: int = 8) -> Pairs:
     """Draw up to n pairs of sequences that end, after `shots` examples, in a query of one kind (`evaluate.KINDS`).
 
     Inputs are training inputs. The two tasks of a pair are held out, with a and b not 0 (`draw_contexts`).
     """
     p, (contexts, tasks) = sample.config.p, draw_contexts(sample, 8 * n)
-    shots = min(shots, sample.config.n_examples - 1)
-    pairs = torch.from_numpy(contexts[:, : shots + 1])
+    contexts = contexts[:, : min(shots, sample.config.n_examples - 1) + 1]
     tokens, donors = (
-        paired_sequences(torch.from_numpy(task), pairs, p) for task in (tasks, np.roll(tasks, 1, axis=0))
+        paired_sequences(torch.from_numpy(task), torch.from_numpy(contexts), p)
+        for task in (tasks, np.roll(tasks, 1, axis=0))
     )
     usual, donated = tokens[:, -1], donors[:, -1]
     rows = ((query_kinds(tokens, p)[:, -1] == kind) & (usual != donated)).nonzero()[:n, 0]
-    ratio = torch.from_numpy(ratio_classes(p)[contexts[:, : shots + 1] @ (p, 1)])
-    example = torch.where(ratio[:, :-1] == ratio[:, -1:], 0, 2)  # (N, k)
-    places = torch.stack([example, example, example + 1], -1).flatten(1)
-    query = torch.tensor([4, 5]).expand(len(places), 2)
-    places = torch.cat([places, query], 1)
+    ratio = ratio_classes(p)[contexts @ (p, 1)]
+    places = np.where(ratio == ratio[:, -1:], 0, 2)[..., None] + (0, 0, 1)  # (N, k + 1, 3)
+    places[:, -1] = 4, 5, 5
+    places = torch.from_numpy(places.reshape(len(places), -1)[:, :-1])
     return Pairs(tokens[rows, :-1], donors[rows, :-1], usual[rows], donated[rows], places[rows])
 
 
@@ -382,7 +344,8 @@ def joint_ablation(
         other heads of the same blocks, for every choice of them, or for 20 random choices if there are more.
     """
     layers = {layer for layer, _ in heads}
-    control_heads = [head for head in all_heads(model) if head[0] in layers and head not in heads]
+    every_head = np.ndindex(model.config.depth, model.config.n_head)
+    control_heads = [head for head in every_head if head[0] in layers and head not in heads]
     choices = list(combinations(control_heads, len(heads)))
     if len(choices) > 20:
         choices = [choices[i] for i in np.random.default_rng(0).choice(len(choices), 20, replace=False)]
@@ -399,9 +362,6 @@ def joint_ablation(
     return np.array(accuracy(heads)), np.array([accuracy(choice) for choice in choices]).reshape(-1, 3)
 
 
-# --- edits ----------------------------------------------------------------------------------------------
-
-
 def _replace(index: tuple | Tensor, values: Tensor) -> Edit:
     """An edit that puts values at an index of the activation."""
 
@@ -413,62 +373,47 @@ def _replace(index: tuple | Tensor, values: Tensor) -> Edit:
     return edit
 
 
-def _add_last(added: Tensor) -> Edit:
-    """An edit that adds (N, C) to an activation (N, T, C) at the last position."""
-    return lambda output: output + F.pad(added[:, None], (0, 0, output.shape[1] - 1, 0))
-
-
-@torch.no_grad()
-def _answers(model: Transformer, tokens: Tensor, edits: dict[str, Edit]) -> Tensor:
-    """The answer to the last query of each sequence (N,), with edits in place."""
-    with edited(model, edits):
-        return model.plain_logits(tokens)[:, -1].argmax(-1)
-
-
 # --- along training -------------------------------------------------------------------------------------
 
 
-class Progress(NamedTuple):
-    """Measures of a run's checkpoints, each (checkpoints,), between 0 and 1.
-
-    Attributes:
-        steps: of the checkpoints.
-        repeats, multiples: accuracy by kind of query, held-out tasks, all shots; look-up and ratio matching are certain
-            of these answers, so it is also how often the model agrees with them.
-        swap: share of predicted answers in `query_swap`, of the `reading_heads` of the last checkpoint.
-        attention: mean attention of these heads to an example of the query's ratio less that to another.
-        circle: score of `structure.windings` at its best stride, for the mean outputs of block 0 at y for each x.
-        circle_by_chance: mean of this score with the numbers renamed at random.
-    """
-
-    steps: np.ndarray
-    repeats: np.ndarray
-    multiples: np.ndarray
-    swap: np.ndarray
-    attention: np.ndarray
-    circle: np.ndarray
-    circle_by_chance: np.ndarray
-
-
 @torch.no_grad()
-def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> Progress:
-    """Measure `Progress` at the checkpoints of some steps (progress measures as in Nanda et al., 2023)."""
+def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> dict[str, np.ndarray]:
+    """Measure a mechanism at some checkpoints of a run (progress measures as in Nanda et al., 2023).
+
+    Returns:
+        name → (checkpoints,); all but "steps" lie between 0 and 1:
+        "steps" of the checkpoints;
+        "repeats" and "multiples": accuracy by kind of query, held-out tasks, all shots; look-up and ratio matching are
+        certain of these answers, so it is also how often the model agrees with them;
+        "swap": share of predicted answers in `query_swap`, of the `reading_heads` of the last checkpoint;
+        "attention": mean attention of these heads to an example of the query's ratio less that to another;
+        "circle": score of `structure.windings` at its best stride, for the mean outputs of block 0 at y for each x;
+        "circle_by_chance": mean of this score with the numbers renamed at random.
+    """
     sample, p = Data(run.config), run.config.p
     tokens = sample.evaluation_set("ood_train", n_sequences)
     swap = draw_swaps(sample, 5)
     heads, _ = reading_heads(run.model(), sample.evaluation_set("ood_train", 300))
     _, _, query, queries = _queries(sample, 4, 4)
     logs = structure.discrete_log(p)[query[:, 0]] - 1
-    kind, measures = query_kinds(tokens, p), []
+    kind, rows = query_kinds(tokens, p), []
     for step in steps:
         model = run.model(step)
         hits = is_correct(model, tokens)
-        accuracy = [float(hits[kind == i].double().mean()) for i in (REPEAT, MULTIPLE)]
-        paid = [matching_attention(pattern, tokens, p) for pattern in patterns(model, tokens)]
-        preference = [np.nanmean(paid[i][:, h, 0] - paid[i][:, h, 1]) for i, h in heads]
+        contrasts = matching_attention(patterns(model, tokens), tokens, p)  # (depth, B, H, 2)
+        attention = np.mean([np.nanmean(contrasts[i, :, h, 0] - contrasts[i, :, h, 1]) for i, h in heads])
         written = activations(model, queries, ["blocks.0.attn.out"], [-1])["blocks.0.attn.out"][:, 0]
-        means = structure.class_means(written.numpy(), logs)
-        orders = structure.windings(structure.pca(means).coordinates[:, :2], 200).max((0, -1))
-        swapped = query_swap(model, swap, heads).predicted
-        measures.append([*accuracy, swapped, np.mean(preference), orders[0], orders[1:].mean()])
-    return Progress(np.asarray(steps), *np.transpose(measures))
+        plane = structure.pca(structure.class_means(written.numpy(), logs)).coordinates[:, :2]
+        circle, *by_chance = structure.windings(plane, 200).max((0, -1))
+        rows.append(
+            {
+                "steps": step,
+                "repeats": float(hits[kind == REPEAT].double().mean()),
+                "multiples": float(hits[kind == MULTIPLE].double().mean()),
+                "swap": query_swap(model, swap, heads).predicted,
+                "attention": attention,
+                "circle": circle,
+                "circle_by_chance": np.mean(by_chance),
+            }
+        )
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}

@@ -56,12 +56,12 @@ def turned_waves(panels: Mapping[str, tuple]) -> Figure:
     """How often the answer is that of the turned number: a row a wave, a column a turn.
 
     Args:
-        panels: title → a `mechanisms.Turn`, or a tuple like it: (1 + waves, p - 2) share of predicted answers, all
-            waves and each alone; the same of usual ones; (p - 2,) predicted ones of the control; and more.
+        panels: title → a `mechanisms.Turn`: (1 + waves, p - 2) share of predicted answers, all waves and each alone,
+            and (p - 2,) the same of the control.
     """
     fig = figure(2.9 * min(3, len(panels)) + 0.9, 2.5 * -(-len(panels) // 3) + 0.4)
     axes = fig.subplots(-(-len(panels) // 3), min(3, len(panels)), squeeze=False, shape=0.8)
-    for ax, (title, (turned, _, control, *_)) in zip(axes.flat, panels.items(), strict=True):
+    for ax, (title, (turned, control)) in zip(axes.flat, panels.items(), strict=True):
         rows = np.vstack([turned[0], control, turned[1:]])
         image = _share_map(ax, rows)
         names = ["all waves", "random", *(f"wave {wave}" for wave in range(1, len(turned)))]
@@ -107,7 +107,7 @@ MEASURES = {
     "multiples": ("accuracy, other multiples", INK, "-"),
     "repeats": ("accuracy, repeats", GREY, "--"),
 }
-"""Measures along training, as `mechanisms.Progress` names them: label, colour, dashes."""
+"""Measures along training, as `mechanisms.measure_progress` names them: label, colour, dashes."""
 
 
 @styled
