@@ -23,6 +23,12 @@ def of_sets(*shape):
     return {name: values(*shape) for name in SETS}
 
 
+A_RUN = {f"{name}_{column}": values(4) for name in SETS for column in ("loss", "acc", "novel")} | {
+    "step": STEPS
+}
+"""Metrics of a run, as `Run.metrics`."""
+
+
 def context(task, pairs, p=P):
     """Tokens (3·k,) of a task's examples at some pairs."""
     x, y = np.asarray(pairs).T

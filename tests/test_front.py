@@ -88,15 +88,17 @@ def claim(verdict):
     return Claim(rule, verdict, 7, {"skill": "0.5"}, "seeds: 3, able to tell: 3", {"n": "40"})
 
 
-def card(**claims):
-    text = findings.CardText("A finding.", "A number.", "what <is> seen", "05_depth", "Depth")
-    return findings.Card(text, plots.seed_dots({"a": [0.1, 0.2], "b": [0.8]}, "skill", 0.5, "solved"), claims)
+def shown_card(*verdicts, note=""):
+    """HTML of one card with these verdicts."""
+    figure = plots.seed_dots({"a": [0.1, 0.2], "b": [0.8]}, "skill", 0.5, "solved")
+    card = findings.Card("A finding.", "A number.", "what <is> seen", "04_in_context", figure)
+    return findings.as_html([card], {f"1{i}": claim(verdict) for i, verdict in enumerate(verdicts)}, note)
 
 
 def test_a_card_tells_verdict_number_figure_and_reason():
-    shown = findings.as_html([card(first=claim("shown"), second=claim("not shown"))], "The models.")
+    shown = shown_card("shown", "not shown", note="The models.")
     assert isinstance(shown, HTML)
-    for part in ("1. A finding.", "A number.", 'href="05_depth.html"', "The models."):
+    for part in ("1. A finding.", "A number.", 'href="04_in_context.html">In context:', "The models."):
         assert part in shown.data
     assert 'role="img" aria-label="what &lt;is&gt; seen"' in shown.data
     visible, details = shown.data.split("<details>")
@@ -106,7 +108,7 @@ def test_a_card_tells_verdict_number_figure_and_reason():
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_every_verdict_has_a_reason_and_a_style(verdict):
-    shown = findings.as_html([card(main=claim(verdict))], "").data
+    shown = shown_card(verdict).data
     assert f'<span class="verdict {verdict.split()[0]}">{verdict}, p\u00a0=\u00a07</span>' in shown
     assert ("for it would take this: it &lt;can&gt;. Tried: n 40." in shown) == (
         verdict == "needs a larger p"
@@ -117,7 +119,7 @@ def test_every_verdict_has_a_reason_and_a_style(verdict):
 
 
 def test_a_cards_ink_follows_the_theme():
-    shown = findings.as_html([card(main=claim("shown"))], "").data
+    shown = shown_card("shown").data
     ink = plots.INK.lower()
     assert f"var(--mg-{ink[1:]}, {ink})" in shown and f": {ink}" not in shown.partition("</style>")[2]
 
@@ -137,24 +139,21 @@ def test_cards_have_the_numbers_of_the_runs():
         points, {1: one, 2: two}, {2: two, 4: four}, np.array([two, four], dtype=object), [*one, *two, *four],
         {5: two}, four,
     )  # fmt: skip
-    names = ("1a", "1b", "2", "3", "4, training inputs", "5, parity", "6a", "6b")
-    cards = findings.cards(dict.fromkeys(names, claim("shown")), runs)
-    assert [len(card.claims) for card in cards] == [2, 1, 1, 1, 1, 2]
-    numbers = [re.findall(r"-?\d\.\d\d", card.text.sentence) for card in cards]
+    cards = list(findings.cards(runs))
+    numbers = [re.findall(r"-?\d\.\d\d", card.sentence) for card in cards]
     assert numbers[0] == ["1.00"] * 3 + ["0.00"] * 3  # with most tasks and with fewest
     assert numbers[2] == ["0.00"] * 3 + ["1.00"] * 3  # one block, two
     assert numbers[5] == ["0.90"] * 3 + ["0.14"] * 4  # combinations: four blocks, two, a guess
-    assert "p = 7, 0 of 3 on training inputs, 0 of 0 on test inputs" in cards[3].text.sentence
+    assert "p = 7, 0 of 3 on training inputs, 0 of 0 on test inputs" in cards[3].sentence
     assert len({run.config for run in runs.judged}) == len(runs.judged) == 12
 
 
 def test_seed_lines_are_the_curves_of_each_group_at_its_places():
-    curves = {"2 blocks": [[0.1, 0.2], [0.3, 0.4]], "4 blocks": [[0.5, 0.6, 0.7]]}
-    steps = {"2 blocks": [0, 5], "4 blocks": [0, 2, 4]}
-    (ax,) = plots.seed_lines(steps, curves, "step", "skill", 0.5, "solved").axes
+    curves = {"2 blocks": ([0, 5], [[0.1, 0.2], [0.3, 0.4]]), "4 blocks": ([0, 2, 4], [[0.5, 0.6, 0.7]])}
+    (ax,) = plots.seed_lines(curves, "step", "skill", 0.5, "solved").axes
     half, *drawn = ax.lines
     assert list(half.get_ydata()) == [0.5, 0.5]
-    assert [list(line.get_ydata()) for line in drawn] == [*curves["2 blocks"], *curves["4 blocks"]]
+    assert [list(line.get_ydata()) for line in drawn] == [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6, 0.7]]
     assert [list(line.get_xdata()) for line in drawn] == [[0, 5], [0, 5], [0, 2, 4]]
     assert len({line.get_linestyle() for line in drawn[:2]}) == 1 != drawn[2].get_linestyle()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["2 blocks", "4 blocks"]

@@ -6,10 +6,7 @@ import sys
 
 import matplotlib
 import pytest
-from axes import (
-    PREDICTORS,
-    of_sets,
-)
+from axes import A_RUN, PREDICTORS, of_sets
 
 import modgrok
 from modgrok import plots
@@ -24,9 +21,9 @@ def test_importing_and_drawing_leave_matplotlibs_settings_alone(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     fresh = importlib.import_module("modgrok.plots")
     assert fresh is not plots
-    fresh.accuracy_by_shot(of_sets(4), 0.2).savefig(io.BytesIO())
+    fresh.training_curves(A_RUN, 0.2).savefig(io.BytesIO())
     with pytest.raises(KeyError):
-        fresh.accuracy_by_shot({"no set": [1]}, 0.2)
+        fresh.training_curves({"step": [1]}, 0.2)
     assert matplotlib.rcParams == before
 
 
@@ -45,11 +42,10 @@ def saved_svg(made) -> str:
 
 
 def test_a_figure_looks_the_same_wherever_it_is_made_and_saved():
-    curves = of_sets(4)
-    usual = saved_svg(plots.accuracy_by_shot(curves, 0.2))
+    usual = saved_svg(plots.training_curves(A_RUN, 0.2))
     with matplotlib.rc_context(UNUSUAL):
-        assert saved_svg(plots.accuracy_by_shot(curves, 0.2)) == usual
-        made = plots.accuracy_by_shot(curves, 0.2)
+        assert saved_svg(plots.training_curves(A_RUN, 0.2)) == usual
+        made = plots.training_curves(A_RUN, 0.2)
     assert saved_svg(made) == usual
 
 

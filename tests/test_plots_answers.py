@@ -14,6 +14,7 @@ from axes import (
     names,
     of_sets,
     values,
+    words,
 )
 from matplotlib.colors import to_hex
 
@@ -74,18 +75,20 @@ def test_distance_and_agreement_have_a_panel_each():
     assert "higher is nearer" in made.axes[1].get_title(loc="left")
 
 
-@pytest.mark.parametrize("n_panels", [1, 3, 4])
-def test_distance_curves_take_the_references_in_their_order(n_panels):
-    panels = {f"set {i}": (1 + i) * values(4, 4) for i in range(n_panels)}  # (steps, references)
-    made = plots.distance_curves(STEPS, panels)
-    highest = max(distances.max() for distances in panels.values())
-    for ax, (title, distances) in zip(made.axes, panels.items(), strict=True):
+@pytest.mark.parametrize("n_panels, top", [(1, None), (3, 1.04), (4, None), (5, None)])
+def test_algorithm_curves_draw_a_line_for_each_algorithm(n_panels, top):
+    names = (*PREDICTORS, "zero line")
+    panels = {f"set {i}": {name: (1 + i) * values(4) for name in names} for i in range(n_panels)}
+    made = plots.algorithm_curves(panels, STEPS, "training step", "relative entropy", top)
+    highest = max(curve.max() for curves in panels.values() for curve in curves.values())
+    for ax, (title, curves) in zip(made.axes, panels.items(), strict=False):
         assert ax.get_title(loc="left") == title
-        for i, color in enumerate(plots.ALGORITHM_COLORS.values()):
-            assert_line(ax, STEPS, distances[:, i], color)
-        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= highest
-    assert made.axes[-1].get_xlabel() == "training step" and tuple(keys(made)) == PREDICTORS
-    assert made.axes[0].get_ylabel() == "relative entropy (nats):\nlower is nearer"
+        for name, curve in curves.items():
+            assert_line(ax, STEPS, curve, plots.ALGORITHM_COLORS.get(name, "#D55E00"))
+        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= (top or highest)
+    assert made.axes[n_panels - 1].get_xlabel() == "training step" and tuple(keys(made)) == names
+    assert made.axes[0].get_ylabel() == "relative entropy"
+    assert [ax.axison for ax in made.axes[n_panels:]] == [False] * (n_panels == 5)
 
 
 def cell_colors(ax, key):
@@ -122,18 +125,6 @@ def test_query_grids_colour_what_only_the_model_and_only_ratio_matching_can():
     assert [ax.get_xlabel() for ax in made.axes] == [""] * 4 + ["x"] * 2
 
 
-def test_algorithm_agreement_draws_a_line_for_each_algorithm():
-    panels = {
-        title: {name: values(6) for name in ("ratio matching", "zero line")} for title in ("one", "two")
-    }
-    made = plots.algorithm_agreement(panels)
-    for ax, (title, curves) in zip(made.axes, panels.items(), strict=True):
-        for name, curve in curves.items():
-            assert_line(ax, range(6), curve, plots.ALGORITHM_COLORS.get(name, "#D55E00"))
-        assert ax.get_title(loc="left") == title
-    assert list(keys(made)) == ["ratio matching", "zero line"]
-
-
 def test_correct_by_context_stacks_contexts_with_and_without_a_zero():
     n_correct, is_zero_seen = np.array([3, 4, 24, 24, 25]), np.array([0, 0, 1, 1, 0], dtype=bool)
     (ax,) = plots.correct_by_context({"model": (n_correct, is_zero_seen)}, 25).axes
@@ -144,14 +135,34 @@ def test_correct_by_context_stacks_contexts_with_and_without_a_zero():
     assert ax.get_xlabel() == "correct of 25 queries"
 
 
-@pytest.mark.parametrize("change", [False, True])
-def test_shot_maps_keep_rows_and_columns(change):
+@pytest.mark.parametrize(
+    "measure, scale, label",
+    [
+        ("accuracy", (0, 1), "accuracy"),
+        ("change", (-0.5, 0.5), "change in accuracy"),
+        ("loss", (0, 2.5), "loss (nats)"),
+    ],
+)
+def test_shot_maps_keep_rows_and_columns(measure, scale, label):
     maps = of_sets(3, 4)
-    made = plots.shot_maps(maps, "of which wrong", "examples seen", change)
-    *axes, bar = made.axes
+    maps["ood_train"][0, 0] = 2.5
+    *axes, bar = plots.shot_maps(maps, "of which wrong", "examples seen", measure).axes
     for ax, name in zip(axes, SETS, strict=True):
         np.testing.assert_array_equal(image(ax), maps[name])
         assert ax.images[0].origin == "lower" and ax.get_title() == plots.LABELS[name]
-        assert ax.images[0].get_clim() == ((-0.5, 0.5) if change else (0, 1))
+        assert ax.images[0].get_clim() == scale
     assert names(axes[2]) == ("of which wrong", "examples seen")
-    assert bar.get_ylabel() == ("change in accuracy" if change else "accuracy")
+    assert bar.get_ylabel() == label
+
+
+def test_a_wall_sorts_tasks_by_what_is_beyond_ratio_matching_held_out_first():
+    right = np.zeros((3, 2, 2), dtype=bool)
+    right[1, 1, 0] = right[2] = True  # task 1 has one query right, task 2 all
+    matched = np.array([[True, False], [False, False]])
+    made = plots.grid_wall(right, matched, [(0, 1), (1, 1), (2, 2)], [False, False, True])
+    (ax,) = made.axes
+    assert list(words(ax).values()) == ["(2, 2)", "(1, 1)", "(0, 1)"]
+    wall = image(ax)
+    tile = wall[-2:, :2]  # y upwards: (0, 0) at the bottom left
+    np.testing.assert_array_equal(tile, [[1, 1], [0, 1]])
+    np.testing.assert_array_equal(wall[-2:, 3:5], [[3, 3], [2, 1]])

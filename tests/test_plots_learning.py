@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from axes import (
+    A_RUN,
     SET_KEYS,
     STEPS,
     assert_band,
@@ -27,14 +28,8 @@ from modgrok.config import SETS
 EVEN_ROWS, ODD_COLUMNS = [0.25, 0.75], [4, 8, 16]  # a map of 2 rows and 3 columns: none is its own transpose
 
 
-def a_run():
-    metrics = {f"{name}_{what}": values(4) for name in SETS for what in ("loss", "acc", "novel")}
-    return metrics | {"step": STEPS}
-
-
 def test_training_curves_tell_loss_novel_queries_and_all_queries_apart():
-    metrics = a_run()
-    made = plots.training_curves(metrics, 0.2)
+    metrics, made = A_RUN, plots.training_curves(A_RUN, 0.2)
     loss, accuracy = made.axes
     for name, color in plots.COLORS.items():
         of = {"color": color, "linestyle": plots.DASHES[name]}
@@ -79,22 +74,21 @@ def test_a_phase_is_named_in_the_middle_of_the_points_whose_seeds_agree():
     assert words(made.axes[0]) in [{(column, row): "i.d.\nmemory"} for column, row in ((1, 0), (1, 1))]
 
 
-@pytest.mark.parametrize("scale", [{}, {"label": "skill", "highest": 2.0}])
-def test_accuracy_maps_put_tasks_across_and_inputs_up(scale):
+def test_accuracy_maps_put_tasks_across_and_inputs_up():
     maps = of_sets(2, 3)
     maps["id_test"][1, 0] = np.nan
-    made = plots.accuracy_maps(maps, ODD_COLUMNS, EVEN_ROWS, **scale)
+    made = plots.accuracy_maps(maps, ODD_COLUMNS, EVEN_ROWS, "skill", 2.0)
     *axes, bar = made.axes
     for ax, name in zip(axes, SETS, strict=True):
         np.testing.assert_array_equal(image(ax), maps[name])
         assert ax.images[0].origin == "lower" and not ax.yaxis_inverted()
-        assert ax.images[0].get_clim() == (0, scale.get("highest", 1))
+        assert ax.images[0].get_clim() == (0, 2)
         there = np.argwhere(np.isfinite(maps[name])).tolist()
         assert words(ax) == {(column, row): f"{maps[name][row, column]:.2f}" for row, column in there}
         assert ax.get_title() == plots.LABELS[name]
     assert names(axes[2]) == ("pre-training tasks", "fraction α of inputs")
     assert ticks(axes[2].xaxis) == ["4", "8", "16"] and ticks(axes[2].yaxis) == ["0.25", "0.75"]
-    assert bar.get_ylabel() == scale.get("label", "accuracy, last shot")
+    assert bar.get_ylabel() == "skill"
 
 
 def test_with_spread_draws_the_mean_and_every_seed():
@@ -125,18 +119,6 @@ def test_steps_and_work_have_a_panel_each():
         "trillions of floating-point operations",
     ]
     assert made.axes[0].get_ylabel() == "accuracy, last shot" and list(keys(made)) == list(curves)
-
-
-def test_accuracy_by_shot_starts_without_examples():
-    curves = of_sets(6) | {"ood_test": np.sort(values(3, 6), axis=0)[[1, 0, 2]]}  # one with its interval
-    made = plots.accuracy_by_shot(curves, 0.2)
-    (ax,) = made.axes
-    assert_band(ax, range(6), *curves["ood_test"][1:], plots.COLORS["ood_test"])
-    for name, curve in curves.items():
-        assert_line(ax, range(6), np.atleast_2d(curve)[0], plots.COLORS[name], linestyle=plots.DASHES[name])
-    assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
-    assert names(ax) == ("number of shots", "accuracy")
-    assert keys(made) == SET_KEYS
 
 
 def test_ladder_draws_every_run_and_the_law():

@@ -1,22 +1,9 @@
 """Figures of plots/skills.py, read back from their Axes: the right values in the right place."""
 
 import numpy as np
-from axes import image, ticks, values, words
+from axes import ticks, values
 
 from modgrok import plots
-
-
-def test_a_wall_sorts_tasks_by_what_is_beyond_ratio_matching_held_out_first():
-    right = np.zeros((3, 2, 2), dtype=bool)
-    right[1, 1, 0] = right[2] = True  # task 1 has one query right, task 2 all
-    matched = np.array([[True, False], [False, False]])
-    made = plots.grid_wall(right, matched, [(0, 1), (1, 1), (2, 2)], [False, False, True])
-    (ax,) = made.axes
-    assert list(words(ax).values()) == ["(2, 2)", "(1, 1)", "(0, 1)"]
-    wall = image(ax)
-    tile = wall[-2:, :2]  # y upwards: (0, 0) at the bottom left
-    np.testing.assert_array_equal(tile, [[1, 1], [0, 1]])
-    np.testing.assert_array_equal(wall[-2:, 3:5], [[3, 3], [2, 1]])
 
 
 def test_arrivals_tell_those_that_never_come():
@@ -56,8 +43,3 @@ def test_readouts_task_kinds_and_alternation_show_every_panel():
     np.testing.assert_allclose(
         made.axes[1].lines[1].get_ydata(), pair[0] - pair[0].mean()
     )  # the fastest pair's
-
-
-def test_a_gallery_keeps_heads_of_one_kind_together():
-    made = plots.head_gallery(values(3, 6, 6), ["0.0", "0.1", "1.0"], ["near", "even", "near"], columns=3)
-    assert [ax.get_title() for ax in made.axes] == ["near\n0.0", "near\n1.0", "even\n0.1"]

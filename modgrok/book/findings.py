@@ -1,6 +1,6 @@
 """The findings at a glance: a card for each of the paper's six claims, filled from runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -113,76 +113,106 @@ def judge(runs: Evidence) -> dict[str, Claim]:
     }
 
 
-# --- cards ----------------------------------------------------------------------------------------------
-
-
-class CardText(NamedTuple):
-    """The words of a card, with the numbers of `card_numbers` in braces.
+class Card(NamedTuple):
+    """A finding.
 
     Attributes:
         title: the claim in a sentence.
         sentence: what was measured.
         alt: what the picture shows.
-        page, chapter: file and title of the page with the evidence.
+        page: file of the page with the evidence, without ending.
+        figure: a small one.
     """
 
     title: str
     sentence: str
     alt: str
     page: str
-    chapter: str
+    figure: Figure
 
 
-CARDS = (
-    CardText(
+def cards(runs: Evidence) -> Iterator[Card]:
+    """A card for each of the six claims, from the runs that they are put to."""
+    shallow, deep = runs.deep.values()
+    chance, depth = 1 / shallow[0].config.p, deep[0].config.depth
+    blocks = plots.blocks(depth)
+
+    n_tasks = [run.config.n_tasks for run in runs.points[0, 0]]
+    solved = (map_skill(runs.points)["ood_train"] >= SOLVED).mean(1).T  # (n_tasks, seeds)
+    yield Card(
         "With more training tasks, models come to solve tasks that they never saw.",
-        "Share of the α at which unseen tasks are solved, seed by seed: {share_many} with {n_many} training tasks, "
-        "{share_few} with {n_few}.",
+        f"Share of the α at which unseen tasks are solved, seed by seed: {by_seed(solved[-1])} with {n_tasks[-1]} "
+        f"training tasks, {by_seed(solved[0])} with {n_tasks[0]}.",
         "the share of α at which unseen tasks are solved, for each number of training tasks, a dot a seed",
         "03_phases",
-        "Phases",
-    ),
-    CardText(
+        plots.seed_dots(
+            {f"{n} tasks": shares for n, shares in zip(n_tasks, solved, strict=True)}, "share of α solved", 0.5, "half"
+        ),
+    )  # fmt: skip
+
+    accuracy = novel_by_shot(shallow)["ood_train"]
+    shots = np.arange(accuracy.shape[1])
+    yield Card(
         "They learn these tasks from the examples in front of the question.",
-        "Accuracy on unseen tasks, seed by seed: {accuracy_first} without an example, {accuracy_last} after "
-        "{n_shots}.",
+        f"Accuracy on unseen tasks, seed by seed: {by_seed(accuracy[:, 0])} without an example, "
+        f"{by_seed(accuracy[:, -1])} after {shots[-1]}.",
         "accuracy on unseen tasks by number of shots, a line a seed",
         "04_in_context",
-        "In context",
-    ),
-    CardText(
+        plots.seed_lines({"2 blocks": (shots, accuracy)}, "number of shots", "accuracy", chance, "chance"),
+    )
+
+    best = {plots.blocks(n): [ood_stop(run).best for run in group] for n, group in runs.shallow.items()}
+    taught = count([learned_training_set(run) for run in runs.shallow[1]])
+    yield Card(
         "It takes two blocks; one is not enough.",
-        "Skill on unseen tasks when stopped early, seed by seed: one block {skill_one}, two blocks {skill_two}. One "
-        "block learned its own training set in {n_taught} seeds.",
+        f"Skill on unseen tasks when stopped early, seed by seed: one block {by_seed(best['1 block'])}, two blocks "
+        f"{by_seed(best['2 blocks'])}. One block learned its own training set in {taught} seeds.",
         "skill on unseen tasks of one block and of two, a dot a seed",
         "05_depth",
-        "Depth",
-    ),
-    CardText(
-        "With {depth} blocks the ability fades when training goes on; with 2 it stays.",
-        "Runs of {depth} blocks that lose what they had solved: {falls}.",
-        "skill on unseen tasks, training inputs, along training, 2 blocks and {depth}, a line a seed",
+        plots.seed_dots(best, "skill", SOLVED, "solved"),
+    )
+
+    falls = "; ".join(
+        f"p = {row.p}, {row.fall_train} of {row.solve_train} on training inputs, {row.fall_test} of {row.solve_test} "
+        "on test inputs"
+        for row in rules.fallen_rows(runs.trained)
+        if row.blocks == depth
+    )  # fmt: skip
+    curves = {
+        name: (group[0].metrics["step"], [skill_curve(run, "ood_train") for run in group])
+        for name, group in (("2 blocks", shallow), (blocks, deep))
+    }
+    yield Card(
+        f"With {blocks} the ability fades when training goes on; with 2 it stays.",
+        f"Runs of {blocks} that lose what they had solved: {falls}.",
+        f"skill on unseen tasks, training inputs, along training, 2 blocks and {depth}, a line a seed",
         "05_depth",
-        "Depth",
-    ),
-    CardText(
+        plots.seed_lines(curves, "training step", "skill", SOLVED, ""),
+    )
+
+    ranks, (is_solving, is_control) = map(rules.parity_rank, runs.replicates), contrasted(runs.replicates)
+    rank, n_splits = np.transpose(list(ranks))
+    parity = {"solve": rank[is_solving] == 1, "control": rank[is_control] == 1}
+    yield Card(
         "Inside, numbers are ordered by their logarithm.",
-        "The parity of the logarithm halves the numbers best in {parity_solving} of the models that solve unseen "
-        "tasks, and in {parity_control} of those that learned their own tasks alone.",
+        f"The parity of the logarithm halves the numbers best in {count(parity['solve'])} of the models that solve "
+        f"unseen tasks, and in {count(parity['control'])} of those that learned their own tasks alone.",
         "share of models whose embedding splits best by parity of the logarithm: those that solve unseen tasks, and "
         "those that learned their own tasks alone",
         "07_heads",
-        "Heads",
-    ),
-    CardText(
-        "2 blocks match ratios; {depth} also combine examples.",
-        "Accuracy on questions that need a combination, seed by seed: {depth} blocks {combined_deep}, 2 blocks "
-        "{combined_two}, a guess {chance}.",
-        "accuracy on unseen tasks' questions that need a combination, 2 blocks and {depth}, a dot a seed",
+        plots.seed_dots(parity, "parity is best", 1 / n_splits[0], "chance"),
+    )
+
+    combined = [rules.pooled_accuracy(group, COMBINATION).accuracy for group in (shallow, deep)]
+    yield Card(
+        f"2 blocks match ratios; {depth} also combine examples.",
+        f"Accuracy on questions that need a combination, seed by seed: {blocks} {by_seed(combined[1])}, 2 blocks "
+        f"{by_seed(combined[0])}, a guess {chance:.2f}.",
+        f"accuracy on unseen tasks' questions that need a combination, 2 blocks and {depth}, a dot a seed",
         "06_answers",
-        "Answers",
-    ),
-)
+        plots.seed_dots(dict(zip(("2 blocks", blocks), combined, strict=True)), "accuracy", chance, "guess"),
+    )
+
 
 REASONS = {
     "shown": "Asked for, and found: {agrees}. Seen: {measured}.",
@@ -193,145 +223,35 @@ REASONS = {
 """Verdict → what a card says of it."""
 
 
-class Card(NamedTuple):
-    """A finding.
+def as_html(cards: Iterable[Card], claims: Mapping[str, Claim], note: str) -> HTML:
+    """The cards and a note below them, styled by the book's style sheet, as HTML that follows the page's theme.
 
-    Attributes:
-        text: its words, with numbers.
-        figure: a small one.
-        claims: name → the verdicts that it stands for; the first is the card's own.
+    Args:
+        cards: in the order of the claims.
+        claims: name → verdict, as by `judge`; a card shows those whose names begin with its number, the first as its
+            own.
+        note: plain text.
     """
-
-    text: CardText
-    figure: Figure
-    claims: Mapping[str, Claim]
-
-
-def cards(claims: Mapping[str, Claim], runs: Evidence) -> list[Card]:
-    """A card a claim, with the verdicts that `judge` gives of the same runs."""
-    numbers = card_numbers(runs)
-    return [
-        Card(
-            CardText(*(part.format(**numbers) for part in text)),
-            figure,
-            {name: claim for name, claim in claims.items() if name.startswith(str(i))},
-        )
-        for i, (text, figure) in enumerate(zip(CARDS, card_figures(runs), strict=True), 1)
-    ]
-
-
-def card_numbers(runs: Evidence) -> dict[str, str]:
-    """The numbers that CARDS asks for, as text."""
-    shallow, deep = runs.deep.values()
-    depth, n_tasks = deep[0].config.depth, [run.config.n_tasks for run in runs.points[0, 0]]
-    solved, accuracy = solved_shares(runs.points), novel_by_shot(shallow)["ood_train"]
-    single, double = ([ood_stop(run).best for run in group] for group in runs.shallow.values())
-    is_best, (is_solving, is_control) = parity_is_best(runs.replicates), contrasted(runs.replicates)
-    falls = [row for row in rules.fallen_rows(runs.trained) if row.blocks == depth]
-    return {
-        "depth": str(depth),
-        "share_few": by_seed(solved[:, 0]),
-        "share_many": by_seed(solved[:, -1]),
-        "n_few": str(n_tasks[0]),
-        "n_many": str(n_tasks[-1]),
-        "accuracy_first": by_seed(accuracy[:, 0]),
-        "accuracy_last": by_seed(accuracy[:, -1]),
-        "n_shots": str(accuracy.shape[1] - 1),
-        "skill_one": by_seed(single),
-        "skill_two": by_seed(double),
-        "n_taught": count([learned_training_set(run) for run in runs.shallow[1]]),
-        "falls": "; ".join(
-            f"p = {row.p}, {row.fall_train} of {row.solve_train} on training inputs, {row.fall_test} of "
-            f"{row.solve_test} on test inputs"
-            for row in falls
-        ),
-        "parity_solving": count(is_best[is_solving]),
-        "parity_control": count(is_best[is_control]),
-        "combined_two": by_seed(rules.pooled_accuracy(shallow, COMBINATION).accuracy),
-        "combined_deep": by_seed(rules.pooled_accuracy(deep, COMBINATION).accuracy),
-        "chance": f"{1 / shallow[0].config.p:.2f}",
-    }
-
-
-def card_figures(runs: Evidence) -> list[Figure]:
-    """A small picture for each of CARDS."""
-    shallow = runs.deep[2]
-    chance, n_tasks = 1 / shallow[0].config.p, [run.config.n_tasks for run in runs.points[0, 0]]
-    by_depth = {plots.blocks(depth): group for depth, group in runs.deep.items()}
-    accuracy = novel_by_shot(shallow)["ood_train"]
-    is_best, contrast = parity_is_best(runs.replicates), contrasted(runs.replicates)
-    _, n_splits = rules.parity_rank(runs.replicates[0])
-    solved = {f"{n} tasks": shares for n, shares in zip(n_tasks, solved_shares(runs.points).T, strict=True)}
-    best = {
-        plots.blocks(depth): [ood_stop(run).best for run in group] for depth, group in runs.shallow.items()
-    }
-    curves = {name: [skill_curve(run, "ood_train") for run in group] for name, group in by_depth.items()}
-    steps = {name: group[0].metrics["step"] for name, group in by_depth.items()}
-    parity = {"solve": is_best[contrast.is_solving], "control": is_best[contrast.is_control]}
-    combined = {name: rules.pooled_accuracy(group, COMBINATION).accuracy for name, group in by_depth.items()}
-    shots = np.arange(accuracy.shape[1])
-    return [
-        plots.seed_dots(solved, "share of α solved", 0.5, "half"),
-        plots.seed_lines(shots, {"2 blocks": accuracy}, "number of shots", "accuracy", chance, "chance"),
-        plots.seed_dots(best, "skill", SOLVED, "solved"),
-        plots.seed_lines(steps, curves, "training step", "skill", SOLVED, ""),
-        plots.seed_dots(parity, "parity is best", 1 / n_splits, "chance"),
-        plots.seed_dots(combined, "accuracy", chance, "guess"),
-    ]
-
-
-def solved_shares(points: NDArray[np.object_]) -> NDArray:
-    """Share of all α at which o.o.d. tasks are solved at the end, training inputs: (seeds, n_tasks)."""
-    return (map_skill(points)["ood_train"] >= SOLVED).mean(1)
-
-
-def parity_is_best(runs: Sequence[Run]) -> NDArray[np.bool_]:
-    """Whether no split of the numbers is clearer in the embedding than that by parity of the logarithm: (runs,)."""
-    return np.array([rules.parity_rank(run)[0] == 1 for run in runs])
-
-
-# --- HTML -----------------------------------------------------------------------------------------------
-
-STYLE = """
-.modgrok-cards { display: grid; gap: 0.9rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr));
-  list-style: none; margin: 0.5rem 0; padding: 0; }
-.modgrok-cards > li { border: 1px solid var(--pst-color-border, #c3c9d0); border-radius: 0.5rem; display: flex;
-  flex-direction: column; gap: 0.35rem; margin: 0; min-width: 0; padding: 0.7rem 0.8rem; }
-.modgrok-cards h3 { font-size: 1rem; line-height: 1.3; margin: 0; }
-.modgrok-cards p { font-size: 0.85rem; line-height: 1.35; margin: 0; }
-.modgrok-cards .verdict { border: 1px solid currentColor; border-radius: 1rem; display: inline-block;
-  font-size: 0.8rem; font-weight: 600; line-height: 1.4; padding: 0 0.5rem; }
-.modgrok-cards .shown { background: #00604a; border-color: #00604a; color: #fff; }
-.modgrok-cards .contrary { background: #40356b; border-color: #40356b; color: #fff; }
-.modgrok-cards .needs { border-style: dashed; }
-.modgrok-cards details { font-size: 0.8rem; line-height: 1.35; }
-.modgrok-note { color: var(--pst-color-text-muted, #57606a); font-size: 0.85rem; }
-.modgrok-cards a { font-size: 0.85rem; margin-top: auto; }
-.bd-main .bd-content .bd-article-container:has(.modgrok-cards) { max-width: 80rem; }
-html[data-theme="dark"] .bd-content .text_html:has(.modgrok-cards) { background: none !important;
-  color: inherit !important; padding: 0 !important; }
-"""
-
-
-def as_html(cards: Sequence[Card], note: str) -> HTML:
-    """The cards, and a note below them, as HTML that follows the page's theme."""
-    items = "".join(_card(number, card) for number, card in enumerate(cards, 1))
+    items = "".join(
+        _card(number, card, {name: claim for name, claim in claims.items() if name.startswith(str(number))})
+        for number, card in enumerate(cards, 1)
+    )
     return HTML(
-        f'<style>{CSS}{STYLE}</style><ol class="modgrok-cards">{items}</ol><p class="modgrok-note">{escape(note)}</p>'
+        f'<style>{CSS}</style><ol class="modgrok-cards">{items}</ol><p class="modgrok-note">{escape(note)}</p>'
     )
 
 
-def _card(number: int, card: Card) -> str:
-    text, (main, *_) = card.text, card.claims.values()
-    details = "".join(
-        f"<p>{_badge(claim)} <b>{escape(name)}.</b> {_reason(claim)}</p>"
-        for name, claim in card.claims.items()
+def _card(number: int, card: Card, claims: Mapping[str, Claim]) -> str:
+    """An item of the list of cards."""
+    reasons = "".join(
+        f"<p>{_badge(claim)} <b>{escape(name)}.</b> {_reason(claim)}</p>" for name, claim in claims.items()
     )
+    chapter = card.page[3:].replace("_", " ").capitalize()
     return (
-        f"<li><h3>{number}. {escape(text.title)}</h3>{without_narrow(picture(card.figure, text.alt))}"
-        f"<p>{_badge(main)}</p><p>{escape(text.sentence)}</p>"
-        f"<details><summary>Why this verdict</summary>{details}</details>"
-        f'<a href="{text.page}.html">{escape(text.chapter)}: the evidence</a></li>'
+        f"<li><h3>{number}. {escape(card.title)}</h3>{without_narrow(picture(card.figure, card.alt))}"
+        f"<p>{_badge(next(iter(claims.values())))}</p><p>{escape(card.sentence)}</p>"
+        f"<details><summary>Why this verdict</summary>{reasons}</details>"
+        f'<a href="{card.page}.html">{chapter}: the evidence</a></li>'
     )
 
 

@@ -1,6 +1,6 @@
 """Small figures that say one thing: the findings at a glance, and the picture that stands for the book elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,14 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from modgrok.plots.answers import CORRECT, INCORRECT, TRUTH, _cells
-from modgrok.plots.style import COLORS, GREY, INK, PAPER, Written, figure, styled
-
-SMALL = (3.1, 1.5)  # inches
+from modgrok.plots import style
+from modgrok.plots.answers import CORRECT, INCORRECT, TRUTH, colored_grid
 
 
-@styled
-def seed_dots(groups: dict[str, ArrayLike], ylabel: str, reference: float, label: str) -> Figure:
+@style.styled
+def seed_dots(groups: Mapping[str, ArrayLike], ylabel: str, reference: float, label: str) -> Figure:
     """A dot for each seed of each group, and their mean as a bar.
 
     Args:
@@ -27,38 +25,31 @@ def seed_dots(groups: dict[str, ArrayLike], ylabel: str, reference: float, label
     fig, ax = _small(ylabel, reference, label)
     for i, values in enumerate(groups.values()):
         values = np.asarray(values, dtype=float)
-        ax.plot([i - 0.28, i + 0.28], [values.mean() if len(values) else np.nan] * 2, color=INK, lw=2)
+        ax.plot([i - 0.28, i + 0.28], [values.mean() if len(values) else np.nan] * 2, color=style.INK, lw=2)
         places = i + np.linspace(-0.12, 0.12, len(values) + 2)[1:-1]
-        ax.plot(places, values, "o", color=COLORS["ood_train"], markersize=6, mec=PAPER, mew=0.6)
+        ax.plot(places, values, "o", color=style.COLORS["ood_train"], markersize=6, mec=style.PAPER, mew=0.6)
     ax.set(xticks=range(len(groups)), xticklabels=list(groups), xlim=(-0.6, len(groups) - 0.4))
     return fig
 
 
-@styled
+@style.styled
 def seed_lines(
-    places: ArrayLike | dict[str, ArrayLike],
-    groups: dict[str, ArrayLike],
-    xlabel: str,
-    ylabel: str,
-    reference: float,
-    label: str,
+    groups: Mapping[str, tuple[ArrayLike, ArrayLike]], xlabel: str, ylabel: str, reference: float, label: str
 ) -> Figure:
     """A line for each seed, the groups told apart by their strokes.
 
     Args:
-        places: (n,) along the horizontal axis, or group → (n,).
-        groups: name → (seeds, n) values; two at most.
+        groups: name → places (n,) along the horizontal axis, and (seeds, n) values; two groups at most.
         xlabel: what the places are.
         ylabel, reference, label: as for `seed_dots`.
     """
     fig, ax = _small(ylabel, reference, label)
-    colors = (COLORS["ood_train"],) if len(groups) == 1 else (GREY, COLORS["ood_train"])
-    for (name, curves), color, style in zip(groups.items(), colors, ("-", "--"), strict=False):
-        x = places[name] if isinstance(places, dict) else places
-        lines = [ax.plot(x, curve, color=color, ls=style, lw=1.5)[0] for curve in curves]
+    colors = (style.GREY, style.COLORS["ood_train"])[-len(groups) :]
+    for (name, (places, curves)), color, dashes in zip(groups.items(), colors, ("-", "--"), strict=False):
+        lines = ax.plot(places, np.transpose(curves), color=color, ls=dashes, lw=1.5)
         lines[0].set_label(name)
     ax.set_xlabel(xlabel, fontsize=9, labelpad=1)
-    ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    style.whole_ticks(ax, 3)
     if len(groups) > 1:
         ax.legend(fontsize=9, frameon=False, loc="best", handlelength=1.6, borderaxespad=0)
     return fig
@@ -66,20 +57,20 @@ def seed_lines(
 
 def _small(ylabel: str, reference: float, label: str) -> tuple[Figure, Axes]:
     """A small figure with one axis and a dotted line at the reference."""
-    fig = figure(*SMALL)
+    fig = style.figure(3.1, 1.5)
     ax = fig.subplots()
     ax.set_ylabel(ylabel, fontsize=9, labelpad=2)
     ax.yaxis.set_major_locator(MaxNLocator(3))
     ax.tick_params(labelsize=9)
-    ax.axhline(reference, color=GREY, lw=1, ls=":")
+    ax.axhline(reference, color=style.GREY, lw=1, ls=":")
     corner = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-    ax.annotate(label, (1, reference), fontsize=9, color=GREY, **corner)
+    ax.annotate(label, (1, reference), fontsize=9, color=style.GREY, **corner)
     return fig, ax
 
 
-@styled
+@style.styled
 def question_card(
-    title: str, lines: Sequence[str], answers: dict[str, ArrayLike], truth: ArrayLike, query: ArrayLike
+    title: str, lines: Sequence[str], answers: Mapping[str, ArrayLike], truth: ArrayLike, query: ArrayLike
 ) -> Figure:
     """One question to some models, 1,200 × 630 pixels at 100 dpi: what other sites show of the book.
 
@@ -91,23 +82,22 @@ def question_card(
         query: (x, y) to outline.
     """
     truth, p = np.asarray(truth), len(truth)
-    fig = figure(12, 6.3)
+    fig = style.figure(12, 6.3)
     fig.set_layout_engine("none")
     fig.text(0.04, 0.88, title, fontsize=33, fontweight="bold", va="center")
     for i, line in enumerate(lines):
-        fig.text(0.04, 0.765 - 0.075 * i, line, fontsize=18, va="center", color=INK)
+        fig.text(0.04, 0.765 - 0.075 * i, line, fontsize=18, va="center", color=style.INK)
     side = 0.5 / 12 * 6.3  # of a grid: half of the height
     for i, (name, answer) in enumerate(answers.items()):
         ax = fig.add_axes((0.985 - (len(answers) - i) * (side + 0.035), 0.07, side, 0.5))
         is_correct = (np.asarray(answer) == truth).astype(int)
-        _cells(ax, is_correct, TRUTH)
-        inks = np.where(is_correct, INK, "white").ravel()
-        Written(ax, {(x, y): answer[x][y] for x, y in np.ndindex(p, p)}, 105 / p, inks)
-        ax.plot(*query, "s", mfc="none", mec=COLORS["ood_train"], mew=3, markersize=205 / p)
+        colored_grid(ax, is_correct, TRUTH)
+        inks = np.where(is_correct, style.INK, "white").ravel()
+        style.Written(ax, {(x, y): answer[x][y] for x, y in np.ndindex(p, p)}, 105 / p, inks)
+        ax.plot(*query, "s", mfc="none", mec=style.COLORS["ood_train"], mew=3, markersize=205 / p)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{name}: {is_correct.sum()} of {p * p} right", fontsize=16)
-    fig.text(0.04, 0.2, "■", color=CORRECT, fontsize=20, va="center")
-    fig.text(0.07, 0.2, "right", fontsize=16, va="center")
-    fig.text(0.04, 0.13, "■", color=INCORRECT, fontsize=20, va="center")
-    fig.text(0.07, 0.13, "wrong", fontsize=16, va="center")
+    for y, name, color in ((0.2, "right", CORRECT), (0.13, "wrong", INCORRECT)):
+        fig.text(0.04, y, "■", color=color, fontsize=20, va="center")
+        fig.text(0.07, y, name, fontsize=16, va="center")
     return fig

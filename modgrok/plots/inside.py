@@ -1,4 +1,6 @@
-"""What heads attend to, and what is left of a model without one of its parts (F6, A3, A7)."""
+"""What heads attend to, and what interventions do to a model's answers (F6, A3; chapters 7, 8 and 16)."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,21 +10,11 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import ArrayLike
 
-from modgrok.plots.style import (
-    ATTENTION,
-    FAINT,
-    GREY,
-    INK,
-    MATCH,
-    ON_DARK,
-    SOFT,
-    Z,
-    figure,
-    styled,
-)
+from modgrok.plots import style
+from modgrok.plots.answers import ALGORITHM_COLORS
 
 
-@styled
+@style.styled
 def attention_maps(patterns: ArrayLike, matches: ArrayLike, n_tokens: int = 48) -> Figure:
     """The attention of every head on one sequence, a row a block (F6, A3).
 
@@ -33,68 +25,69 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, n_tokens: int = 48) 
     """
     patterns = np.asarray(patterns)[:, :, :n_tokens, :n_tokens]
     depth, n_heads, size, _ = patterns.shape
-    fig = figure(*_sheet(depth, n_heads, 0.05))
+    side = min(3.1, 10 / n_heads)
+    fig = style.figure(side * n_heads + 0.9, (side + 0.05) * depth)
     axes = fig.subplots(depth, n_heads, squeeze=False, sharex=True, sharey=True)
     query, example = (np.argwhere(np.asarray(matches)) * 3 + (1, 2)).T
     is_inside = (query < size) & (example < size)
-    token_colors = [Z if position % 3 == 2 else SOFT for position in range(size)]
+    token_colors = [style.Z if position % 3 == 2 else style.SOFT for position in range(size)]
     ticks = range(2, size, 6)
     for (layer, head), ax in np.ndenumerate(axes):
         image = _draw_pattern(ax, patterns[layer, head], 1)
-        ring = {"s": 2400 / size, "facecolors": "none", "edgecolors": MATCH, "linewidths": 1.6, "zorder": 3}
+        ring = {
+            "s": 2400 / size,
+            "facecolors": "none",
+            "edgecolors": style.MATCH,
+            "linewidths": 1.6,
+            "zorder": 3,
+        }
         ax.scatter(example[is_inside], query[is_inside], **ring)
         below = [Rectangle((position - 0.5, size - 0.3), 1, size / 30) for position in range(size)]
         margin = [Rectangle((-0.7 - size / 30, position - 0.5), size / 30, 1) for position in range(size)]
         ax.add_collection(PatchCollection(below + margin, facecolors=token_colors * 2, linewidths=0))
         ax.set(xlim=(-0.7 - size / 30, size - 0.5), ylim=(size - 0.3 + size / 30, -0.5), aspect="equal")
-        ax.set(xticks=ticks, yticks=ticks, title=f"block {layer}, head {head}")
-        ax.set_xticklabels(range(1, size // 3 + 1, 2)[: len(ticks)])
-        ax.set_yticklabels(range(1, size // 3 + 1, 2)[: len(ticks)])
-        ax.spines[:].set_visible(False)
-        ax.tick_params(length=0)
+        ax.set(title=f"block {layer}, head {head}")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_ticks(ticks, [str(token // 3 + 1) for token in ticks])
+        style.bare(ax)
     fig.supxlabel("attended example", fontsize=11)
     fig.supylabel("attending example", fontsize=11)
     fig.colorbar(image, ax=axes, label="attention", shrink=0.5, aspect=30)
     return fig
 
 
-@styled
+@style.styled
 def head_gallery(
-    maps: ArrayLike, titles: list[str], groups: list[str], n_tokens: int = 48, columns: int = 6
+    maps: Sequence[ArrayLike], titles: Sequence[str], groups: Sequence[str], columns: int = 6
 ) -> Figure:
-    """The attention of many heads, of any number of models, sorted by what they do (A3).
+    """Small attention patterns of many heads, those of one group together (A3).
 
     Args:
-        maps: (n, T, T) patterns, averages or of one sequence.
-        titles: n of them.
-        groups: what each head does; heads of one kind stand together, in the order in which the kinds first come.
-        n_tokens: how many tokens are drawn.
+        maps: (T, T) each.
+        titles: one each.
+        groups: the group of each, in the order of their first occurrence.
+        columns: maps in a row.
     """
-    maps = [np.asarray(pattern)[:n_tokens, :n_tokens] for pattern in maps]
     kinds = list(dict.fromkeys(groups))
     order = sorted(range(len(maps)), key=lambda i: kinds.index(groups[i]))
-    columns = min(columns, len(maps))
-    rows = -(-len(maps) // columns)
-    fig = figure(1.62 * columns + 0.3, 2.15 * rows + 0.5)
-    axes = fig.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, i in zip(axes.flat, order, strict=False):
+    names = [f"{groups[i]}\n{titles[i]}" for i in order]
+    fig, axes = style.panels(names, (1.62, 2.15), (0.3, 0.5), columns, {"fontsize": 9})
+    for ax, i in zip(axes, order, strict=True):
         _draw_pattern(ax, maps[i], 1 if np.tril(maps[i]).max() > 0.5 else 0.5)
-        ax.set_title(f"{groups[i]}\n{titles[i]}", fontsize=9)
+        ax.axis("off")
     return fig
 
 
-def _draw_pattern(ax: Axes, pattern: np.ndarray, top: float) -> AxesImage:
+def _draw_pattern(ax: Axes, pattern: ArrayLike, top: float) -> AxesImage:
     """One attention pattern (T, T), its future grey; the colour scale ends at `top`."""
     size = len(pattern)
     past = np.ma.array(pattern, mask=np.triu(np.ones((size, size), dtype=bool), 1))
     corners = [(-0.5, -0.5), (size - 0.5, -0.5), (size - 0.5, size - 0.5)]
-    ax.add_patch(Polygon(corners, color=FAINT, lw=0, zorder=0))
-    return ax.imshow(past, cmap=ATTENTION, vmin=0, vmax=top, interpolation="none", zorder=1)
+    ax.add_patch(Polygon(corners, color=style.FAINT, lw=0, zorder=0))
+    return ax.imshow(past, cmap=style.ATTENTION, vmin=0, vmax=top, interpolation="none", zorder=1)
 
 
-@styled
+@style.styled
 def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) -> Figure:
     """What each head attends to: how far back, and whether an example matches the query's ratio (F6).
 
@@ -106,31 +99,120 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
     depth, n_heads, reach = np.shape(distances)
     names = [f"block {i}, head {h}" for i, h in np.ndindex(depth, n_heads)]
     rows = np.arange(len(names))
-    fig = figure(5.8, 2.4 + 0.56 * len(names))
+    fig = style.figure(5.8, 2.4 + 0.56 * len(names))
     back, match = fig.subplots(2, 1)
-    table = np.reshape(distances, (-1, reach))
-    back.imshow(table, cmap=ATTENTION, vmin=0, vmax=1, aspect="auto")
-    for (row, distance), value in np.ndenumerate(table):
-        color = ON_DARK if value > 0.5 else INK
-        back.text(distance, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=color)
-    back.set(xlabel="places back (0: itself)", xticks=range(reach), yticks=rows, yticklabels=names)
-    back.set_title("mean attention by distance")
-    for kind, (color, label) in enumerate(((MATCH, "matches the query's ratio"), (GREY, "does not"))):
+    style.share_map(back, np.reshape(distances, (-1, reach)), names, 9)
+    back.set(xlabel="places back (0: itself)", xticks=range(reach), title="mean attention by distance")
+    for kind, (color, label) in enumerate(
+        ((style.MATCH, "matches the query's ratio"), (style.GREY, "does not"))
+    ):
         value, error = (np.reshape(values, (-1, 2))[:, kind] for values in (matching, errors))
         match.errorbar(value, rows, xerr=error, fmt="o", color=color, ms=7, capsize=3, label=label)
     match.set(xlabel="attention from the query's y", yticks=rows, yticklabels=names)
-    match.set_title("mean attention to an example that …")
-    match.set_ylim(len(names) - 0.5, -0.5)
+    match.set(title="mean attention to an example that …", ylim=(len(names) - 0.5, -0.5))
     match.set_xlim(0, max(0.02, np.nanmax(np.asarray(matching) + errors)) * 1.1)
-    match.grid(axis="y", color=FAINT)
-    fig.legend(*match.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    for ax in (back, match):
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
+    match.grid(axis="y", color=style.FAINT)
+    style.bare(match)
+    style.legend_below(fig, 2, match.get_legend_handles_labels()[0])
     return fig
 
 
-def _sheet(rows: int, columns: int, extra: float) -> tuple[float, float]:
-    """Size of a sheet of square panels with titles."""
-    side = min(3.1, 10 / columns)
-    return side * columns + 0.9, (side + extra) * rows
+OUTCOMES = {
+    "the predicted number": style.MATCH,
+    "the query's usual answer": ALGORITHM_COLORS["look-up"],
+    "the donor's answer": "#D55E00",
+    "another number": style.SOFT,
+}
+"""Outcomes of a query swap, in the order of `mechanisms.Shares`, and their colours."""
+
+
+@style.styled
+def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
+    """How often a model gives each answer after a swap of query vectors, a bar a case.
+
+    Args:
+        shares: label of the case → (4,) shares in the order of OUTCOMES.
+    """
+    fig = style.figure(7.2, 1.0 + 0.36 * len(shares))
+    ax = fig.subplots()
+    starts = np.zeros(len(shares))
+    for (outcome, color), widths in zip(OUTCOMES.items(), np.transpose(list(shares.values())), strict=True):
+        ax.barh(range(len(shares)), widths, left=starts, color=color, label=outcome, height=0.7)
+        starts += widths
+    ax.set_yticks(range(len(shares)), list(shares))
+    ax.set(xlim=(0, 1), ylim=(len(shares) - 0.5, -0.5), xlabel="share of answers")
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    style.legend_below(fig, 2, fontsize=10)
+    return fig
+
+
+@style.styled
+def turned_waves(panels: Mapping[str, tuple]) -> Figure:
+    """How often the answer is that of the turned number: a row a wave, a column a turn.
+
+    Args:
+        panels: title → a `mechanisms.Turn`: (1 + waves, p - 2) share of predicted answers, all waves and each alone,
+            and (p - 2,) the same of the control.
+    """
+    fig, axes = style.panels(panels, (2.9, 2.5), (0.9, 0.4), 3, {"fontsize": 11}, shape=0.8)
+    for ax, (turned, control) in zip(axes, panels.values(), strict=True):
+        rows = np.vstack([turned[0], control, turned[1:]])
+        names = ["all waves", "random", *(f"wave {wave}" for wave in range(1, len(turned)))]
+        image = style.share_map(ax, rows, names)
+        ax.tick_params(axis="y", labelsize=9)
+        turns = np.arange(0, rows.shape[1], max(1, rows.shape[1] // 5))
+        ax.set_xticks(turns, turns + 1)
+        ax.axhline(1.5, color=style.INK, lw=1)
+    fig.supxlabel("steps $k$ of the turn", fontsize=11)
+    fig.colorbar(image, ax=axes, label="share of predicted answers", shrink=0.8, aspect=30)
+    return fig
+
+
+@style.styled
+def patching_maps(panels: Mapping[str, ArrayLike], places: Sequence[str]) -> Figure:
+    """How far the answer moves if the stream at some positions comes from another task: a row a stage.
+
+    Args:
+        panels: title → (stages, places) effects, the embedding first.
+        places: names of the groups of positions.
+    """
+    fig, axes = style.panels(panels, (3.9, 2.5), (0.4, 0.9), title={"fontsize": 11}, shape=0.8)
+    for ax, effects in zip(axes, panels.values(), strict=True):
+        stages = ["embedding", *(f"after block {block}" for block in range(len(effects) - 1))]
+        image = style.share_map(ax, effects, stages, 8)
+        ax.set_xticks(range(len(places)), [place.replace(" ", "\n", 1) for place in places])
+        ax.tick_params(labelsize=9)
+    fig.colorbar(image, ax=axes, label="effect on the answer", shrink=0.7, aspect=30)
+    return fig
+
+
+MEASURES = {
+    "circle": ("the circle of $x$", "#0072B2", "-"),
+    "circle_by_chance": ("the circle, numbers renamed", "#0072B2", ":"),
+    "attention": ("attention to matches, less to others", "#D55E00", "-"),
+    "swap": ("swaps that succeed", style.MATCH, "-"),
+    "multiples": ("accuracy, other multiples", style.INK, "-"),
+    "repeats": ("accuracy, repeats", style.GREY, "--"),
+}
+"""Measures along training, as `mechanisms.measure_progress` names them: label, colour, dashes."""
+
+
+@style.styled
+def progress_curves(panels: Mapping[str, Mapping[str, ArrayLike]], chance: float) -> Figure:
+    """Measures of a mechanism against the training step, a panel a run.
+
+    Args:
+        panels: title → "steps" and each of MEASURES → (checkpoints,).
+        chance: accuracy of a blind guess, 1/p.
+    """
+    fig, axes = style.panels(panels, (2.9, 3.6), (0.4, 0), len(panels), sharey=True)
+    for ax, measures in zip(axes, panels.values(), strict=True):
+        for name, (label, color, dashes) in MEASURES.items():
+            ax.plot(measures["steps"], measures[name], dashes, color=color, label=label, lw=2)
+        style.chance_line(ax, chance)
+        ax.set(xlabel="training step", ylim=(-0.05, 1.05))
+        ax.locator_params(axis="x", nbins=4)
+    axes[0].set_ylabel("share or score")
+    style.legend_below(fig, 2, fontsize=10)
+    return fig

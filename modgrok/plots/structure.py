@@ -1,6 +1,6 @@
 """How representations are ordered: circles and waves in the logarithm, parity, similar pairs (F1d, F1e, F6, F7)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,10 +11,10 @@ from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import ArrayLike
 
-from modgrok.plots.style import FAINT, GREY, INK, MATCH, ON_LIGHT, PAPER, PARITY, SOFT, figure, styled
+from modgrok.plots import style
 
 
-@styled
+@style.styled
 def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
     """The numbers 0 … p - 1 in a plane, coloured by their logarithm, and a line through them in its order (F1d).
 
@@ -23,23 +23,21 @@ def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
         log: (p,) the log table, 0 for the number 0.
     """
     points, log = np.asarray(points), np.asarray(log)
-    fig = figure(4.6, 3.8)
+    fig = style.figure(4.6, 3.8)
     ax = fig.subplots()
     colors, ring = log_colors(len(log)), np.argsort(log)[1:]
-    ax.plot(*points[[*ring, ring[0]]].T, color=SOFT, lw=1.4, zorder=1)
+    ax.plot(*points[[*ring, ring[0]]].T, color=style.SOFT, lw=1.4, zorder=1)
     for number, point in enumerate(points):
         ax.text(
             *point, number, color=colors[log[number]], weight="bold", ha="center", va="center", fontsize=15,
-            path_effects=[withStroke(linewidth=5, foreground=PAPER)],
+            path_effects=[withStroke(linewidth=5, foreground=style.PAPER)],
         )  # fmt: skip
     ax.scatter(*points.T, s=0)  # texts alone do not set the limits
-    ax.set(aspect="equal", adjustable="datalim", xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
-    ax.margins(0.12)
-    ax.spines[:].set_visible(False)
+    _plane_axes(ax)
     return fig
 
 
-@styled
+@style.styled
 def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> Figure:
     """All pairs in the plane of two principal components, labelled by logarithm, and one group enlarged (F1d).
 
@@ -49,7 +47,7 @@ def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> F
         groups: the number that gives colour and group, "x" or "y".
     """
     points, log = np.asarray(points), np.asarray(log)
-    fig = figure(7.6, 4.3)
+    fig = style.figure(7.6, 4.3)
     whole, part = fig.subplots(1, 2)
     first, second = np.divmod(np.arange(len(points)), len(log))
     first, second, names = (first, second, "xy") if groups == "x" else (second, first, "yx")
@@ -63,64 +61,55 @@ def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> F
     part.set(xticks=[], yticks=[], xlabel="enlarged")
     part.set_title(f"the group log {names[0]} = 1, by log {names[1]}")
     part.spines[:].set_visible(True)
-    whole.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=INK, lw=1))
+    whole.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=style.INK, lw=1))
     whole.set_title(f"all pairs (x, y), by log {names[0]}")
     return fig
 
 
-@styled
-def log_planes(planes: ArrayLike, numbers: ArrayLike, log: ArrayLike, titles: list[str]) -> Figure:
+@style.styled
+def log_planes(
+    planes: Sequence[ArrayLike], numbers: Sequence[ArrayLike], log: ArrayLike, titles: Sequence[str]
+) -> Figure:
     """All pairs in several planes, each coloured by the logarithm of one of their numbers (F6).
 
     Args:
-        planes: (n, p², 2) coordinates; of more than 400 pairs every second, third … is drawn, so that pages stay light.
-        numbers: (n, p²) the number that gives the colour.
+        planes: (p², 2) coordinates each; of more than 400 pairs every second, third … is drawn, for lighter pages.
+        numbers: (p²,) each, the number that gives the colour.
         log: (p,) the log table, 0 for the number 0.
-        titles: n of them.
+        titles: one each.
     """
-    columns = 2 if len(planes) == 4 else min(3, len(planes))
-    rows = -(-len(planes) // columns)
-    fig = figure(2.5 * columns, 2.9 * rows)
-    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
-    for ax, points, number, title in zip(axes, planes, numbers, titles, strict=False):
+    fig, axes = style.panels(titles, (2.5, 2.9), columns=2 if len(planes) == 4 else 3)
+    for ax, points, number in zip(axes, planes, numbers, strict=True):
         _log_plane(ax, np.asarray(points), np.asarray(number), np.asarray(log), limit=400)
-        ax.set_title(title)
-    for ax in axes[len(planes) :]:
-        ax.axis("off")
     return fig
 
 
-@styled
-def log_spectra(shares: ArrayLike, titles: list[str], columns: int = 2) -> Figure:
+@style.styled
+def log_spectra(shares: ArrayLike, titles: Sequence[str]) -> Figure:
     """How the variance between numbers divides among waves in their logarithm, beside relabelled numbers (F1d, F1e).
 
     Args:
         shares: (n, shuffles, waves) for each panel, the true labels first.
         titles: n of them.
-        columns: panels in a row.
     """
     shares = np.asarray(shares)
     waves = np.arange(1, shares.shape[2] + 1)
     top = min(1, 1.15 * max(shares[:, 0].max(), np.quantile(shares, 0.975, axis=1).max()))
-    rows = -(-len(shares) // columns)
-    fig = figure(min(9.6, 3.3 * columns), 0.7 + 1.8 * rows)
-    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for ax, panel, title in zip(axes.flat, shares, titles, strict=False):
+    fig, axes = style.panels(titles, (3.3, 1.8), (0, 0.7), sharex=True, sharey=True)
+    for ax, panel in zip(axes, shares, strict=True):
         low, high = np.quantile(panel[1:], (0.025, 0.975), axis=0)
-        colors = [PARITY[0] if s == waves[-1] else INK for s in waves]
-        ax.vlines(waves, low, high, color=SOFT, lw=min(22, 150 / len(waves)))
+        colors = [style.PARITY[0] if s == waves[-1] else style.INK for s in waves]
+        ax.vlines(waves, low, high, color=style.SOFT, lw=min(22, 150 / len(waves)))
         ax.vlines(waves, 0, panel[0], color=colors, lw=2)
         ax.scatter(waves, panel[0], color=colors, s=min(60, 500 / len(waves)), zorder=3, clip_on=False)
-        ax.set(ylim=(0, top), xlim=(0.4, len(waves) + 0.6), title=title)
+        ax.set(ylim=(0, top), xlim=(0.4, len(waves) + 0.6))
         ax.set_xticks(waves if len(waves) <= 8 else [1, *range(2, len(waves) + 1, 2)])
-    for ax in axes.flat[len(shares) :]:
-        ax.axis("off")
     fig.supxlabel("times round the circle\nwhile the logarithm runs through once", fontsize=11)
     fig.supylabel("share of variance", fontsize=11)
     return fig
 
 
-@styled
+@style.styled
 def parity_planes(view: ArrayLike) -> Figure:
     """Numbers by the parity of their logarithm: one plane through the odd, one through the even (F1e).
 
@@ -128,11 +117,11 @@ def parity_planes(view: ArrayLike) -> Figure:
         view: (p, 3) coordinates in the order of the logarithm, the number 0 first; the last tells parity.
     """
     view = np.asarray(view)
-    fig = figure(6.4, 4.6)
+    fig = style.figure(6.4, 4.6)
     ax = fig.add_subplot(projection="3d", computed_zorder=False)
     reach = 1.25 * max(np.abs(view[:, :2]).max(), 1e-9)
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach
-    for first, color in ((2, PARITY[1]), (1, PARITY[0])):
+    for first, color in ((2, style.PARITY[1]), (1, style.PARITY[0])):
         plane = view[first::2]
         height = plane[:, 2].mean()
         sheet = np.column_stack([corners, np.full(4, height)])
@@ -141,7 +130,7 @@ def parity_planes(view: ArrayLike) -> Figure:
             ax.plot([x, x], [y, y], [height, z], color=color, lw=0.8, alpha=0.6)
         for label, place in zip(range(first, len(view), 2), plane, strict=True):
             ax.text(*place, label, color=color, weight="bold", ha="center", va="center", fontsize=13)
-    ax.text(*view[0], 0, color=GREY, weight="bold", ha="center", va="center", fontsize=13)
+    ax.text(*view[0], 0, color=style.GREY, weight="bold", ha="center", va="center", fontsize=13)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticklabels=[], yticklabels=[], zticklabels=[])
     ax.set_zlim(min(view[:, 2].min(), -reach / 2), max(view[:, 2].max(), reach / 2))
     ax.view_init(elev=18, azim=-58)
@@ -150,9 +139,9 @@ def parity_planes(view: ArrayLike) -> Figure:
     return fig
 
 
-@styled
+@style.styled
 def similarity_matrices(
-    matrices: list[ArrayLike], groups: list[ArrayLike], titles: list[str], columns: int = 3
+    matrices: Sequence[ArrayLike], groups: Sequence[ArrayLike], titles: Sequence[str], columns: int = 3
 ) -> Figure:
     """Cosine similarities, rows sorted into groups whose borders are drawn (F7).
 
@@ -162,45 +151,34 @@ def similarity_matrices(
         titles: one each.
         columns: panels in a row.
     """
-    columns = min(columns, len(matrices))
-    rows = -(-len(matrices) // columns)
-    fig = figure(2.3 * columns + 0.7, 2.4 * rows)
-    axes = fig.subplots(rows, columns, squeeze=False)
+    fig, axes = style.panels(titles, (2.3, 2.4), (0.7, 0), columns, {"fontsize": 10})
+    groups = [np.asarray(group) for group in groups]
     has_same_groups = all(
         np.array_equal(group, groups[0]) for group in groups
     )  # outer panels name them for all
-    for i, (ax, matrix, group, title) in enumerate(zip(axes.flat, matrices, groups, titles, strict=False)):
+    for i, (ax, matrix, group) in enumerate(zip(axes, matrices, groups, strict=True)):
         size = len(matrix)
         image = ax.imshow(
-            _pooled(matrix),
+            _pooled(matrix), vmin=-1, vmax=1, interpolation="none", extent=(-0.5, size - 0.5, size - 0.5, -0.5),
             cmap=colormaps["RdBu_r"].resampled(64),  # finer shades cannot be told apart, and make pages heavy
-            vmin=-1,
-            vmax=1,
-            interpolation="none",
-            extent=(-0.5, size - 0.5, size - 0.5, -0.5),
-        )
-        starts = np.flatnonzero(np.diff(np.asarray(group), prepend=np.asarray(group)[0] - 1))
-        border = {"color": ON_LIGHT, "lw": 6 / (len(starts) + 4) ** 1.1}
+        )  # fmt: skip
+        starts = np.flatnonzero(np.diff(group, prepend=group[0] - 1))
+        border = {"color": style.ON_LIGHT, "lw": 6 / (len(starts) + 4) ** 1.1}
         ax.hlines(starts[1:] - 0.5, -0.5, size - 0.5, **border)
         ax.vlines(starts[1:] - 0.5, -0.5, size - 0.5, **border)
-        ends = [*starts, len(matrix)]
-        has_labels = len(starts) <= 13
-        middles = (np.array(ends[:-1]) + ends[1:] - 1) / 2 if has_labels else []
-        names = np.asarray(group)[starts] if has_labels else []
-        outer = ax.get_subplotspec().is_first_col(), i + columns >= len(matrices)
-        for axis, labelled in zip((ax.yaxis, ax.xaxis), outer, strict=True):
-            axis.set_ticks(*((middles, names) if labelled or not has_same_groups else ([],)))
-        ax.set_title(title, fontsize=10)
-        ax.tick_params(length=0, labelsize=9)
-        ax.spines[:].set_visible(False)
-    for ax in axes.flat[len(matrices) :]:
-        ax.axis("off")
+        middles = (starts + np.append(starts[1:], size) - 1) / 2
+        ticks = (middles, group[starts]) if len(starts) <= 13 else ([],)
+        is_outer = ax.get_subplotspec().is_first_col(), i + columns >= len(matrices)
+        for axis, is_labelled in zip((ax.yaxis, ax.xaxis), is_outer, strict=True):
+            axis.set_ticks(*(ticks if is_labelled or not has_same_groups else ([],)))
+        ax.tick_params(labelsize=9)
+        style.bare(ax)
     fig.colorbar(image, ax=axes, label="cosine similarity", shrink=0.7, aspect=30)
     return fig
 
 
-@styled
-def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
+@style.styled
+def group_scores(scores: Mapping[str, Sequence], stages: Sequence[str]) -> Figure:
     """Similarity within less between groups at every stage of the model, beside chance groups (F7).
 
     Args:
@@ -208,21 +186,16 @@ def group_scores(scores: dict[str, list], stages: list[str]) -> Figure:
             interval, if it has one, and a dot is filled where the score is significant.
         stages: their names.
     """
-    down = -(-len(scores) // 2)
-    fig = figure(6, (0.7 + 0.27 * len(stages)) * down + 0.8)
-    axes = np.ravel(fig.subplots(down, 2, sharey=True, sharex=True, squeeze=False))
+    fig, axes = style.panels(scores, (3, 0.7 + 0.27 * len(stages)), (0, 0.8), sharey=True, sharex=True)
     rows = np.arange(len(stages))[::-1]
-    for ax in axes[len(scores) :]:
-        ax.axis("off")
-    for ax, (name, column) in zip(axes, scores.items(), strict=False):
-        ax.axvline(0, color=GREY, lw=0.8)
-        ax.hlines(rows, [s.low for s in column], [s.high for s in column], color=SOFT, lw=7)
-        values = [s.value for s in column]
-        ax.hlines(rows, *zip(*(s.interval for s in column), strict=True), color=MATCH, lw=1.6)
-        faces = [MATCH if s.is_significant else PAPER for s in column]
-        ax.scatter(values, rows, s=46, zorder=3, color=MATCH, facecolors=faces)
-        ax.set(title=name, yticks=rows, yticklabels=stages, ylim=(-0.6, len(stages) - 0.4))
-        ax.grid(axis="y", color=FAINT)
+    for ax, column in zip(axes, scores.values(), strict=True):
+        ax.axvline(0, color=style.GREY, lw=0.8)
+        ax.hlines(rows, [s.low for s in column], [s.high for s in column], color=style.SOFT, lw=7)
+        ax.hlines(rows, *zip(*(s.interval for s in column), strict=True), color=style.MATCH, lw=1.6)
+        faces = [style.MATCH if s.is_significant else style.PAPER for s in column]
+        ax.scatter([s.value for s in column], rows, s=46, zorder=3, color=style.MATCH, facecolors=faces)
+        ax.set(yticks=rows, yticklabels=stages, ylim=(-0.6, len(stages) - 0.4))
+        ax.grid(axis="y", color=style.FAINT)
         ax.tick_params(length=0, axis="y")
         ax.spines["left"].set_visible(False)
     fig.supxlabel("mean similarity\nwithin groups less between groups", fontsize=11)
@@ -244,10 +217,15 @@ def log_colors(p: int) -> list[str | tuple]:
     cones = (0.62 + np.stack([cones[0], cones[1], -0.0894841775 * a - 1.2914855480 * b])) ** 3
     matrix = ((4.0767, -3.3077, 0.2310), (-1.2684, 2.6098, -0.3413), (-0.0042, -0.7034, 1.7076))
     linear = np.clip(np.array(matrix) @ cones, 0, 1).T
-    return [
-        GREY,
-        *map(tuple, np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)),
-    ]
+    colors = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return [style.GREY, *map(tuple, colors)]
+
+
+def _plane_axes(ax: Axes) -> None:
+    """A plane of two principal components, whose units say nothing."""
+    ax.set(aspect="equal", adjustable="datalim", xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
+    ax.margins(0.12)
+    ax.spines[:].set_visible(False)
 
 
 def _log_plane(
@@ -257,17 +235,14 @@ def _log_plane(
     colors = log_colors(len(log))
     labels = log[numbers]
     step = -(-len(points) // (limit or len(points)))
-    ax.scatter(
-        *points[::step].T, c=[colors[k] for k in labels[::step]], s=max(3, 150 / len(log)), alpha=0.75, lw=0
-    )
+    inks = [colors[k] for k in labels[::step]]
+    ax.scatter(*points[::step].T, c=inks, s=max(3, 150 / len(log)), alpha=0.75, lw=0)
     middles = np.stack([points[labels == k].mean(0) for k in range(len(log))])
     if np.ptp(middles, axis=0).max() < 0.2 * np.ptp(points, axis=0).max():
         middles = middles[:0]  # all in one place: the plane does not carry this number
     across = 1.24 * np.ptp(points, axis=0).max()  # with the margins below
     _numbers(ax, middles, range(len(middles)), colors, 14 if len(log) < 14 else 9, across)
-    ax.set(aspect="equal", adjustable="datalim", xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
-    ax.margins(0.12)
-    ax.spines[:].set_visible(False)
+    _plane_axes(ax)
 
 
 def _numbers(
@@ -293,6 +268,6 @@ def _numbers(
     for place, spot, label in zip(places, spots * room, labels, strict=True):
         ax.annotate(
             label, place, spot, color=colors[label], weight="bold", ha="center", va="center", fontsize=size,
-            path_effects=[withStroke(linewidth=3, foreground=PAPER)],
+            path_effects=[withStroke(linewidth=3, foreground=style.PAPER)],
             arrowprops={"arrowstyle": "-", "color": colors[label], "lw": 1, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip

@@ -5,7 +5,7 @@ training inputs, light and dashed for test inputs (Okabe and Ito's palette, safe
 dark page each keeps its hue and changes its lightness: DARK.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -17,8 +17,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
 
@@ -81,6 +83,8 @@ def drawing_settings(**options) -> Iterator[None]:
 NARROW = 4.3
 """Inches, the width of a figure for a phone."""
 
+_is_narrow: ContextVar[bool] = ContextVar("is_narrow", default=False)
+
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """A figure function that draws in `drawing_settings` and leaves matplotlib's settings as they were.
@@ -89,28 +93,21 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     are too many for that, or a phone is wide enough.
     """
 
+    def draw_form(is_narrow: bool, args: tuple, options: dict) -> Figure:
+        token = _is_narrow.set(is_narrow)
+        try:
+            with drawing_settings():
+                return draw(*args, **options)
+        finally:
+            _is_narrow.reset(token)
+
     @wraps(draw)
-    def draw_styled(*args, **kwargs) -> Figure:
-        with drawing_settings():
-            styled_figure = draw(*args, **kwargs)
-        styled_figure.narrow = lambda: (
-            _draw_stacked(draw_styled, args, kwargs) if styled_figure.stacks else None
-        )
-        return styled_figure
+    def draw_styled(*args, **options) -> Figure:
+        fig = draw_form(False, args, options)
+        fig.narrow = lambda: draw_form(True, args, options) if fig.stacks else None
+        return fig
 
     return draw_styled
-
-
-def _draw_stacked(draw: Callable[..., Figure], args: tuple, kwargs: dict) -> Figure:
-    """What `draw` makes if panels are to stand below each other."""
-    token = _stacked.set(True)
-    try:
-        return draw(*args, **kwargs)
-    finally:
-        _stacked.reset(token)
-
-
-_stacked: ContextVar[bool] = ContextVar("stacked", default=False)
 
 
 class _Figure(Figure):
@@ -153,7 +150,7 @@ class _Figure(Figure):
         width, height = self.get_size_inches()
         is_small = nrows * ncols <= 4 and (ncols > 1 or nrows == 1)
         self.stacks = bool(is_small or shape) and width > 1.15 * NARROW
-        self.stacked = self.stacks and _stacked.get()
+        self.stacked = self.stacks and _is_narrow.get()
         if not self.stacked:
             return super().subplots(nrows, ncols, **options)
         # a panel keeps its shape, within limits: a legend below the panels takes its part of the height
@@ -182,6 +179,36 @@ class _Figure(Figure):
 def figure(width: float, height: float) -> Figure:
     """An empty figure, inches."""
     return _Figure(figsize=(width, height), layout="constrained")
+
+
+def panels(
+    titles: Iterable[str], size: tuple[float, float], margin: tuple[float, float] = (0, 0), columns: int = 2,
+    title: Mapping | None = None, xlabel: str = "", ylabel: str = "", **options,
+) -> tuple[Figure, NDArray[np.object_]]:  # fmt: skip
+    """A figure with a panel for each title, and these panels (titles,), row by row.
+
+    Args:
+        titles: of the panels.
+        size: width and height of a panel, inches.
+        margin: width and height that the figure has besides.
+        columns: most panels in a row.
+        title: how titles are written, for matplotlib.
+        xlabel, ylabel: names of the axes, written at the outer panels.
+        options: as for `Figure.subplots`, which may have the `shape` of a panel on a phone.
+    """
+    titles = list(titles)
+    columns = min(columns, len(titles))
+    rows = -(-len(titles) // columns)
+    fig = figure(size[0] * columns + margin[0], size[1] * rows + margin[1])
+    axes = fig.subplots(rows, columns, **options | {"squeeze": False}).ravel()
+    for ax, text in zip(axes, titles, strict=False):
+        ax.set_title(text, **title or {})
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        if xlabel or ylabel:
+            ax.label_outer()
+    for ax in axes[len(titles) :]:
+        ax.axis("off")
+    return fig, axes[: len(titles)]
 
 
 class Written(PathCollection):
@@ -229,8 +256,18 @@ def square(ax: Axes, p: int, xlabel: str, ylabel: str) -> None:
     ticks = range(0, p, 1 if p <= 7 else 2 if p <= 13 else 5)
     ax.set(xlim=(-0.5, p - 0.5), ylim=(-0.5, p - 0.5), aspect="equal", xticks=ticks, yticks=ticks)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.tick_params(length=0)
+    bare(ax)
+
+
+def bare(ax: Axes) -> None:
+    """Take away the frame and the ticks; their labels stay."""
+    ax.tick_params(length=0, which="both")
     ax.spines[:].set_visible(False)
+
+
+def whole_ticks(ax: Axes, n: int | str = "auto") -> None:
+    """Ticks along x at whole numbers, about n of them."""
+    ax.xaxis.set_major_locator(MaxNLocator(n, integer=True))
 
 
 def chance_line(ax: Axes, chance: float) -> None:
@@ -244,12 +281,28 @@ def chance_line(ax: Axes, chance: float) -> None:
     )  # fmt: skip
 
 
-def banded(ax: Axes, places: NDArray, curve: ArrayLike, **style) -> None:
+def banded(ax: Axes, places: ArrayLike, curve: ArrayLike, **style) -> None:
     """A curve (n,), or (3, n) with the ends of its interval drawn as a band."""
     curve = np.atleast_2d(curve)
     ax.plot(places, curve[0], **style)
     if len(curve) == 3:
         ax.fill_between(places, curve[1], curve[2], color=style["color"], alpha=0.2, lw=0)
+
+
+def share_map(ax: Axes, shares: ArrayLike, names: Sequence[str], size: float = 0) -> AxesImage:
+    """A map of shares (rows, columns) from 0 to 1, its rows named; numbers are written where their size is given."""
+    image = ax.imshow(shares, cmap=ATTENTION, vmin=0, vmax=1, aspect="auto", interpolation="none")
+    ax.set_yticks(range(len(names)), names)
+    bare(ax)
+    for (row, column), share in np.ndenumerate(np.round(shares, 2) if size else []):
+        color = ON_DARK if share > 0.5 else INK
+        ax.text(column, row, f"{share:z.2f}", ha="center", va="center", fontsize=size, color=color)
+    return image
+
+
+def color_keys(colors: Mapping[str, str], **style) -> list[Patch]:
+    """Entries of a legend: label → colour of a patch."""
+    return [Patch(facecolor=color, label=label, **style) for label, color in colors.items()]
 
 
 def legend_below(fig: Figure, ncols: int, handles: list | None = None, **options) -> None:

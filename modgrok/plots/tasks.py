@@ -8,27 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from modgrok.plots.style import (
-    CELL,
-    COLORS,
-    GREY,
-    HELD_OUT,
-    INK,
-    INPUT,
-    MATCH,
-    ON_DARK,
-    ON_LIGHT,
-    SOFT,
-    TARGET,
-    Written,
-    figure,
-    square,
-    styled,
-    tiles,
-)
+from modgrok.plots import style
 
 
-@styled
+@style.styled
 def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
     """The value tables of some tasks, held-out inputs blacked out (F1a, top).
 
@@ -38,20 +21,20 @@ def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
         train_pairs: (m, 2) training inputs (x, y); the other cells are covered.
     """
     tasks = np.asarray(tasks)
-    fig = figure(2.9 * len(tasks), 3.3)
+    fig = style.figure(2.9 * len(tasks), 3.3)
     axes = np.atleast_1d(fig.subplots(1, len(tasks), sharey=True))
     is_training_input = np.zeros((p, p), dtype=bool)
     is_training_input[tuple(np.asarray(train_pairs).T)] = True
     for ax, (a, b) in zip(axes, tasks, strict=True):
-        tiles(ax, np.where(is_training_input, CELL, HELD_OUT), GREY)
+        style.tiles(ax, np.where(is_training_input, style.CELL, style.HELD_OUT), style.GREY)
         answers = {(x, y): (a * x + b * y) % p for x, y in np.argwhere(is_training_input)}
-        Written(ax, answers, min(12, 60 / p), INK)
-        square(ax, p, "x", "y" if ax is axes[0] else "")
+        style.Written(ax, answers, min(12, 60 / p), style.INK)
+        style.square(ax, p, "x", "y" if ax is axes[0] else "")
         ax.set_title(f"a = {a}, b = {b}")
     return fig
 
 
-@styled
+@style.styled
 def sequence_strips(tokens: ArrayLike, labels: list[str], n_first: int = 4) -> Figure:
     """Token sequences as strips of boxes: x and y grey, z purple, a question mark for the last z (F1a, bottom).
 
@@ -61,7 +44,7 @@ def sequence_strips(tokens: ArrayLike, labels: list[str], n_first: int = 4) -> F
         n_first: examples before the dots; the last example follows them.
     """
     tokens = np.asarray(tokens)
-    fig = figure(9, 0.55 * len(tokens) + 0.3)
+    fig = style.figure(9, 0.55 * len(tokens) + 0.3)
     ax = fig.add_subplot()  # phones show the same strips
     for row, (sequence, label) in enumerate(zip(tokens, labels, strict=True)):
         ax.text(-0.8, -row, label, ha="right", va="center")
@@ -75,7 +58,7 @@ def sequence_strips(tokens: ArrayLike, labels: list[str], n_first: int = 4) -> F
     return fig
 
 
-@styled
+@style.styled
 def four_sets(
     id_tasks: ArrayLike, train_pairs: ArrayLike, p: int, rectangle: ArrayLike | None = None
 ) -> Figure:
@@ -87,26 +70,28 @@ def four_sets(
         p: the modulus.
         rectangle: (4, 2) tasks to outline in the task plane, in the order in which the rule makes them.
     """
-    fig = figure(9.6, 3.5)
+    fig = style.figure(9.6, 3.5)
     tasks, inputs, sets = fig.subplots(1, 3)
-    _plane(tasks, id_tasks, p, (COLORS["id_train"], COLORS["ood_train"]))
-    square(tasks, p, "a", "b")
+    _plane(tasks, id_tasks, p, (style.COLORS["id_train"], style.COLORS["ood_train"]))
+    style.square(tasks, p, "a", "b")
     tasks.set_title("tasks (a, b)")
     if rectangle is not None:
         corners = np.asarray(rectangle)[[0, 1, 3, 2]]
-        tasks.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=INK, lw=2, joinstyle="round"))
-        tasks.plot(*corners[0], "o", color=INK, markersize=7)
-    _plane(inputs, train_pairs, p, (CELL, HELD_OUT))
-    square(inputs, p, "x", "y")
+        tasks.add_patch(
+            Polygon(corners, closed=True, fill=False, edgecolor=style.INK, lw=2, joinstyle="round")
+        )
+        tasks.plot(*corners[0], "o", color=style.INK, markersize=7)
+    _plane(inputs, train_pairs, p, (style.CELL, style.HELD_OUT))
+    style.square(inputs, p, "x", "y")
     inputs.set_title("inputs (x, y)")
     for i, task_set in enumerate(("id", "ood")):
         for j, part in enumerate(("train", "test")):
             box = FancyBboxPatch(
                 (j, 1 - i), 0.9, 0.88, boxstyle="round,pad=0,rounding_size=.06", lw=0,
-                facecolor=COLORS[f"{task_set}_{part}"],
+                facecolor=style.COLORS[f"{task_set}_{part}"],
             )  # fmt: skip
             sets.add_patch(box)
-            ink = ON_LIGHT if part == "test" else ON_DARK
+            ink = style.ON_LIGHT if part == "test" else style.ON_DARK
             name = f"$S_{{\\mathrm{{{part}}}}}^{{\\mathrm{{{'i.d.' if task_set == 'id' else 'o.o.d.'}}}}}$"
             sets.text(j + 0.45, 1.44 - i, name, ha="center", va="center", fontsize=18, color=ink)
     sets.set(xlim=(-0.05, 2), ylim=(-0.1, 2), xticks=[0.45, 1.45], yticks=[0.44, 1.44], title="the four sets")
@@ -117,7 +102,7 @@ def four_sets(
     return fig
 
 
-@styled
+@style.styled
 def consistent_tasks(
     tokens: ArrayLike, shots: int, fits: ArrayLike, answers: list[int], task: ArrayLike
 ) -> Figure:
@@ -133,7 +118,7 @@ def consistent_tasks(
     x, y, z = np.asarray(tokens).reshape(-1, 3).T
     fits = np.asarray(fits)
     p = len(fits)
-    fig = figure(8.4, 3.4)
+    fig = style.figure(8.4, 3.4)
     strip, plane = fig.subplots(1, 2, width_ratios=(1.25, 1))
     columns = 3
     for k in range(len(x)):
@@ -145,9 +130,9 @@ def consistent_tasks(
         xlim=(-0.6, 3.5 * columns), ylim=(-1.35 * -(-len(x) // columns), 0.9), aspect="equal", anchor="N"
     )
     strip.axis("off")
-    _plane(plane, np.argwhere(fits), p, (MATCH, CELL))
-    plane.plot(*task, "*", color=INK, markersize=13)
-    square(plane, p, "a", "b")
+    _plane(plane, np.argwhere(fits), p, (style.MATCH, style.CELL))
+    plane.plot(*task, "*", color=style.INK, markersize=13)
+    style.square(plane, p, "a", "b")
     possible = shorten(", ".join(map(str, answers)), 24, placeholder=" …")
     plane.set_title(f"tasks that fit: {fits.sum()} of {p * p}\npossible z: {possible}")
     return fig
@@ -157,11 +142,11 @@ def _plane(ax: Axes, points: ArrayLike, p: int, colors: tuple[str, str]) -> None
     """Colour the cells of a p × p plane: the points (n, 2) in the first colour, all others in the second."""
     is_point: NDArray[np.bool_] = np.zeros((p, p), dtype=bool)
     is_point[tuple(np.asarray(points).T)] = True
-    tiles(ax, np.where(is_point, *colors), SOFT)
+    style.tiles(ax, np.where(is_point, *colors), style.SOFT)
 
 
 def _token(ax: Axes, x: float, y: float, token: int | str, is_target: bool) -> None:
     """Draw a box with a token in it, centred at (x, y), in the colour of inputs or of targets."""
-    color = TARGET if is_target else INPUT
-    ax.add_patch(Rectangle((x - 0.5, y - 0.45), 1, 0.9, facecolor=color, edgecolor=INK, lw=0.7))
+    color = style.TARGET if is_target else style.INPUT
+    ax.add_patch(Rectangle((x - 0.5, y - 0.45), 1, 0.9, facecolor=color, edgecolor=style.INK, lw=0.7))
     ax.text(x, y, token, ha="center", va="center")
