@@ -5,7 +5,7 @@ import pytest
 import torch
 from made_up import ALL, COMBINES, NOTHING, RATIOS, K, P, made_up, seeds, solving
 
-from modgrok.analysis import circles, similarity
+from modgrok.analysis import activations, circles, similarity
 from modgrok.analysis.structure import discrete_log
 from modgrok.claims import rules
 from modgrok.config import SETS, preset
@@ -163,14 +163,13 @@ def test_parity_asks_the_embedding_and_waves_the_heads(monkeypatch):
 
     x, angles = grid(P)[:, 0], 2 * np.pi * log / (P - 1)
     circle = np.stack([np.cos(angles), np.sin(angles)], -1)[x]  # (p², 2)
-    monkeypatch.setattr(
-        circles,
-        "head_features",
-        lambda model, *_: (
-            0.1 * rng.normal(size=(2, 2, 3, P * P, 2))
-            + (circle if (model.embed.weight.std(0).mean() > 0.9) else 0) * np.eye(3)[1][:, None, None]
-        ),
-    )
+
+    def heads(model, *_):
+        planted = circle if model.embed.weight.std(0).mean() > 0.9 else 0
+        names = [f"block 0, head {h}" for h in range(model.config.n_head)]
+        return {name: [None, 0.1 * rng.normal(size=(P * P, 2)) + planted] for name in names}
+
+    monkeypatch.setattr(activations, "stage_features", heads)
     by_chance = [circles.wave_probability(with_model(0, ALL, 0.01 * noise)) for _ in range(9)]
     assert circles.wave_probability(runs[0]) < 0.05 < np.median(by_chance)
     assert rules.waves(runs[:1]).verdict == "not shown"
@@ -184,11 +183,10 @@ def test_ratios_asks_the_blocks(monkeypatch):
 
     def blocks(model, *_):
         planted = of_ratio if model.embed.weight.std(0).mean() > 0.9 else of_each
-        after = 0.5 * rng.normal(size=(2, 3, P * P, 16))
-        after[1, 1] += planted
-        return after
+        after = 0.5 * rng.normal(size=(2, P * P, 16))
+        return {"after block 0": [None, after[0]], "after block 1": [None, after[1] + planted]}
 
-    monkeypatch.setattr(similarity, "block_features", blocks)
+    monkeypatch.setattr(activations, "stage_features", blocks)
     knows, does_not = rng.normal(size=(P, 64)), 0.01 * rng.normal(size=(P, 64))
     assert similarity.ratio_p_value(with_model(0, ALL, knows)) < 0.05
     assert similarity.ratio_p_value(with_model(0, ALL, does_not)) > 0.05
@@ -201,8 +199,7 @@ def test_ratios_asks_the_blocks(monkeypatch):
 
 
 def test_a_negative_likeness_is_none_however_far_above_chance(monkeypatch):
-    nothing = np.zeros((2, 3, P * P, 4))
-    monkeypatch.setattr(similarity, "block_features", lambda *_: nothing)
+    monkeypatch.setattr(similarity, "features_at_y", lambda *_: np.zeros((1, 2, P * P, 4)))
     chance, run = -0.2 - 0.001 * np.arange(199), with_model(0, ALL, np.zeros((P, 64)))
     for value, probability in ((-0.14, 1.0), (0.14, 2 / 200)):  # of two blocks
         scores = np.broadcast_to([value, *chance], (circles.N_CONTEXTS, 2, 200))

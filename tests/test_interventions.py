@@ -116,20 +116,19 @@ def test_pairs_after_a_context(model):
     plain = activations.activations(
         model, torch.from_numpy(np.concatenate([before, pairs], 1)), names, slice(6, 9)
     )
-    mixes, outputs = activations.pair_features(model, context, (2, 3))
-    for name, found in zip(names, [*mixes, *outputs], strict=True):
-        same(found, plain[name])
-    heads = activations.head_features(model, context, (2, 3))
-    assert heads.shape == (2, 2, 3, 25, 16)
-    direct = activations.through_output(model, plain["blocks.1.attn.mix"], 1)[:, 1, 0]
-    np.testing.assert_allclose(heads[1, 0, 1], direct, atol=1e-5)
     stages = activations.stage_features(model, context, (2, 3))
-    np.testing.assert_allclose(stages["after block 1"][2], plain[names[3]][:, 2], atol=1e-5)
-    blocks = activations.block_features(model, np.empty((0, 2)), (2, 3))
-    assert blocks.shape == (2, 3, 25, 16)
-    np.testing.assert_allclose(blocks[0, 0, :5], np.repeat(blocks[0, 0, :1], 5, axis=0), atol=1e-6)  # x alone
+    assert list(stages)[:3] == ["block 0, head 0", "block 0, head 1", "after block 0"] and len(stages) == 6
+    for i in (0, 1):
+        heads = activations.through_output(model, plain[f"blocks.{i}.attn.mix"], i)  # (p², 3, H, C)
+        for h in (0, 1):
+            found = torch.from_numpy(stages[f"block {i}, head {h}"])
+            same(found, heads[:, :, h].transpose(0, 1), atol=1e-5, rtol=1e-5)
+        after = plain[f"blocks.{i}.resid_post"].transpose(0, 1)
+        same(torch.from_numpy(stages[f"after block {i}"]), after, atol=1e-5, rtol=1e-5)
+    block = activations.stage_features(model, np.empty((0, 2)), (2, 3))["after block 0"]
+    np.testing.assert_allclose(block[0, :5], np.repeat(block[0, :1], 5, axis=0), atol=1e-6)  # x alone
     with pytest.raises(ValueError, match="shots=5 must lie between 0 and 4"):
-        activations.head_features(model, [(0, 1)] * 5, (2, 3))
+        activations.stage_features(model, [(0, 1)] * 5, (2, 3))
 
 
 def test_contexts_are_prefixes_and_their_tasks_need_both_numbers(config):

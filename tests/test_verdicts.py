@@ -89,7 +89,7 @@ def test_a_structure_that_is_the_seeds_own_is_not_shown():
     runs = [
         made_up((skill,), (ALL,), seed=i // 7) for i, skill in enumerate(np.where(is_solving, ALL, NOTHING))
     ]
-    assert stratified_exchange_test(np.arange(21) < 7, is_solving, np.zeros(21)).p_more < 0.05
+    assert stratified_exchange_test(np.arange(21) < 7, is_solving, np.zeros(21))[0] < 0.05
     claim = verdicts.structured("odd", runs, np.arange(21) < 7, 0.1)
     assert claim.verdict == "not shown" and claim.measured["control (d = 2)"].endswith("(P = 1)")
     # seeds that have one kind alone do not count

@@ -10,7 +10,7 @@ sequences, T positions, H heads of width D, and C = H·D: `embed` (B, T, C); and
 - `blocks.i.resid_post` (B, T, C): the residual stream after the block.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from modgrok.data import Data, generator, grid, sequences
 from modgrok.model import Transformer, rotate
+from modgrok.storage.runs import Run
 
 Edit = Callable[[Tensor], Tensor | None]
 """Takes an activation and returns its replacement, or None to leave it."""
@@ -42,12 +43,7 @@ def hook_points(model: Transformer) -> dict[str, nn.Module]:
 def edited(model: Transformer, edits: Mapping[str, Edit]) -> Iterator[None]:
     """Context manager: replace named activations by their edits in every pass of the plain path.
 
-    Args:
-        model: the transformer.
-        edits: name of an activation → its edit.
-
-    Raises:
-        ValueError: the model has no activation of a name.
+    edits: name of an activation → its edit. Raises ValueError if the model has no activation of a name.
     """
     points, handles = hook_points(model), []
     for name in edits:
@@ -67,19 +63,10 @@ def edited(model: Transformer, edits: Mapping[str, Edit]) -> Iterator[None]:
 def activations(
     model: Transformer, tokens: Tensor, names: list[str], positions: slice | list[int] = slice(None)
 ) -> dict[str, Tensor]:
-    """Named activations of tokens.
+    """Named activations of tokens (B, 3·K) or (B, 3·K - 1); the last z is not read.
 
-    Args:
-        model: the transformer.
-        tokens: (B, 3·K) or (B, 3·K - 1); the last z is not read.
-        names: which activations, see the module's docstring.
-        positions: which positions T to keep; of a pattern, the attending ones.
-
-    Returns:
-        name → activation, in the shape that the module's docstring gives.
-
-    Raises:
-        ValueError: the model has no activation of a name.
+    Names and shapes are those of the module's docstring; `positions` are the positions T to keep, of a pattern the
+    attending ones. Errors are those of `edited`.
     """
     chunks: dict[str, list[Tensor]] = {name: [] for name in names}
 
@@ -102,12 +89,11 @@ def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
 
 
 @torch.no_grad()
-def pair_features(
-    model: Transformer, context: ArrayLike, task: ArrayLike
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Activations at x, y and z of every pair (x, y), each pair being the next example after one context.
+def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
+    """What every head adds to the residual stream, and the stream after every block, for all pairs (x, y) (F6, F7).
 
-    The context passes through the model once and leaves its keys and values, as in `Transformer.query_logits`.
+    Each pair is the next example after one context. The context passes through the model once and leaves its keys and
+    values, as in `Transformer.query_logits`.
 
     Args:
         model: the transformer.
@@ -115,8 +101,8 @@ def pair_features(
         task: (2,) the task (a, b) that gives every z.
 
     Returns:
-        `attn.mix` (p², 3, H, D) of each block and `resid_post` (p², 3, C) of each block, pairs in the order of
-        `data.grid`.
+        in the model's order "block 0, head 0", …, "after block 0", … → (3, p², C): at x, y and z of each pair, in the
+        order of `data.grid`.
 
     Raises:
         ValueError: the context is longer than n_examples - 2: a model never reads the z of its last example.
@@ -131,53 +117,20 @@ def pair_features(
     c = model.embed(sequences(task, before, p).to(device))  # (1, T, C), T = 3·k
     x = model.embed(sequences(task, torch.from_numpy(grid(p))[:, None], p).to(device))  # (p², 3, C)
     rope, hidden = model.rope[:, 3 * k : 3 * k + 3], ~model.causal[:3, :3].to(device)
-    mixes, outputs = [], []
-    for block in model.blocks:
+    stages = {}
+    for i, block in enumerate(model.blocks):
         attn = block.attn
         q, key, v = (attn.heads(part) for part in attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
         _, key_c, v_c = (attn.heads(part) for part in attn.qkv(block.ln_1(c)).chunk(3, dim=-1))
         q, key, key_c = rotate(q, rope), rotate(key, rope), rotate(key_c, model.rope[:, : 3 * k])
-        scores = torch.cat(
-            [q @ key_c.mT, (q @ key.mT).masked_fill(hidden, -torch.inf)], -1
-        )  # (p², H, 3, T + 3)
-        pattern = (scores / q.shape[-1] ** 0.5).softmax(-1)
+        logits = [q @ key_c.mT, (q @ key.mT).masked_fill(hidden, -torch.inf)]
+        pattern = (torch.cat(logits, -1) / q.shape[-1] ** 0.5).softmax(-1)  # (p², H, 3, T + 3)
         mix = (pattern[..., : 3 * k] @ v_c + pattern[..., 3 * k :] @ v).transpose(1, 2)  # (p², 3, H, D)
         c, x = block(c, model.rope[:, : 3 * k]), block.update(x, mix.flatten(-2))
-        mixes.append(mix)
-        outputs.append(x)
-    return mixes, outputs
-
-
-def head_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
-    """Contribution of every head to the residual stream at x, y and z of every pair after one context (F6).
-
-    Arguments and errors are those of `pair_features`.
-
-    Returns:
-        (depth, H, 3, p², C): block, head, position, pair in the order of `data.grid`.
-    """
-    return _head_outputs(model, pair_features(model, context, task)[0])
-
-
-def block_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> np.ndarray:
-    """Residual stream after every block, (depth, 3, p², C), else as `head_features` (F7)."""
-    return torch.stack(pair_features(model, context, task)[1]).transpose(1, 2).cpu().numpy()
-
-
-def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
-    """`head_features` and `block_features` in the model's order: name such as "after block 0" → (3, p², C) (F7)."""
-    mixes, outputs = pair_features(model, context, task)
-    stages = {}
-    for i, (heads, stream) in enumerate(zip(_head_outputs(model, mixes), outputs, strict=True)):
-        stages |= {f"block {i}, head {h}": head_output for h, head_output in enumerate(heads)}
-        stages[f"after block {i}"] = stream.transpose(0, 1).cpu().numpy()
+        heads = through_output(model, mix, i).permute(2, 1, 0, 3)  # (H, 3, p², C)
+        stages |= {f"block {i}, head {h}": head.cpu().numpy() for h, head in enumerate(heads)}
+        stages[f"after block {i}"] = x.transpose(0, 1).cpu().numpy()
     return stages
-
-
-def _head_outputs(model: Transformer, mixes: list[Tensor]) -> np.ndarray:
-    """Contribution of each head to the stream, (depth, H, 3, p², C), from the values that it gathers."""
-    outputs = [through_output(model, mix, i).permute(2, 1, 0, 3).cpu().numpy() for i, mix in enumerate(mixes)]
-    return np.stack(outputs)
 
 
 def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -201,3 +154,16 @@ def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[
     ]
     usable = np.asarray(task)[None] if task is not None else next(filter(len, both_matter), both_matter[1])
     return pairs[draws], usable[np.arange(n) % len(usable)]
+
+
+def features_at_y(run: Run, stages: Sequence[str], n_contexts: int, shots: int = 4) -> np.ndarray:
+    """`stage_features` of a run's last checkpoint at y of every pair: (contexts, stages, p², C).
+
+    stages: their names. The contexts are those of `draw_contexts`, each with so many examples, fewer if sequences are
+    shorter.
+    """
+    model, shots, features = run.model(), min(shots, run.config.n_examples - 2), []
+    for context, task in zip(*draw_contexts(Data(run.config), n_contexts), strict=True):
+        stage = stage_features(model, context[:shots], task)
+        features.append([stage[name][1] for name in stages])
+    return np.array(features)

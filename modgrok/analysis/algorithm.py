@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modgrok.analysis.activations import draw_contexts
-from modgrok.analysis.stats import clustered_share_interval, mean_interval
+from modgrok.analysis.stats import mean_interval, share_interval
 from modgrok.config import Config, preset
 from modgrok.data import Data, paired_sequences
 from modgrok.evaluate import (
@@ -164,10 +164,10 @@ def compare_on_sets(run: Run, step: int, n: int) -> dict[str, Comparison]:
         log_p = log_probabilities(model, tokens)
         beliefs = dict(zip(REFERENCES, questions.references, strict=True))
         comparisons[set_name] = Comparison(
-            clustered_share_interval(expected_accuracy(log_p, targets(tokens))),
+            share_interval(expected_accuracy(log_p, targets(tokens))),
             reference_accuracy(questions),
             {name: mean_interval(divergence(belief, log_p)) for name, belief in beliefs.items()},
-            {name: clustered_share_interval(agreement(belief, log_p)) for name, belief in beliefs.items()},
+            {name: share_interval(agreement(belief, log_p)) for name, belief in beliefs.items()},
         )
     return comparisons
 

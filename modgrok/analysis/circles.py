@@ -6,10 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.analysis.activations import draw_contexts, head_features
-from modgrok.analysis.stats import NullComparison, min_p_value
+from modgrok.analysis.activations import features_at_y
+from modgrok.analysis.stats import NullComparison, compare_with_null, min_p_value
 from modgrok.analysis.structure import (
-    best_wave,
     class_means,
     discrete_log,
     log_plane,
@@ -18,7 +17,7 @@ from modgrok.analysis.structure import (
     pca,
     windings,
 )
-from modgrok.data import Data, grid
+from modgrok.data import grid
 from modgrok.storage.runs import Run
 
 N_CONTEXTS = 20
@@ -32,19 +31,15 @@ class CircleOfCircles(NamedTuple):
         head: its number.
         score: its score, see `nested_windings`, a mean over contexts. Under every relabelling the head and the stride
             with the best score are chosen anew.
-        outer, inner: the two parts of the score, for the groups on their circle and for the pairs of a group on theirs.
-        stride: how often both circles go round while the logarithm runs through once.
-        places: different places on a circle, (p - 1) / gcd(stride, p - 1). With fewer than p - 1 places several
-            numbers share one: a pentagon at p = 11 does not tell x from -x.
+        places: different places on a circle, (p - 1) / gcd(stride, p - 1), where both circles go round `stride` times
+            while the logarithm runs through once. With fewer than p - 1 places several numbers share one: a pentagon
+            at p = 11 does not tell x from -x.
         groups: "x" if pairs of one x form a group, "y" if pairs of one y do.
         plane: (p², 2) output of the head in the first context, in the plane of `structure.log_plane`.
     """
 
     head: int
     score: NullComparison
-    outer: float
-    inner: float
-    stride: int
     places: int
     groups: str
     plane: np.ndarray
@@ -66,7 +61,7 @@ class Structures(NamedTuple):
     n_splits: int
 
 
-def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, np.ndarray, str]:
+def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, str]:
     """Score how evenly pairs lie on circles in a circle, in the order of their logarithms (F1d).
 
     Pairs with a 0 have no logarithm and are left out. The others are projected onto their first two principal
@@ -83,7 +78,7 @@ def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, np
         log: (p,) the log table.
 
     Returns:
-        outer and inner scores, (contexts, orders, strides) each, and the number that pairs are grouped by.
+        scores (contexts, orders, strides), and the number that pairs are grouped by.
     """
     n, by_log = len(log) - 1, np.argsort(log)[1:]
     planes = []
@@ -96,7 +91,7 @@ def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, np
         planes = planes.swapaxes(1, 2)
     outer = windings(planes.mean(2)).max(0)
     inner = np.stack([windings(groups).mean(1).max(0) for groups in planes])
-    return outer, inner, "y" if spread_y > spread_x else "x"
+    return np.minimum(outer, inner), "y" if spread_y > spread_x else "x"
 
 
 def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
@@ -106,27 +101,22 @@ def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
         outputs: (contexts, H, p², C) outputs of the heads for all pairs, in the order of `data.grid`.
         log: (p,) the log table.
     """
-    outputs = np.asarray(outputs)
-    p, heads = len(log), [nested_windings(outputs[:, h], log) for h in range(outputs.shape[1])]
-    outer, inner = (np.concatenate([head[part] for head in heads], -1) for part in (0, 1))
-    score, best = best_wave(np.minimum(outer, inner))
-    head, stride = divmod(best, outer.shape[-1] // len(heads))
-    places = (p - 1) // math.gcd(stride + 1, p - 1)
-    groups = heads[head][2]
-    plane, _ = log_plane(outputs[0, head], grid(p)[:, "xy".index(groups)])
-    parts = (float(part[:, 0, best].mean()) for part in (outer, inner))
-    return CircleOfCircles(head, score, *parts, stride + 1, places, groups, plane)
+    outputs, p = np.asarray(outputs), len(log)
+    scores, groups = zip(*(nested_windings(output, log) for output in outputs.swapaxes(0, 1)), strict=True)
+    scores = np.stack(scores, 2)  # (contexts, orders, H, strides)
+    n_strides = scores.shape[-1]
+    scores = scores.reshape(*scores.shape[:2], -1)
+    best = scores.mean(0).argmax(-1)  # (orders,)
+    score = compare_with_null(np.take_along_axis(scores, best[None, :, None], -1)[..., 0])
+    head, stride = divmod(int(best[0]), n_strides)
+    plane = log_plane(outputs[0, head], grid(p)[:, "xy".index(groups[head])])
+    return CircleOfCircles(head, score, (p - 1) // math.gcd(stride + 1, p - 1), groups[head], plane)
 
 
 def head_spectra(outputs: ArrayLike, log: ArrayLike) -> np.ndarray:
     """Spectrum of each head's mean outputs for each x over waves of the logarithm, see `structure.log_spectrum`.
 
-    Args:
-        outputs: (contexts, H, p², C) outputs of the heads for all pairs, in the order of `data.grid`.
-        log: (p,) the log table.
-
-    Returns:
-        (H, orders, waves) means over contexts, the true names first.
+    Arguments as for `clearest_circles`; returns (H, orders, waves), means over contexts, the true names first.
     """
     labels = np.asarray(log)[grid(len(log))[:, 0]] - 1
     heads = np.asarray(outputs).swapaxes(0, 1)[:, :, labels >= 0]
@@ -144,24 +134,8 @@ def wave_p_value(outputs: ArrayLike, log: ArrayLike) -> float:
 
 
 def outputs_at_y(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> np.ndarray:
-    """Output of each head of block 0 at y of every pair, in several contexts.
-
-    Args:
-        run: the run; its last checkpoint is used.
-        n_contexts: number of contexts.
-        shots: examples in front of the pair; fewer if sequences are shorter.
-
-    Returns:
-        (contexts, H, p², C)
-    """
-    shots, model = min(shots, run.config.n_examples - 2), run.model()
-    contexts, tasks = draw_contexts(Data(run.config), n_contexts)
-    return np.stack(
-        [
-            head_features(model, context[:shots], task)[0, :, 1]
-            for context, task in zip(contexts, tasks, strict=True)
-        ]
-    )
+    """Output of each head of block 0 at y of every pair, (contexts, H, p², C); arguments of `features_at_y`."""
+    return features_at_y(run, [f"block 0, head {h}" for h in range(run.config.n_head)], n_contexts, shots)
 
 
 def structures(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> Structures:

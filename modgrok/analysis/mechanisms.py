@@ -164,7 +164,7 @@ def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 20, shots:
     both before and after the turn. Contexts come from `draw_contexts`, each with `shots` examples.
     """
     p = model.config.p
-    log, g, ratio = structure.discrete_log(p), structure.primitive_root(p), ratio_classes(p)
+    log, g, ratio = structure.discrete_log(p), structure.primitive_roots(p)[0], ratio_classes(p)
     context, task, query, tokens = _queries(sample, n_contexts, shots)
     turned = [query * (pow(g, k, p), 1) % p for k in range(p - 1)]
     predicted = np.array([(pairs * task).sum(1) % p for pairs in turned])
@@ -184,7 +184,7 @@ def turned_slopes(
     its answer holds a 0 and if its ratio has an example. Contexts as for `turned_inputs`.
     """
     p = model.config.p
-    log, g, ratio = structure.discrete_log(p), structure.primitive_root(p), ratio_classes(p)
+    log, g, ratio = structure.discrete_log(p), structure.primitive_roots(p)[0], ratio_classes(p)
     context, task, query, tokens = _queries(sample, n_contexts, shots)
     answer = (query * task).sum(1) % p
     rows = (ratio[context @ (p, 1)] == ratio[query @ (p, 1)][:, None]).any(1) & (answer > 0)

@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from modgrok import evaluate
 from modgrok.analysis.stats import sign_test
-from modgrok.config import SETS
 from modgrok.data import Data, generator, paired_sequences
-from modgrok.evaluate import COMBINATION, MULTIPLE, REPEAT
+from modgrok.evaluate import COMBINATION, MULTIPLE, REPEAT, log_probabilities, query_kinds, targets
 from modgrok.storage.runs import Run
 
 SKILLS = {
@@ -48,15 +46,6 @@ def skill_curves(run: Run) -> dict[str, np.ndarray]:
         }
 
 
-def novel_curves_by_shot(run: Run) -> dict[str, np.ndarray]:
-    """Set → accuracy on queries that are no repeat, by evaluation and number of shots: (E, K); nan without queries."""
-    with np.errstate(invalid="ignore"):
-        return {
-            name: run.correct[name][:, MULTIPLE:].sum(1) / run.queries[name][MULTIPLE:].sum(0)
-            for name in SETS
-        }
-
-
 def copied_at_end(run: Run, set_name: str) -> float:
     """Accuracy of copying repeats and guessing every other answer, at the last shot, over all queries."""
     queries = run.queries[set_name][:, -1]
@@ -81,31 +70,26 @@ class TaskCurves(NamedTuple):
 
 @torch.no_grad()
 def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
-    """Score some checkpoints of a run on each kind of task.
+    """Score the checkpoints of some steps, (S,), of a run on n sequences of each kind of task.
 
-    Args:
-        run: a run that keeps these checkpoints.
-        steps: (S,) steps of the checkpoints.
-        n: number of sequences of each kind of task; the pairs are the same for every kind, and tasks take turns.
+    The pairs are the same for every kind; the tasks of a kind take turns.
     """
     data, config = Data(run.config), run.config
     draws = generator(config.seed, "order").integers(len(data.pairs["train"]), size=(n, config.n_examples))
-    pairs = data.pairs["train"][torch.from_numpy(draws)]
-    sequences = {}
+    pairs, sequences = data.pairs["train"][torch.from_numpy(draws)], {}
     for task_set, tasks in data.tasks.items():
         for i in range(len(TASK_KINDS)):
             alike = tasks[torch.from_numpy(task_kind(tasks) == i)]
             if len(alike):
-                sequences[task_set, i] = paired_sequences(
-                    alike[torch.arange(n) % len(alike)], pairs, config.p
-                )
+                taking_turns = alike[torch.arange(n) % len(alike)]
+                sequences[task_set, i] = paired_sequences(taking_turns, pairs, config.p)
     tokens = torch.cat(list(sequences.values()))
-    kinds = evaluate.query_kinds(tokens[:n], config.p)
+    kinds = query_kinds(tokens[:n], config.p)
     is_multiple, is_combination = kinds == MULTIPLE, kinds == COMBINATION
     is_counted = is_multiple | is_combination
     accuracy = {task_set: np.full((len(TASK_KINDS), len(steps)), np.nan) for task_set in data.tasks}
     for s, step in enumerate(steps):
-        is_right = evaluate.log_probabilities(run.model(step), tokens).argmax(-1) == evaluate.targets(tokens)
+        is_right = log_probabilities(run.model(step), tokens).argmax(-1) == targets(tokens)
         for (task_set, i), answers in zip(sequences, is_right.split(n), strict=True):
             accuracy[task_set][i, s] = answers[is_counted].float().mean()
     matched = (is_multiple.sum() + is_combination.sum() / config.p) / is_counted.sum()
@@ -115,28 +99,20 @@ def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
 def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) -> float:
     """The step at which accuracy first reaches the middle between a blind guess, 1/p, and `full`.
 
-    The curve is interpolated linearly between evaluations.
+    Interpolated linearly between evaluations; inf if accuracy stays below, nan if it was never measured.
 
     Args:
         steps, accuracy: (E,) along training.
         p: the modulus.
         full: the accuracy of an algorithm that has the skill.
-
-    Returns:
-        the step; inf if accuracy stays below, nan if it was never measured.
     """
     steps, accuracy = np.asarray(steps, dtype=float), np.asarray(accuracy, dtype=float)
-    if np.isnan(accuracy).all():
-        return np.nan
     half = (full + 1 / p) / 2
-    above = np.flatnonzero(accuracy >= half)
-    if not len(above):
-        return np.inf
-    i = above[0]
-    if i == 0:
-        return float(steps[0])
-    share = (half - accuracy[i - 1]) / (accuracy[i] - accuracy[i - 1])
-    return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
+    is_above = accuracy >= half
+    if not is_above.any():
+        return np.nan if np.isnan(accuracy).all() else np.inf
+    i = is_above.argmax()
+    return float(np.interp(half, accuracy[i - 1 : i + 1], steps[i - 1 : i + 1]) if i else steps[0])
 
 
 def task_arrivals(curves: TaskCurves) -> dict[str, float]:
@@ -164,13 +140,13 @@ def in_order(runs: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
     skills = dict.fromkeys(skill for steps in runs for skill in steps)
     table = {skill: np.array([steps.get(skill, np.nan) for steps in runs]) for skill in skills}
 
-    def median(skill: str) -> tuple[float, float]:
+    def earliness(skill: str) -> tuple[float, float]:
         """The median step, with the mean of the runs that learn the skill to settle ties."""
         steps = np.sort(table[skill][~np.isnan(table[skill])])
         learned = steps[np.isfinite(steps)]
         return (steps[len(steps) // 2] if len(steps) else np.inf), learned.mean() if len(learned) else np.inf
 
-    return {skill: table[skill] for skill in sorted(skills, key=median)}
+    return {skill: table[skill] for skill in sorted(skills, key=earliness)}
 
 
 class Precedence(NamedTuple):
@@ -206,24 +182,18 @@ def precedences(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[Prec
     """
     learned = [skill for skill in steps if np.isfinite(steps[skill]).any()]
     pairs = [pair for pair in combinations(learned, 2) if (pair[0] in SKILLS) == (pair[1] in SKILLS)]
-    return [
-        _precedence(pair, *(np.asarray(steps[skill]) for skill in pair), np.asarray(spacing), len(pairs))
-        for pair in pairs
-    ]
-
-
-def _precedence(
-    names: tuple[str, str], first: np.ndarray, second: np.ndarray, spacing: np.ndarray, n_pairs: int
-) -> Precedence:
-    """One of `n_pairs` pairs of skills; first, second: (runs,) steps of arrival."""
-    n_before, n_after = int((first < second).sum()), int((first > second).sum())
-    n_runs, p_value = n_before + n_after, sign_test(n_before, n_after)
-    are_learned = np.isfinite(first) & np.isfinite(second)
-    n_close = int((abs(first[are_learned] - second[are_learned]) < spacing[are_learned]).sum())
-    if sign_test(n_runs, 0) >= 0.05 / n_pairs:
-        verdict = "too few runs"
-    elif p_value >= 0.05 / n_pairs:
-        verdict = "not shown"
-    else:
-        verdict = "shown" if n_before > n_after else "contrary"
-    return Precedence(*names, n_before, n_runs, p_value, n_close, verdict)
+    level, spacing, rows = 0.05 / max(len(pairs), 1), np.asarray(spacing), []
+    for names in pairs:
+        first, second = (np.asarray(steps[skill]) for skill in names)
+        n_before, n_after = int((first < second).sum()), int((first > second).sum())
+        n_runs, p_value = n_before + n_after, sign_test(n_before, n_after)
+        are_learned = np.isfinite(first) & np.isfinite(second)
+        n_close = int((abs(first[are_learned] - second[are_learned]) < spacing[are_learned]).sum())
+        if sign_test(n_runs, 0) >= level:
+            verdict = "too few runs"
+        elif p_value >= level:
+            verdict = "not shown"
+        else:
+            verdict = "shown" if n_before > n_after else "contrary"
+        rows.append(Precedence(*names, n_before, n_runs, p_value, n_close, verdict))
+    return rows

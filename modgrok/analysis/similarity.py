@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.analysis.activations import block_features, draw_contexts, stage_features
+from modgrok.analysis.activations import draw_contexts, features_at_y, stage_features
 from modgrok.analysis.stats import NullComparison, compare_with_null
 from modgrok.data import Data, grid
-from modgrok.model import Transformer
 from modgrok.predictors import ratio_classes
 from modgrok.storage.runs import Run
 
@@ -52,42 +51,38 @@ def contrast(similarity: ArrayLike, groupings: ArrayLike) -> np.ndarray:
     return np.concatenate(contrasts, -1)
 
 
-def scores_by_stage(
-    model: Transformer, contexts: ArrayLike, tasks: ArrayLike, center: bool = True
+def run_scores(
+    run: Run, n_contexts: int, shots: int, task: ArrayLike | None = None, center: bool = True
 ) -> dict[str, list[dict[str, NullComparison]]]:
-    """Score at every stage of a model how alike pairs of one ratio, and pairs of one answer, are (F7).
+    """Score at every stage of a run's last checkpoint how alike pairs of one ratio, and of one answer, are (F7).
 
-    The score is the `contrast` of cosine similarities, a mean over contexts. `ratio_groupings` and `answer_groupings`
-    give the null.
+    The score is the `contrast` of cosine similarities, a mean over the contexts that `draw_contexts` draws for n and
+    `task`. `ratio_groupings` and `answer_groupings` give the null.
 
     Args:
-        model: the transformer.
-        contexts: (n, shots, 2) the examples in front of each pair (x, y).
-        tasks: (n, 2) the task of each context.
+        run: the run.
+        n_contexts: number of contexts.
+        shots: examples in front of each pair (x, y).
+        task: (2,) a task (a, b) of all contexts, instead of held-out tasks.
         center: whether to subtract the mean over all pairs from vectors first.
 
     Returns:
         grouping → a list for the positions y and z: stage, in the order of `stage_features` → score.
     """
-    stages = [stage_features(model, *context) for context in zip(contexts, tasks, strict=True)]
-    n_chunk = max(1, int(CHUNK / (2 * len(stages[0]) * model.config.p**4)))
-    ratios = ratio_groupings(model.config.p)
-    by_ratio, by_answer = [], []
+    p, (contexts, tasks) = run.config.p, draw_contexts(Data(run.config), n_contexts, task)
+    model, ratios, by_ratio, by_answer = run.model(), ratio_groupings(run.config.p), [], []
+    stages = [stage_features(model, *context) for context in zip(contexts[:, :shots], tasks, strict=True)]
+    n_chunk = max(1, int(CHUNK / (2 * len(stages[0]) * p**4)))
     for first in range(0, len(stages), n_chunk):
         alike = np.array(
             [
-                [
-                    [cosine_similarity(vectors[position], center) for vectors in stage.values()]
-                    for position in (1, 2)
-                ]
+                [[cosine_similarity(vectors[i], center) for vectors in stage.values()] for i in (1, 2)]
                 for stage in stages[first : first + n_chunk]
             ]
         )  # (contexts, 2, stages, p², p²)
         by_ratio.append(contrast(alike, ratios))
-        by_answer += [
-            contrast(similarity, answer_groupings(task, model.config.p))
-            for similarity, task in zip(alike, tasks[first : first + n_chunk], strict=True)
-        ]
+        answers = [answer_groupings(task, p) for task in tasks[first : first + n_chunk]]
+        by_answer += [contrast(*context) for context in zip(alike, answers, strict=True)]
     contrasts = {"same ratio x/y": np.concatenate(by_ratio), "same answer z": np.stack(by_answer)}
     return {
         name: [
@@ -98,39 +93,23 @@ def scores_by_stage(
     }
 
 
-def run_scores(
-    run: Run, n_contexts: int = 24, shots: int = 4, task: ArrayLike | None = None, center: bool = True
-) -> dict[str, list[dict[str, NullComparison]]]:
-    """`scores_by_stage` of a run's last checkpoint, in the contexts that `draw_contexts` draws for n and `task`."""
-    contexts, tasks = draw_contexts(Data(run.config), n_contexts, task)
-    return scores_by_stage(run.model(), contexts[:, :shots], tasks, center)
-
-
 def after_blocks(scores: dict[str, NullComparison]) -> list[NullComparison]:
     """The scores after each block, out of the scores of all stages."""
     return [score for stage, score in scores.items() if stage.startswith("after")]
 
 
-def ratio_p_value(run: Run, n_contexts: int = 20, shots: int = 4) -> float:
+def ratio_p_value(run: Run) -> float:
     """P value for pairs of one ratio being more alike at y than others, after the clearest block (claim 5, F7).
 
-    A block with a negative score has P = 1. The smallest P is multiplied by the number of blocks (Bonferroni).
-
-    Args:
-        run: the run; its last checkpoint is used.
-        n_contexts: number of contexts.
-        shots: examples in front of the pair; fewer if sequences are shorter.
+    In 20 contexts, see `activations.features_at_y`. A block with a negative score has P = 1. The smallest P is
+    multiplied by the number of blocks (Bonferroni).
     """
-    model, shots = run.model(), min(shots, run.config.n_examples - 2)
-    contexts, tasks = draw_contexts(Data(run.config), n_contexts)
-    at_y = [
-        block_features(model, context[:shots], task)[:, 1]
-        for context, task in zip(contexts, tasks, strict=True)
-    ]
-    alike = [[cosine_similarity(block) for block in blocks] for blocks in at_y]
+    depth = run.config.depth
+    features = features_at_y(run, [f"after block {i}" for i in range(depth)], 20)
+    alike = [[cosine_similarity(block) for block in context] for context in features]
     contrasts = contrast(alike, ratio_groupings(run.config.p))  # (contexts, depth, groupings)
-    scores = [compare_with_null(contrasts[:, i]) for i in range(run.config.depth)]
-    return min(1.0, len(scores) * min(score.p_value if score.value > 0 else 1.0 for score in scores))
+    scores = [compare_with_null(contrasts[:, i]) for i in range(depth)]
+    return min(1.0, depth * min(score.p_value if score.value > 0 else 1.0 for score in scores))
 
 
 def ratio_groupings(p: int, n_groupings: int = 200, seed: int = 0) -> np.ndarray:
@@ -169,41 +148,31 @@ def answer_groupings(task: ArrayLike, p: int, n_groupings: int = 200, seed: int 
     return (a * names[:, 0, x] + b * names[:, 1, y]) % p
 
 
-def ratio_order(p: int, log: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and ratios of the pairs without a 0, sorted by x/y and then by the logarithm of x (F7)."""
-    ratio, x = ratio_classes(p), grid(p)[:, 0]
-    order = np.lexsort((np.asarray(log)[x], ratio))
-    order = order[(grid(p)[order] > 0).all(1)]
-    return order, ratio[order]
-
-
 def ratio_matrices(
     stages: dict[str, np.ndarray], position: int, log: ArrayLike, center: bool = True
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
-    """Every stage's similarity matrix at a position (0: x, 1: y, 2: z), its rows sorted by ratio, for a figure.
+    """Every stage's similarity matrix of the pairs without a 0, sorted by x/y and then by the logarithm of x (F7).
 
     Args:
         stages: name → (3, p², C), as by `stage_features`.
-        position: the position that the vectors come from.
+        position: where the vectors come from (0: x, 1: y, 2: z).
         log: (p,) the log table.
         center: as in `cosine_similarity`.
 
     Returns:
-        matrices, the ratio of each row of each matrix, and the names.
+        what `plots.similarity_matrices` draws: matrices, the ratio of each row of each matrix, and the names.
     """
-    order, ratio = ratio_order(len(log), log)
-    matrices = [
-        cosine_similarity(vectors[position], center)[np.ix_(order, order)] for vectors in stages.values()
-    ]
-    return matrices, [ratio] * len(matrices), list(stages)
+    pairs, ratio = grid(len(log)), ratio_classes(len(log))
+    order = np.lexsort((np.asarray(log)[pairs[:, 0]], ratio))
+    order = order[(pairs[order] > 0).all(1)]
+    alike = (cosine_similarity(vectors[position], center) for vectors in stages.values())
+    return [matrix[np.ix_(order, order)] for matrix in alike], [ratio[order]] * len(stages), list(stages)
 
 
 def most_alike(runs: Sequence[Run], scores: dict[str, dict[str, list[dict[str, NullComparison]]]]) -> Run:
-    """The run with the highest score by ratio at y after any block.
+    """The run with the highest score by ratio at y after any block; scores: name of a run → its `run_scores`."""
 
-    scores: name of a run → its scores, as by `run_scores`.
-    """
-    return max(
-        runs,
-        key=lambda run: max(score.value for score in after_blocks(scores[run.name]["same ratio x/y"][0])),
-    )
+    def best_score(run: Run) -> float:
+        return max(score.value for score in after_blocks(scores[run.name]["same ratio x/y"][0]))
+
+    return max(runs, key=best_score)

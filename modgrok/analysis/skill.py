@@ -37,9 +37,9 @@ EASIER = {
 def skill(n_correct: ArrayLike, n_queries: ArrayLike, p: int) -> np.ndarray:
     """Accuracy on a scale from look-up (0) to ratio matching (1), on the queries that repeat no earlier pair.
 
-    Skill is (accuracy - 1/p) / (expected accuracy of ratio matching - 1/p), both on the same queries. Look-up has 0,
-    ratio matching 1, and an algorithm that combines examples more. Accuracy over all queries would mislead: at p = 7
-    with 12 examples 24 to 68 % of the queries repeat an earlier pair, so that copying alone scores 0.35 to 0.73.
+    Skill is (accuracy - 1/p) / (expected accuracy of ratio matching - 1/p), both on the same queries. An algorithm that
+    combines examples has more than 1. At p = 7, where half of the queries repeat a pair, copying scores up to 0.73 of
+    all queries, but no skill.
 
     Args:
         n_correct: (…, 4, K) correct answers by kind of query (`evaluate.KINDS`) and number of shots.
@@ -61,11 +61,9 @@ def skill_curve(run: Run, set_name: str) -> np.ndarray:
 
 
 def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:
-    """Set → skill at the last shot of each run of an array, in the shape of the array.
+    """Set → skill at the last shot of each run of an array, in the shape of the array; nan for a missing run (None).
 
-    Args:
-        runs: array of runs; the skill of a missing one (None) is nan.
-        evaluation: index of an evaluation, the same for all runs or an array with one for each run.
+    evaluation: index of an evaluation, the same for all runs or an array with one for each run.
     """
     pick = np.vectorize(lambda run, i, name: skill_curve(run, name)[i] if run else np.nan, otypes=[float])
     return {name: pick(runs, evaluation, name) for name in SETS}
@@ -90,18 +88,16 @@ def novel_curves(runs: Iterable[Run]) -> dict[str, np.ndarray]:
     return {name: np.stack([run.metrics[f"{name}_novel"] for run in runs]) for name in SETS}
 
 
-def novel_by_shot(runs: Iterable[Run]) -> dict[str, np.ndarray]:
-    """Set → (runs, K) accuracy at the last evaluation on the queries that repeat no earlier pair, by shots."""
-    runs = list(runs)
-    return {name: np.stack([novel_at_end(run, name)[0] for run in runs]) for name in SETS}
+def novel_by_shot(run: Run) -> dict[str, np.ndarray]:
+    """Set → accuracy on the queries that repeat no earlier pair, by evaluation and number of shots.
 
-
-def novel_at_end(run: Run, set_name: str) -> np.ndarray:
-    """Accuracy at the last evaluation on queries that repeat no earlier pair, and its standard error: (2, K)."""
-    counts = (run.correct[set_name][-1], run.queries[set_name])
-    n_correct, n_queries = (count[MULTIPLE:].sum(0) for count in counts)
-    accuracy = n_correct / np.maximum(n_queries, 1)
-    return np.stack([accuracy, np.sqrt(accuracy * (1 - accuracy) / np.maximum(n_queries, 1))])
+    Each is (E, K), nan without queries.
+    """
+    with np.errstate(invalid="ignore"):
+        return {
+            name: run.correct[name][:, MULTIPLE:].sum(1) / run.queries[name][MULTIPLE:].sum(0)
+            for name in SETS
+        }
 
 
 def matched_at_end(run: Run, set_name: str) -> float:
@@ -114,11 +110,9 @@ def matched_at_end(run: Run, set_name: str) -> float:
 
 
 def phases(runs: Run | NDArray[np.object_], evaluation: ArrayLike = -1) -> np.ndarray:
-    """Phase of each run, an index of PHASES, in the shape of the runs: by the last of SETS that the run solves.
+    """Phase of each run of an array, an index of PHASES, by the last of SETS that it solves.
 
-    Args:
-        runs: a run or an array of runs; a missing one (None) gives -1.
-        evaluation: as for `map_skill`.
+    A missing run (None) has -1. evaluation: as for `map_skill`.
     """
     skills = map_skill(runs, evaluation)
     reached = np.max([(skills[name] >= SOLVED) * (i + 1) for i, name in enumerate(SETS)], axis=0)
@@ -134,8 +128,10 @@ def phases_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
 def phase_panels(maps: dict[str, NDArray[np.object_]]) -> dict[str, dict[str, np.ndarray]]:
     """Moment, "at the end" or "stopped early" → title of a map → its phases, as by `phases_twice`."""
     by_title = {title: phases_twice(runs) for title, runs in maps.items()}
-    moments = ("at the end", "stopped early")
-    return {moment: {title: reached[moment] for title, reached in by_title.items()} for moment in moments}
+    return {
+        moment: {title: reached[moment] for title, reached in by_title.items()}
+        for moment in ("at the end", "stopped early")
+    }
 
 
 def map_axes(runs: NDArray[np.object_]) -> tuple[list[int], list[float]]:
@@ -146,35 +142,31 @@ def map_axes(runs: NDArray[np.object_]) -> tuple[list[int], list[float]]:
 
 def maps_by_depth(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
     """Depth → its map (seeds, alphas, n_tasks), of a sweep laid out as (depths, n_tasks, alphas, seeds)."""
-    n_alphas = len(map_axes(runs)[1])
-    maps = runs.reshape(len(runs), -1, n_alphas, runs.shape[-1]).transpose(0, 3, 2, 1)
-    return {grid.flat[0].config.depth: grid for grid in maps}
+    return {depth: grid for depth, (grid,) in maps_by_choice(runs[None]).items()}
 
 
 def maps_by_choice(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
     """Depth → a map for each rule of choosing tasks, (rules, seeds, alphas, n_tasks).
 
-    Args:
-        runs: of a sweep laid out as (rules, depths, n_tasks, alphas, seeds); None for a missing run. A depth without
-            any run of some rule is left out.
+    runs: of a sweep laid out as (rules, depths, n_tasks, alphas, seeds); None for a missing run. A depth without any
+    run of some rule is left out.
     """
     n_tasks, alphas = map_axes(runs)
     maps = runs.reshape(len(runs), -1, len(n_tasks), len(alphas), runs.shape[-1]).swapaxes(2, 4)
-    is_there = ~np.equal(maps, None).astype(bool)
     by_depth = {}
-    for i in np.flatnonzero(is_there.any(axis=(2, 3, 4)).all(0)):
-        grid = maps[:, i]
-        by_depth[grid[is_there[:, i]][0].config.depth] = grid
+    for grid in maps.swapaxes(0, 1):
+        present = [[run for run in choice.flat if run] for choice in grid]
+        if all(present):
+            by_depth[present[0][0].config.depth] = grid
     return by_depth
 
 
 def typical_points(skills: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:
     """Choose for each phase the point with the most skill among the points at which all seeds end in this phase.
 
-    The skill is that on the set which names the phase, averaged over seeds.
-
     Args:
-        skills: set → (seeds, rows, columns), as `map_skill` returns.
+        skills: set → (seeds, rows, columns), as `map_skill` returns; that on the set which names the phase counts,
+            averaged over seeds.
         reached: (seeds, rows, columns) their `phases`.
 
     Returns:
@@ -230,10 +222,8 @@ class EarlyStop(NamedTuple):
 def early_stop(curve: ArrayLike) -> EarlyStop:
     """The best moment of a run: the middle of the window of evaluations with the highest mean skill (F4).
 
-    A window has a tenth of the evaluations, at least five, so that noise makes no peak.
-
-    Args:
-        curve: (evaluations,) skill during training, such as `skill_curve(run, "ood_train")`.
+    curve: (evaluations,) skill during training, such as `skill_curve(run, "ood_train")`. A window has a tenth of them,
+    at least five, so that noise makes no peak.
     """
     curve = np.asarray(curve, dtype=float)
     width = min(len(curve), max(5, len(curve) // 10))

@@ -16,9 +16,6 @@ from scipy import stats
 LEVEL = 0.95
 """Probability with which an interval covers the true value."""
 
-N_RANDOM = 2**18
-"""The largest number of sign choices that `sign_flip_test` lists; where there are more, it draws this many."""
-
 
 # --- intervals ------------------------------------------------------------------------------------------
 
@@ -42,25 +39,12 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
     return np.stack([mean, mean - half, mean + half])
 
 
-def share_interval(n_hits: ArrayLike, n_cases: ArrayLike) -> np.ndarray:
-    """Share of hits with its score interval (Wilson, 1927).
+def share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.ndarray:
+    """Share of hits with its score interval (Wilson, 1927), where cases come in clusters, as the queries of a sequence.
 
-    Args:
-        n_hits, n_cases: (…) counts.
-
-    Returns:
-        (3, …) share, low, high; nan where there are no cases.
-    """
-    n_hits, n_cases = np.broadcast_arrays(np.asarray(n_hits, dtype=float), n_cases)
-    n_cases = np.where(n_cases, n_cases, np.nan)
-    return _wilson(n_hits / n_cases, n_cases)
-
-
-def clustered_share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.ndarray:
-    """Share of hits with its score interval, where cases come in clusters such as the queries of a sequence.
-
-    This is Wilson's interval at the effective number of cases (Korn and Graubard, 1998): as many independent cases have
-    a share of the same variance, the linearised variance of a ratio. It is at most the number of cases.
+    It is taken at the effective number of cases (Korn and Graubard, 1998): as many independent cases have a share of
+    the same variance, the linearised variance of a ratio. It is at most the number of cases; with one case in each
+    cluster it is that number, and the interval Wilson's.
 
     Args:
         n_hits: (clusters, …) hits of each cluster, whole or in expectation.
@@ -76,14 +60,9 @@ def clustered_share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None
         share = n_hits.sum(0) / total
         variance = ((n_hits - share * n_cases) ** 2).sum(0) / total**2
         effective = np.fmin(share * (1 - share) / variance, total)  # fmin: the total where the variance is 0
-        return _wilson(share, effective)
-
-
-def _wilson(share: np.ndarray, n_cases: np.ndarray) -> np.ndarray:
-    """A share of n independent cases, and the ends of its score interval: (3, …)."""
-    z2 = stats.norm.ppf((1 + LEVEL) / 2) ** 2 / n_cases
-    middle = (share + z2 / 2) / (1 + z2)
-    half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
+        z2 = stats.norm.ppf((1 + LEVEL) / 2) ** 2 / effective
+        middle = (share + z2 / 2) / (1 + z2)
+        half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
     return np.stack([share, middle - half, middle + half])
 
 
@@ -101,15 +80,11 @@ def sign_test(n_before: int, n_after: int) -> float:
     return float(stats.binomtest(n_before, n_pairs).pvalue) if n_pairs else 1.0
 
 
-def sign_flip_test(differences: ArrayLike, n_random: int = N_RANDOM) -> float:
+def sign_flip_test(differences: ArrayLike, n_random: int = 2**18) -> float:
     """Two-sided P of the mean of paired differences, if both signs of each are equally likely (Fisher, 1935).
 
-    Args:
-        differences: (n,) differences; each nan is left out.
-        n_random: the largest number of sign choices to list; if there are more, this many random ones replace them.
-
-    Returns:
-        the share of sign choices whose mean lies at least as far from 0; nan without a difference.
+    The share of sign choices whose mean lies at least as far from 0, of differences (n,) without their nan; nan if
+    there is none. If there are more than `n_random` choices, this many random ones replace them.
     """
     differences = np.asarray(differences, dtype=float)
     differences = differences[np.isfinite(differences)]
@@ -125,46 +100,29 @@ def sign_flip_test(differences: ArrayLike, n_random: int = N_RANDOM) -> float:
     return float((sums >= abs(differences.sum()) * (1 - 1e-9)).mean())
 
 
-class ExchangeTest(NamedTuple):
-    """The result of `stratified_exchange_test`.
-
-    Attributes:
-        p_more: probability of at least the measured number of hits in the group.
-        p_fewer: probability of at most the measured number.
-    """
-
-    p_more: float
-    p_fewer: float
-
-
-def stratified_exchange_test(is_hit: ArrayLike, is_in_group: ArrayLike, strata: ArrayLike) -> ExchangeTest:
+def stratified_exchange_test(
+    is_hit: ArrayLike, is_in_group: ArrayLike, strata: ArrayLike
+) -> tuple[float, float]:
     """Test whether a group has more or fewer hits than the other cases, if cases change places within their stratum.
 
-    This is the exact conditional test of Cochran, Mantel and Haenszel (Birch, 1964). With one stratum it is Fisher's
-    exact test.
+    This is the exact conditional test of Cochran, Mantel and Haenszel (Birch, 1964); with one stratum it is Fisher's.
+    The number of hits in each stratum is hypergeometric; the law of their sum is the convolution.
 
     Args:
         is_hit, is_in_group: (n,) bool.
         strata: (n,) the label of each case's stratum, such as its seed.
+
+    Returns:
+        P of at least the measured number of hits in the group, and P of at most that number.
     """
     is_hit, is_in_group = np.asarray(is_hit, dtype=bool), np.asarray(is_in_group, dtype=bool)
-    law, n_hits = exchange_law(is_hit, is_in_group, strata), int((is_hit & is_in_group).sum())
-    return ExchangeTest(float(law[n_hits:].sum()), float(law[: n_hits + 1].sum()))
-
-
-def exchange_law(is_hit: ArrayLike, is_in_group: ArrayLike, strata: ArrayLike) -> np.ndarray:
-    """Probability of 0, 1, … hits in a group if cases change places at random within their stratum.
-
-    The number in each stratum is hypergeometric; the law of their sum is the convolution. Arguments as for
-    `stratified_exchange_test`; returns (group size + 1,).
-    """
-    is_hit, is_in_group, strata = (np.asarray(values) for values in (is_hit, is_in_group, strata))
-    law = np.ones(1)
+    law, n_hits = np.ones(1), (is_hit & is_in_group).sum()
     for stratum in np.unique(strata):
-        is_here = strata == stratum
-        n_hits, n_group = is_hit[is_here].sum(), is_in_group[is_here].sum()
-        law = np.convolve(law, stats.hypergeom.pmf(np.arange(n_group + 1), is_here.sum(), n_hits, n_group))
-    return law
+        is_here = np.asarray(strata) == stratum
+        n_group = is_in_group[is_here].sum()
+        counts = np.arange(n_group + 1), is_here.sum(), is_hit[is_here].sum(), n_group
+        law = np.convolve(law, stats.hypergeom.pmf(*counts))
+    return float(law[n_hits:].sum()), float(law[: n_hits + 1].sum())
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
@@ -205,38 +163,29 @@ class NullComparison(NamedTuple):
 def compare_with_null(scores: ArrayLike) -> NullComparison:
     """Compare the score of the true labels with those of random ones (permutation test; Phipson and Smyth, 2010).
 
-    Args:
-        scores: (relabellings,) or (contexts, relabellings), the true labels first. Column i must be the same
-            relabelling in every context, so that the null keeps the dependence between contexts.
-
-    Returns:
-        the comparison of means over contexts.
+    scores: (relabellings,) or (contexts, relabellings), the true labels first. Column i must be the same relabelling in
+    every context, so that the null keeps the dependence between contexts. Means over contexts are compared.
     """
     by_context = np.atleast_2d(scores)
     means = by_context.mean(0)
-    low, high = np.quantile(means[1:], (0.025, 0.975))
-    p_value = (
-        means >= means[0] - 1e-9
-    ).mean()  # relabellings that amount to the true one count despite rounding
+    low, high = np.quantile(means[1:], (0.025, 0.975)).tolist()
+    is_as_high = means >= means[0] - 1e-9  # relabellings that amount to the true one count despite rounding
     interval = tuple(mean_interval(by_context[:, 0])[1:].tolist())
     return NullComparison(
-        float(means[0]), float(means[1:].mean()), float(low), float(high), float(p_value), interval
+        float(means[0]), float(means[1:].mean()), low, high, float(is_as_high.mean()), interval
     )
 
 
 @functools.lru_cache(maxsize=16)
-def relabellings(n_labels: int, n_max: int = 1000, seed: int = 0) -> np.ndarray:
+def relabellings(n_labels: int, n_max: int = 1000) -> np.ndarray:
     """Orders of labels, (relabellings, n_labels), the true order first; a read-only array, shared between calls.
 
-    Args:
-        n_labels: number of labels.
-        n_max: the largest number of orders to list; if there are more, the true order and random ones replace them.
-        seed: seed of the random orders.
+    If there are more than `n_max` orders, the true one and random ones replace them.
     """
     if math.factorial(min(n_labels, 13)) <= n_max:
         orders = np.array(list(permutations(range(n_labels))))
     else:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         orders = np.stack([np.arange(n_labels), *(rng.permutation(n_labels) for _ in range(n_max - 1))])
     orders.setflags(write=False)
     return orders
@@ -284,8 +233,7 @@ def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> PowerLaw:
         x_line: (m,) values of x at which the line is evaluated.
     """
     x, y, x_line = (np.log(np.asarray(values, dtype=float)) for values in (x, y, x_line))
-    is_measured = np.isfinite(x) & np.isfinite(y)
-    x, y = x[is_measured], y[is_measured]
+    x, y = np.array([x, y])[:, np.isfinite(x + y)]
     if len(x) < 3 or np.ptp(x) == 0:
         return PowerLaw(np.full(3, np.nan), np.full((3, len(x_line)), np.nan))
     fit, n_free = stats.linregress(x, y), len(x) - 2

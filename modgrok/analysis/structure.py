@@ -12,40 +12,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.analysis.stats import NullComparison, compare_with_null, relabellings
+from modgrok.analysis.stats import relabellings
 
 # --- numbers modulo p -----------------------------------------------------------------------------------
 
 
-def primitive_root(p: int) -> int:
-    """The smallest number whose powers modulo the prime p are all of 1 … p - 1."""
-    return next(base for base in range(1, p) if is_primitive_root(base, p))
-
-
-def is_primitive_root(base: int, p: int) -> bool:
-    """Whether the powers of base modulo the prime p are all of 1 … p - 1."""
-    return len({pow(base, k, p) for k in range(1, p)}) == p - 1 and base % p != 0
+def primitive_roots(p: int) -> list[int]:
+    """The numbers whose powers modulo the prime p are all of 1 … p - 1, the smallest first."""
+    return [base for base in range(1, p) if len({pow(base, k, p) for k in range(1, p)}) == p - 1]
 
 
 def discrete_log(p: int, base: int | None = None) -> np.ndarray:
     """Logarithms modulo the prime p, (p,): log[base^k mod p] = k for k = 1 … p - 1, and log[0] = 0.
 
     So 1 has the logarithm p - 1, and the number 0, which has no logarithm, is the only one with 0, as in Figure 1d.
-
-    Args:
-        p: the modulus.
-        base: a primitive root, by default the smallest (the paper uses 27 for p = 29).
-
-    Raises:
-        ValueError: the base is no primitive root.
+    The base is by default the smallest primitive root (the paper uses 27 for p = 29); ValueError if it is none.
     """
-    base = primitive_root(p) if base is None else base
-    if not is_primitive_root(base, p):
-        roots = [str(root) for root in range(1, p) if is_primitive_root(root, p)]
-        raise ValueError(f"base={base} is no primitive root modulo {p}; choose one of {', '.join(roots)}.")
+    roots = primitive_roots(p)
+    base = roots[0] if base is None else base
+    if base % p not in roots:
+        choices = ", ".join(map(str, roots))
+        raise ValueError(f"base={base} is no primitive root modulo {p}; choose one of {choices}.")
     log = np.zeros(p, dtype=int)
-    for k in range(1, p):
-        log[pow(base, k, p)] = k
+    log[[pow(base, k, p) for k in range(1, p)]] = np.arange(1, p)
     return log
 
 
@@ -59,13 +48,11 @@ class PCA(NamedTuple):
         coordinates: (N, M), M = min(N, C), the largest variance first.
         components: (M, C) orthonormal directions.
         mean: (C,).
-        share: (M,) of the variance; zeros if there is none.
     """
 
     coordinates: np.ndarray
     components: np.ndarray
     mean: np.ndarray
-    share: np.ndarray
 
 
 def pca(features: ArrayLike) -> PCA:
@@ -73,10 +60,8 @@ def pca(features: ArrayLike) -> PCA:
     features = np.asarray(features, dtype=float)
     mean = features.mean(0)
     u, s, components = np.linalg.svd(features - mean, full_matrices=False)
-    largest = np.abs(u).argmax(0)
-    sign = np.where(u[largest, np.arange(len(s))] < 0, -1.0, 1.0)
-    total = (s**2).sum()
-    return PCA(u * s * sign, components * sign[:, None], mean, s**2 / total if total > 0 else 0 * s)
+    sign = np.where(np.take_along_axis(u, abs(u).argmax(0)[None], 0)[0] < 0, -1.0, 1.0)
+    return PCA(u * s * sign, components * sign[:, None], mean)
 
 
 def class_means(features: ArrayLike, labels: ArrayLike) -> np.ndarray:
@@ -86,19 +71,14 @@ def class_means(features: ArrayLike, labels: ArrayLike) -> np.ndarray:
     return one_hot @ features / one_hot.sum(1, keepdims=True)
 
 
-def log_plane(features: ArrayLike, numbers: ArrayLike) -> tuple[np.ndarray, float]:
-    """The plane of the first two principal components of the rows whose number is not 0.
+def log_plane(features: ArrayLike, numbers: ArrayLike) -> np.ndarray:
+    """Coordinates (N, 2) of features (N, C) in the first two principal components of the rows whose number is not 0.
 
-    Args:
-        features: (N, C).
-        numbers: (N,) the number of each row, such as x of the pair (x, y).
-
-    Returns:
-        (N, 2) coordinates of all rows, and the share of the variance of the rows without 0 that lies in the plane.
+    numbers: (N,) the number of each row, such as x of the pair (x, y).
     """
     features = np.asarray(features)
     axes = pca(features[np.asarray(numbers) > 0])
-    return (features - axes.mean) @ axes.components[:2].T, float(axes.share[:2].sum())
+    return (features - axes.mean) @ axes.components[:2].T
 
 
 # --- rings, waves and parity ----------------------------------------------------------------------------
@@ -135,20 +115,6 @@ def windings(points: ArrayLike, n_max: int = 1000) -> np.ndarray:
     return abs(np.einsum("d...k,osk->d...os", np.stack([arrows, arrows.conj()]), turns, optimize=True)) / n
 
 
-def best_wave(scores: ArrayLike) -> tuple[NullComparison, int]:
-    """Compare the best of several waves with a null in which the best wave is chosen anew under every relabelling.
-
-    Args:
-        scores: (contexts, orders, waves); the wave with the largest mean over contexts is the best.
-
-    Returns:
-        the comparison, and the index of the wave that is best under the true names.
-    """
-    scores = np.asarray(scores)
-    best = scores.mean(0).argmax(-1)  # (orders,)
-    return compare_with_null(np.take_along_axis(scores, best[None, :, None], -1)[..., 0]), int(best[0])
-
-
 def log_spectrum(means: ArrayLike, n_max: int = 1000) -> np.ndarray:
     """Share of the variance between numbers in wave s, which goes round s times while the logarithm runs through once.
 
@@ -176,7 +142,7 @@ def log_spectrum(means: ArrayLike, n_max: int = 1000) -> np.ndarray:
     return shares
 
 
-def parity_rank(features: ArrayLike, p: int, n_max: int = 10_000) -> tuple[int, int]:
+def parity_rank(features: ArrayLike, p: int) -> tuple[int, int]:
     """Rank of the split into odd and even logarithms among all ways to halve the numbers 1 … p - 1 (F1e).
 
     A split scores the share of the variance between the numbers that lies between its halves; for odd against even
@@ -186,45 +152,39 @@ def parity_rank(features: ArrayLike, p: int, n_max: int = 10_000) -> tuple[int, 
     Args:
         features: (p, C), a row for each number, such as the embedding; that of 0 is left out.
         p: the modulus.
-        n_max: the largest number of splits to list; if there are more (p > 17), this many random ones replace them.
 
     Returns:
-        rank, from 1 (no other split scores as much), and the number of splits: 10 at p = 7, 126 at p = 11.
+        rank, from 1 (no other split scores as much), and the number of splits: 10 at p = 7, 126 at p = 11. Of more than
+        10,000 (p > 17) as many random ones count.
     """
-    n = p - 1
+    n, n_max = p - 1, 10_000
     points = np.asarray(features, dtype=float)[1:]
     points = points - points.mean(0)
     parity = np.where(discrete_log(p)[1:] % 2 == 1, 1.0, -1.0)
     if math.comb(n, n // 2) // 2 <= n_max:
-        splits = np.full((math.comb(n - 1, n // 2 - 1), n), -1.0)
-        for signs, half in zip(splits, combinations(range(1, n), n // 2 - 1), strict=True):
-            signs[[0, *half]] = 1  # the number 1 is always in the first half: each split once
+        halves = combinations(range(1, n), n // 2 - 1)  # with the number 1 (row 0): each split once
+        splits = np.array([np.where(np.isin(np.arange(n), [0, *half]), 1.0, -1.0) for half in halves])
     else:
         rng = np.random.default_rng(0)
         splits = np.stack([parity, *(rng.permutation(parity) for _ in range(n_max - 1))])
     scores = ((splits @ points) ** 2).sum(1)  # times the same total for all splits
     score = ((parity @ points) ** 2).sum()
-    return int((scores >= score * (1 - 1e-9)).sum()), len(
-        splits
-    )  # itself among them; a tie counts against it
+    rank = (scores >= score * (1 - 1e-9)).sum()  # itself among them; a tie counts against it
+    return int(rank), len(splits)
 
 
-def parity_view(features: ArrayLike, numbers: ArrayLike, log: ArrayLike) -> np.ndarray:
-    """Mean features of each number in three directions; the third separates odd logarithms from even ones (F1e).
+def parity_view(features: ArrayLike, log: ArrayLike) -> np.ndarray:
+    """Features (p, C) of the numbers in three directions; the third separates odd logarithms from even ones (F1e).
 
-    Args:
-        features: (N, C).
-        numbers: (N,) the number of each row.
-        log: (p,) the log table.
+    log: (p,) the log table.
 
     Returns:
         (p, 3), in the order of the logarithm, the number 0 first. The third coordinate lies along the line through the
         means of both parities, with its origin half-way. The others are the first two principal components across it.
     """
-    means = class_means(features, np.asarray(log)[np.asarray(numbers)])
-    odd_mean, even_mean = means[1::2].mean(0), means[2::2].mean(0)
+    rows = np.asarray(features, dtype=float)[np.argsort(log)]
+    odd_mean, even_mean = rows[1::2].mean(0), rows[2::2].mean(0)
     axis = (odd_mean - even_mean) / max(np.linalg.norm(odd_mean - even_mean), 1e-300)
-    height = (means - (odd_mean + even_mean) / 2) @ axis
-    across = means - np.outer(means @ axis, axis)
-    flat = pca(across[1:])
-    return np.column_stack([(across - flat.mean) @ flat.components[:2].T, height])
+    height = (rows - (odd_mean + even_mean) / 2) @ axis
+    across = rows - np.outer(rows @ axis, axis)
+    return np.column_stack([log_plane(across, np.arange(len(rows))), height])

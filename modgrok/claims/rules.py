@@ -14,7 +14,7 @@ from modgrok.analysis.skill import (
     SOLVED,
     learned_training_set,
     map_skill,
-    novel_at_end,
+    novel_by_shot,
     ood_stop,
     ood_twice,
     phases,
@@ -149,7 +149,9 @@ def in_context(runs: Sequence[Run]) -> Claim:
     Args:
         runs: runs that differ in their seed.
     """
-    curves, errors = np.stack([novel_at_end(run, "ood_train") for run in runs], axis=1)  # (seeds, K) each
+    curves = np.array([novel_by_shot(run)["ood_train"][-1] for run in runs])  # (seeds, K)
+    n_queries = np.array([run.queries["ood_train"][MULTIPLE:].sum(0) for run in runs])
+    errors = np.sqrt(curves * (1 - curves) / np.maximum(n_queries, 1))
     is_solved = np.array([solves(run, "ood_train")[-1] for run in runs])
     is_rising = curves[:, -1] - curves[:, 0] > 1.96 * np.hypot(errors[:, -1], errors[:, 0])
     last = curves.shape[1] - 1

@@ -131,9 +131,11 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
     seeds, p = np.array([run.config.seed for run in runs]), runs[0].config.p
     is_counted = is_solving | is_control
     by_chance = binomial_tail(is_present[is_solving].sum(), is_solving.sum(), chance)
-    exchange = stratified_exchange_test(is_present[is_counted], is_solving[is_counted], seeds[is_counted])
+    p_more, p_fewer = stratified_exchange_test(
+        is_present[is_counted], is_solving[is_counted], seeds[is_counted]
+    )
     n_able = len(set(seeds[is_solving]) & set(seeds[is_control]))
-    outcome = int(by_chance < 0.01 and exchange.p_more < 0.05) or -int(exchange.p_fewer < 0.05)
+    outcome = int(by_chance < 0.01 and p_more < 0.05) or -int(p_fewer < 0.05)
     outcomes = np.full(n_able, outcome) if n_able else np.full(len(set(seeds)), CANNOT_TELL)
     return Claim(
         Rule(
@@ -149,7 +151,7 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
         {
             f"runs that solve ({_depths(runs, is_solving)})": share(is_present[is_solving]),
             "by chance": f"{chance:.2g} of them (P = {by_chance:.1g})",
-            f"control ({_depths(runs, is_control)})": f"{share(is_present[is_control])} (P = {exchange.p_more:.1g})",
+            f"control ({_depths(runs, is_control)})": f"{share(is_present[is_control])} (P = {p_more:.1g})",
         },
         f"runs: {is_counted.sum()} of {len(runs)}; seeds: {len(set(seeds))}, able to tell: {n_able}",
         setting(runs),
@@ -258,7 +260,7 @@ def by_seed(values: ArrayLike) -> str:
 def share(is_true: ArrayLike) -> str:
     """Number of true units in (n,) bool with the 95 % interval of their share, as text: "2 of 3 (0.21 to 0.94)"."""
     is_true = np.asarray(is_true, dtype=bool)
-    _, low, high = share_interval(is_true.sum(), len(is_true))
+    _, low, high = share_interval(is_true)
     return f"{count(is_true)} ({low:.2f} to {high:.2f})" if len(is_true) else "0 of 0"
 
 
