@@ -138,7 +138,7 @@ def test_show_tells_the_scale_of_other_runs_and_of_none(shown, alone):
     page.show(Figure(), "a", "One.", runs=alone)
     page.show(Figure(), "b", "Two.", runs=())
     one, two = (thing.data for thing, metadata in shown if metadata)
-    assert one.startswith("One. Scale: p = 3")
+    assert one.startswith("One. Models: p = 3, tasks = 4")
     assert two.startswith("Two.\n\n") and "No model was trained" in two and "\npapermill X\n" in two
 
 
@@ -157,6 +157,7 @@ def test_scale_lists_every_value(alone):
         "p = 7, tasks = 40, α = 0.4, 0.8, blocks = 1, 2, 4, width = 64, examples = 12, steps = 4,000, seed = 0, 3, "
         "curriculum = no"
     )
+    assert scale(several[:1], several) == "α = 0.8, blocks = 1, seed = 0" and scale(several, several) == ""
     assert flat({2: [alone], 4: np.array([[alone], [alone]], dtype=object)}) == [alone] * 3
 
 

@@ -28,7 +28,7 @@ def test_a_row_leads_to_a_figure_of_its_chapter(chapter, name):
     assert any(f'"{name}"' in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-def test_a_thumbnail_is_the_first_picture_and_scales(tmp_path):
+def test_a_thumbnail_is_the_first_picture_with_a_margin_and_scales(tmp_path):
     (tmp_path / "book").mkdir()
     (tmp_path / "book/page.md").write_text('<img src="_static/thumbnails/fig-a.svg">', encoding="utf8")
     svg = '<svg class="modgrok-wide" viewBox="0 0 4 3" style="width: 400px; min-width: 300px"><path d="{}"/></svg>'
@@ -40,4 +40,4 @@ def test_a_thumbnail_is_the_first_picture_and_scales(tmp_path):
     _write_thumbnails(SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out"), None)
     (file,) = (tmp_path / "out/_static/thumbnails").iterdir()  # no page shows fig-b
     assert file.name == "fig-a.svg"
-    assert file.read_text() == '<svg class="modgrok-wide" viewBox="0 0 4 3"><path d="first"/></svg>'
+    assert file.read_text() == '<svg class="modgrok-wide" viewBox="-0.16 0 4.32 3"><path d="first"/></svg>'

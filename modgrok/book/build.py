@@ -274,7 +274,7 @@ def _number_figures(cells: list[nbformat.NotebookNode]) -> list[nbformat.Noteboo
                 caption = output["data"]["text/markdown"]
                 if id(cell) in captions:
                     text = captions[id(cell)].source.strip()
-                    caption = f"{text}{' ' if caption.startswith('Scale') else chr(10) * 2}{caption}"
+                    caption = f"{text}{' ' if caption.startswith('Models: ') else chr(10) * 2}{caption}"
                     _describe(cell, text)
                 if "hide-input" in _tags(cell):
                     caption = caption.removesuffix("\n\n</details>") + _folded(cell.source)
@@ -463,7 +463,14 @@ def _write_thumbnails(app, exception) -> None:
                 scalable = re.sub(
                     r' style="width:[^"]*"', "", svg[0], count=1
                 )  # as large as the page wants it
-                (folder / f"{name}.svg").write_text(scalable, encoding="utf8")
+                widened = re.sub(r'viewBox="0 0 ([\d.]+) ', _widen, scalable, count=1)
+                (folder / f"{name}.svg").write_text(widened, encoding="utf8")
+
+
+def _widen(view_box: re.Match) -> str:
+    """Give a picture a margin of 4 % at the left and the right: text that leaves an image is cut off."""
+    width = float(view_box[1])
+    return f'viewBox="{-0.04 * width:g} 0 {1.08 * width:g} '
 
 
 def _mend_pages(app, exception) -> None:

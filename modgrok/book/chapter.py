@@ -228,12 +228,14 @@ class Chapter:
             picture: a matplotlib Figure, or what `modgrok.widgets` or `modgrok.live.ask` made.
             name: label for references from the text, {numref}`name`.
             caption: Markdown, for a page that is not built from a notebook with such a cell.
-            runs: those that the figure shows, by default the page's; () for none.
+            runs: those that the figure shows, by default the page's; () for none. The caption says in what they differ
+                from the page's.
         """
         shown_runs = flat(self.runs if runs is None else runs)
         display(still(picture, caption, name) if isinstance(picture, Figure) else picture)
-        if runs is not None and shown_runs:
-            caption = f"{caption} Scale: {scale(shown_runs)}.".strip()
+        difference = scale(shown_runs, flat(self.runs)) if shown_runs else ""
+        if difference:
+            caption = f"{caption} Models: {difference}.".strip()
         text = f"{caption}\n\n{self._made(shown_runs)}".strip()
         display(Markdown(text), metadata={"modgrok_figure": name})
 
@@ -373,8 +375,19 @@ def halfway(curve: ArrayLike) -> int:
     return int(np.argmax(curve >= (curve[0] + curve.max()) / 2))
 
 
-def scale(runs: Iterable[Run]) -> str:
-    """Return what models some runs trained: the fields that describe them, with every value that they take."""
+def scale(runs: Iterable[Run], elsewhere: Iterable[Run] = ()) -> str:
+    """Return what models some runs trained: the fields that describe them, with every value that they take.
+
+    Args:
+        runs: the runs.
+        elsewhere: other runs; fields that take the same values there are left out.
+    """
+    fields, same = _field_values(runs), _field_values(elsewhere)
+    return ", ".join(f"{name} = {values}" for name, values in fields.items() if same[name] != values)
+
+
+def _field_values(runs: Iterable[Run]) -> dict[str, str]:
+    """Name → the values, as text, of each field that describes a model."""
     configs = [run.config for run in runs]
 
     def values(field: str, form: str = "") -> str:
@@ -383,11 +396,17 @@ def scale(runs: Iterable[Run]) -> str:
         )
 
     curricula = sorted({"yes" if getattr(config, "curriculum", ()) else "no" for config in configs})
-    return (
-        f"p = {values('p')}, tasks = {values('n_tasks')}, α = {values('alpha', 'g')}, blocks = {values('depth')}, "
-        f"width = {values('n_embd')}, examples = {values('n_examples')}, steps = {values('steps', ',')}, "
-        f"seed = {values('seed')}, curriculum = {', '.join(curricula)}"
-    )
+    return {
+        "p": values("p"),
+        "tasks": values("n_tasks"),
+        "α": values("alpha", "g"),
+        "blocks": values("depth"),
+        "width": values("n_embd"),
+        "examples": values("n_examples"),
+        "steps": values("steps", ","),
+        "seed": values("seed"),
+        "curriculum": ", ".join(curricula),
+    }
 
 
 def percent(values: ArrayLike) -> str:
