@@ -42,12 +42,17 @@ SLOW = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need Chromium or the built book `browser`, and those of the files above `slow`."""
+    """Mark tests that need Chromium or the built book `browser`, and those of the files above `slow`.
+
+    The first test builds the book, while another process goes through those that need none; what is short comes last,
+    so that no process waits for a long test at the end.
+    """
     for item in items:
         if {"book", "chromium"} & set(item.fixturenames):
             item.add_marker(pytest.mark.browser)
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: ("book" not in item.fixturenames, item.path.stem not in SLOW))
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ def jupyter_book(root: Path, out: Path) -> subprocess.CompletedProcess:
 
 def shared_folder(tmp_path_factory) -> Path:
     """A temporary folder that all test processes of this session share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +86,8 @@ def book(tmp_path_factory) -> Book:
     out, log = shared / "book", shared / "book.log"
     with FileLock(shared / "book.lock"):
         if not log.exists():
-            made = jupyter_book(ROOT, out)
-            log.write_text(f"{made.stdout}\nexit status {made.returncode}")
+            build = jupyter_book(ROOT, out)
+            log.write_text(f"{build.stdout}\nexit status {build.returncode}")
     text = log.read_text()
     assert text.endswith("exit status 0"), text
     return Book(out / "_build" / "html", text)
@@ -114,17 +119,29 @@ def run(kept, tmp_path) -> Run:
     return Run(shutil.copytree(kept.path, tmp_path / kept.name))
 
 
+@pytest.fixture
+def sweeps_here(monkeypatch):
+    """Sweeps train in this process, one run after another; those with processes of their own: test_sweep."""
+
+    def work_off(configs, root, resources, bar):
+        for config in configs:
+            train(config, root)
+            yield config, None
+
+    monkeypatch.setattr("modgrok.scale.sweep.work_off", work_off)
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """The browser, one for all tests of a process: playwright does not start twice in one."""
     from playwright.sync_api import sync_playwright
 
-    found = shutil.which("chromium", path=f"/usr/bin{os.pathsep}{os.environ.get('PATH', '')}")
-    if found is None:
+    program = shutil.which("chromium", path=f"/usr/bin{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
         if os.environ.get("CI") == "true":
             pytest.fail("The browser tests need chromium, and CI is set.")
         pytest.skip("The browser tests need chromium (Debian: apt-get install chromium).")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()

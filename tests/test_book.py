@@ -59,13 +59,13 @@ def alone(house):
 
 
 def write(house, name, parameters, *cells):
-    made = new_notebook(metadata={"kernelspec": PYTHON})
-    made.cells = [
+    notebook = new_notebook(metadata={"kernelspec": PYTHON})
+    notebook.cells = [
         new_markdown_cell(f"# {name}"),
         new_code_cell(parameters, metadata={"tags": ["parameters"]}),
     ]
-    made.cells += [new_code_cell(c) for c in cells]
-    nbformat.write(made, house / "notebooks" / f"{name}.ipynb")
+    notebook.cells += [new_code_cell(c) for c in cells]
+    nbformat.write(notebook, house / "notebooks" / f"{name}.ipynb")
 
 
 def run(house, **parameters) -> tuple[list[str], list[str]]:
@@ -124,9 +124,9 @@ def test_parameters_reach_the_chapters_that_declare_them_and_stay_off_the_page(h
         ({3: 4}, "No notebook declares the parameter '3'."),
     ],
 )
-def test_a_parameter_of_the_wrong_kind_is_refused_before_anything_runs(given, message, house):
+def test_a_parameter_of_the_wrong_kind_is_refused_before_anything_runs(parameters, message, house):
     with pytest.raises(ChapterError) as error:
-        build(house, house / "book", given, print)
+        build(house, house / "book", parameters, print)
     assert str(error.value).endswith(message) and not list((house / "book").iterdir())
 
 
@@ -159,15 +159,15 @@ def test_a_run_that_a_chapter_looked_for_may_come_later(alone):
 
 
 def test_the_library_says_which_runs_it_reads_and_which_it_looks_for(tmp_path, monkeypatch):
-    made, root = train(tiny(), tmp_path / "runs"), tmp_path / "runs"
+    run, root = train(tiny(), tmp_path / "runs"), tmp_path / "runs"
     monkeypatch.setattr(reads, "folders", set())
-    find_run(made.name, root).model()
-    assert reads.folders == {made.path}
+    find_run(run.name, root).model()
+    assert reads.folders == {run.path}
     missing = tiny(seed=99)
     with pytest.raises(FileNotFoundError):
         find_run(missing, root)
     finished_runs(5, root)
-    assert reads.folders == {made.path, root / "**" / missing.name, root / "**" / "p5-*"}
+    assert reads.folders == {run.path, root / "**" / missing.name, root / "**" / "p5-*"}
 
 
 def alive(pid: int) -> bool:
@@ -235,7 +235,7 @@ def test_a_killed_chapter_is_named(slow_house):
         run(slow_house)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, slow_house):
     (slow_house / "notebooks/fails.ipynb").unlink()
     # a shell's background jobs, and what they start, ignore SIGINT
@@ -277,12 +277,12 @@ def test_cells_for_a_running_kernel_stay_out_of_the_book(house):
     for name, last in (("reads", "'shown'"), ("fails", "raise ValueError('no.')")):
         write(house, name, "mood = 1", "open('ran', 'w')", last)
         file = house / f"notebooks/{name}.ipynb"
-        made = nbformat.read(file, as_version=4)
-        made.cells[2].metadata["tags"] = ["live"]
-        nbformat.write(made, file)
-    for given in ({}, {"mood": 2}):  # the cell's number is that of the notebook
+        notebook = nbformat.read(file, as_version=4)
+        notebook.cells[2].metadata["tags"] = ["live"]
+        nbformat.write(notebook, file)
+    for parameters in ({}, {"mood": 2}):  # the cell's number is that of the notebook
         with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 4: ValueError: no\.$"):
-            run(house, **given)
+            run(house, **parameters)
     (house / "notebooks/fails.ipynb").unlink()
     run(house)
     assert [c.source for c in executed(house, "reads").cells] == ["# reads", "mood = 1", "'shown'"]
@@ -298,9 +298,9 @@ def test_copies_of_removed_chapters_go_and_other_files_stay(house):
 
 
 def test_chapters_run_in_the_root_with_the_python_of_the_build(alone, monkeypatch):
-    other = alone / "kernels/kernels/python3"
-    other.mkdir(parents=True)
-    (other / "kernel.json").write_text(
+    kernel_folder = alone / "kernels/kernels/python3"
+    kernel_folder.mkdir(parents=True)
+    (kernel_folder / "kernel.json").write_text(
         json.dumps({"argv": ["false"], "display_name": "x", "language": "python"})
     )
     monkeypatch.setenv("JUPYTER_PATH", str(alone / "kernels"))
@@ -310,7 +310,7 @@ def test_chapters_run_in_the_root_with_the_python_of_the_build(alone, monkeypatc
 
 
 def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
-    shown = "page.show(plt.figure(), 'fig-a', 'What to see.')"
+    first_cell = "page.show(plt.figure(), 'fig-a', 'What to see.')"
     wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b')"
     set_up = (
         "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.book.chapter import Chapter\n"
@@ -319,7 +319,7 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     )
     (alone / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
     (alone / "modgrok").rmdir()
-    write(alone, "reads", "seed = 0", set_up + shown, wide, "'no figure'")
+    write(alone, "reads", "seed = 0", set_up + first_cell, wide, "'no figure'")
     source = nbformat.read(alone / "notebooks/reads.ipynb", as_version=4)
     for cell in source.cells[3:]:
         cell.metadata["tags"] = ["hide-input"]
@@ -328,12 +328,12 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     )
     nbformat.write(source, alone / "notebooks/reads.ipynb")
     run(alone)
-    plain, folded, other = executed(alone, "reads").cells[-3:]
+    plain, folded, without_figure = executed(alone, "reads").cells[-3:]
     described = plain.metadata.mystnb.figure
     assert (described.name, described.classes) == ("fig-a", "modgrok-figure")
     assert described.caption.startswith("What to see.\n\n<details") and "papermill X" in described.caption
     assert len(plain.outputs) == 1 and "modgrok-picture" in plain.outputs[0].data["text/html"]
-    assert folded.metadata.tags == ["remove-input"] and other.metadata.tags == ["hide-input"]
+    assert folded.metadata.tags == ["remove-input"] and without_figure.metadata.tags == ["hide-input"]
     described = folded.metadata.mystnb.figure
     assert described.classes == "modgrok-figure full-width"
     assert described.caption.startswith('See *more* of {term}`a "head"`.\n\n<details')
@@ -358,10 +358,10 @@ def test_a_failed_build_ends_with_one_message(house):
     write(house, "fails", "mood = 1", "raise ValueError('no such preset.')")
     (house / "book/_toc.yml").write_text("format: jb-book\nroot: reads\nchapters: [{file: fails}]\n")
     (house / "_config.yml").write_text("sphinx: {extra_extensions: [modgrok.book.build]}\n")
-    made = jupyter_book(house, house)
+    build_process = jupyter_book(house, house)
     message = "The book was not built. fails.ipynb, cell 3: ValueError: no such preset."
-    assert made.returncode == 1 and made.stdout.rstrip().endswith(message)
-    assert "Traceback" not in made.stdout
+    assert build_process.returncode == 1 and build_process.stdout.rstrip().endswith(message)
+    assert "Traceback" not in build_process.stdout
 
 
 def test_the_book_builds_without_a_warning(book):
@@ -377,9 +377,9 @@ def test_a_second_build_changes_nothing(book):
         return {f: f.stat().st_mtime_ns for f in folder.rglob(pattern)}
 
     before = state(book.html, "*.html"), state(ROOT / "book", "*.ipynb")
-    made = jupyter_book(ROOT, book.html.parent.parent)
-    assert "0 added, 0 changed, 0 removed" in made.stdout and "executing" not in made.stdout
-    assert "warning" not in made.stdout.lower().replace("suppress_warnings", "")
+    build_process = jupyter_book(ROOT, book.html.parent.parent)
+    assert "0 added, 0 changed, 0 removed" in build_process.stdout and "executing" not in build_process.stdout
+    assert "warning" not in build_process.stdout.lower().replace("suppress_warnings", "")
     assert before == (state(book.html, "*.html"), state(ROOT / "book", "*.ipynb"))
 
 
@@ -421,12 +421,12 @@ def test_a_page_that_shows_an_output_of_a_chapter_changes_with_it(tmp_path):
 
 def test_pages_lose_the_icon_script_and_keep_the_rest(tmp_path):
     script = '<script defer src="../_static/scripts/fontawesome.js?digest=5"></script>'
-    kept = '<script defer src="../_static/scripts/bootstrap.js?digest=5"></script>'
+    other_script = '<script defer src="../_static/scripts/bootstrap.js?digest=5"></script>'
     (tmp_path / "of").mkdir()
     page = tmp_path / "of" / "page.html"
-    page.write_text(f'{kept}\n{script}\n<div class="citation" role="doc-biblioentry">')
+    page.write_text(f'{other_script}\n{script}\n<div class="citation" role="doc-biblioentry">')
     _mend_pages(SimpleNamespace(outdir=tmp_path), None)
-    assert page.read_text() == f'{kept}\n\n<div class="citation" role="listitem">'
+    assert page.read_text() == f'{other_script}\n\n<div class="citation" role="listitem">'
 
 
 def test_large_controls_keep_their_pictures_beside_the_page(tmp_path):

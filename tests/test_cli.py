@@ -1,6 +1,7 @@
 """The command line: inside this process where the promise is not about one, since importing torch takes seconds."""
 
 import csv
+import io
 import os
 import re
 import shutil
@@ -85,8 +86,8 @@ def test_what_cannot_be_done_is_one_sentence(flags, expected, tmp_path, inside, 
     ],
 )
 def test_a_wrong_value_is_one_sentence_in_a_box(flags, expected, tmp_path, inside):
-    given = ("--n_tasks", 16, "--batch_size", 48, "--root", tmp_path / "runs", *flags)
-    code, _, errors = inside("train", "smoke", *given)
+    options = ("--n_tasks", 16, "--batch_size", 48, "--root", tmp_path / "runs", *flags)
+    code, _, errors = inside("train", "smoke", *options)
     assert code == 2 and "Traceback" not in errors
     assert expected in " ".join(errors.replace("│", " ").split())
     assert not (tmp_path / "runs").exists()
@@ -98,14 +99,11 @@ def test_a_wrong_name_is_answered_with_what_there_is(inside):
         assert code == 2 and meant in errors and "Traceback" not in errors
 
 
-def test_a_damaged_run_is_one_sentence(tmp_path):
+def test_a_damaged_run_is_one_sentence(tmp_path, inside):
     run = train(tiny(), tmp_path)
     (run.path / "config.json").write_text("{")
-    result = subprocess.run(
-        command(tiny(), tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True, timeout=120
-    )
-    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
-    assert "config.json is damaged" in refusal(result.stderr.strip().splitlines()[-1])
+    code, _, _ = inside(*command(tiny(), tmp_path)[3:])
+    assert "config.json is damaged" in refusal(code)
 
 
 def test_a_damaged_run_does_not_hide_the_others(tmp_path, inside):
@@ -114,8 +112,8 @@ def test_a_damaged_run_does_not_hide_the_others(tmp_path, inside):
     code, out, _ = inside("runs", tmp_path)
     lines = out.splitlines()[1:]
     assert len(lines) == 2 and refusal(code) == "1 run(s) cannot be read."
-    found = {line.split("  ")[-1] for line in lines if not line.startswith(str(tmp_path))}
-    assert found == {str(whole.path)}
+    listed = {line.split("  ")[-1] for line in lines if not line.startswith(str(tmp_path))}
+    assert listed == {str(whole.path)}
     assert any(line.startswith(f"{damaged.path / 'metrics.csv'} is not what") for line in lines)
 
 
@@ -151,14 +149,14 @@ SPOILT = [
 
 def test_a_run_spoilt_in_any_way_is_one_line(tmp_path, inside):
     """With and without a manifest; none of them hangs."""
-    kept = train(tiny(), tmp_path / "kept")
+    whole = train(tiny(), tmp_path / "kept")
     for i, (file, content) in enumerate(SPOILT):
         for manifest in (True, False):
-            path = shutil.copytree(kept.path, tmp_path / "all" / f"{i}-{manifest}" / kept.name)
+            path = shutil.copytree(whole.path, tmp_path / "all" / f"{i}-{manifest}" / whole.name)
             if not manifest:
                 (path / "manifest.json").unlink()
             spoil(path / file, content)
-    shutil.copytree(kept.path, tmp_path / "all" / "whole" / kept.name)
+    shutil.copytree(whole.path, tmp_path / "all" / "whole" / whole.name)
     code, out, _ = inside("runs", tmp_path / "all")
     lines = out.splitlines()[1:]
     spoilt = [line for line in lines if line.startswith(str(tmp_path))]
@@ -204,8 +202,8 @@ EMPTY = [
 @pytest.mark.parametrize("words", EMPTY)
 def test_an_empty_path_is_not_the_current_folder(words, inside):
     code, _, errors = inside(*words.split(), "")
-    said = " ".join(f"{errors} {code}".replace("│", " ").split())
-    assert code and "an empty path is not allowed; name a folder or a file." in said
+    message = " ".join(f"{errors} {code}".replace("│", " ").split())
+    assert code and "an empty path is not allowed; name a folder or a file." in message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -213,9 +211,9 @@ def test_several_gpus_on_a_machine_without_one_are_one_sentence(tmp_path):
     argv = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     argv += ["-m", "modgrok", "train", "smoke", "--root", str(tmp_path / "refused")]
     result = finish(argv, {name: value for name, value in ENV.items() if name != "CUDA_VISIBLE_DEVICES"})
-    said = [line for line in result.stderr.splitlines() if line.startswith("modgrok: ")]
-    assert result.returncode != 0 and len(set(said)) == 1 and not (tmp_path / "refused").exists()
-    assert "this machine has none; start processes on the CPU by `torchrun" in sentence(said[0])
+    refusals = [line for line in result.stderr.splitlines() if line.startswith("modgrok: ")]
+    assert result.returncode != 0 and len(set(refusals)) == 1 and not (tmp_path / "refused").exists()
+    assert "this machine has none; start processes on the CPU by `torchrun" in sentence(refusals[0])
 
 
 def test_verify_tells_the_forged_from_the_honest(tmp_path, inside):
@@ -249,7 +247,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
 
 
 def test_runs_are_listed_with_their_state(tmp_path, inside):
-    done, begun = train(tiny(), tmp_path / "a"), train(tiny(seed=1), tmp_path / "b" / "deep")
+    finished_run, begun = train(tiny(), tmp_path / "a"), train(tiny(seed=1), tmp_path / "b" / "deep")
     fresh = train(tiny(seed=2), tmp_path / "b")
     (begun.path / "provenance.json").unlink()
     for file in ("provenance.json", "metrics.csv"):
@@ -259,9 +257,13 @@ def test_runs_are_listed_with_their_state(tmp_path, inside):
     header, *lines = out.splitlines()
     assert header.split() == ["step", "minutes", "id_train", "id_test", "ood_train", "ood_test", "run"]
     lines = {line.split()[-1]: line for line in lines}
-    assert lines.keys() == {str(run.path) for run in (done, begun, fresh)}
-    last = [f"{done.metrics[f'{name}_acc'][-1]:.2f}" for name in header.split()[2:6]]
-    assert lines[str(done.path)].split()[:-1] == ["12/12", f"{done.provenance['seconds'] / 60:.1f}", *last]
+    assert lines.keys() == {str(run.path) for run in (finished_run, begun, fresh)}
+    last = [f"{finished_run.metrics[f'{name}_acc'][-1]:.2f}" for name in header.split()[2:6]]
+    assert lines[str(finished_run.path)].split()[:-1] == [
+        "12/12",
+        f"{finished_run.provenance['seconds'] / 60:.1f}",
+        *last,
+    ]
     assert lines[str(begun.path)].split()[:2] == ["12/12", "…"]
     assert lines[str(fresh.path)].startswith("not evaluated yet")
     assert len({line.index(str(tmp_path)) for line in lines.values()}) == 1  # the columns line up
@@ -270,12 +272,12 @@ def test_runs_are_listed_with_their_state(tmp_path, inside):
 def test_runs_are_exported_to_be_shipped(tmp_path, inside):
     """With the chosen checkpoints; a name that is not there is refused."""
     run = train(tiny(steps=4, eval_every=1, n_checkpoints=3), tmp_path / "mine")
-    where = ("--root", tmp_path / "mine", "--to", tmp_path / "shipped", "--steps", 4)
-    code, _, errors = inside("export", run.name, *where)
+    folders = ("--root", tmp_path / "mine", "--to", tmp_path / "shipped", "--steps", 4)
+    code, _, errors = inside("export", run.name, *folders)
     assert code == 0, errors
     copy = Run(tmp_path / "shipped" / run.name)
     assert len(run.steps) > 1 and copy.steps == [4] and copy.finished
-    assert "no finished run nope" in refusal(inside("export", "nope", *where)[0])
+    assert "no finished run nope" in refusal(inside("export", "nope", *folders)[0])
 
 
 def test_runs_are_a_table_for_other_programs(tmp_path, inside):
@@ -306,10 +308,12 @@ def test_nothing_is_listed_before_a_folder_without_runs_is_refused(tmp_path, ins
 
 
 @pytest.mark.parametrize("words", [["runs"], ["train", "--help"]])
-def test_a_terminal_without_our_letters_is_no_failure(words, tmp_path):
+def test_a_terminal_without_our_letters_is_no_failure(words, tmp_path, inside, monkeypatch):
     run = train(tiny(), tmp_path)
     (run.path / "provenance.json").unlink()  # so that its minutes are "…"
-    argv = [sys.executable, "-m", "modgrok", *words, *[str(tmp_path)] * (words == ["runs"])]
-    environment = ENV | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(argv, env=environment, cwd=ROOT, text=True, capture_output=True, timeout=300)
-    assert done.returncode == 0 and done.stderr == "" and "\\u" in done.stdout
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal)
+        code, _, errors = inside(*words, *[tmp_path] * (words == ["runs"]))
+    terminal.flush()
+    assert code == 0 and errors == "" and rb"\u" in terminal.buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Kills of trainings, launchers, sweeps and builds in real processes; more of them: scripts/kill_trees.py."""
+"""Launchers that are killed, in real processes; more kills, and of sweeps and builds: scripts/kill_trees.py."""
 
 import signal
 import subprocess
@@ -6,18 +6,33 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import ENV, ROOT
+from tiny import ENV, assert_same_metrics, command, evaluations, one_thread, processes, start, tiny, wait_for
+
+from modgrok.train import train
+
+__all__ = ["one_thread"]  # a fixture
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel")
 
 
-def test_whatever_is_killed_leaves_no_process_and_goes_on():
-    """One random kill of each kind."""
-    script = [sys.executable, ROOT / "scripts" / "kill_trees.py", "4", "--seed", "7"]
-    made = subprocess.run(script, env=ENV, text=True, capture_output=True, timeout=1100)
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert made.stdout.rstrip().endswith("nothing left, all bit for bit as in peace")
+@linux
+def test_a_killed_launcher_leaves_no_process_and_its_training_goes_on(tmp_path):
+    config = tiny(
+        p=2, n_tasks=1, batch_size=2, alpha=0.5, depth=1, steps=800, eval_every=50, checkpoint_every=20
+    )
+    torchrun = Path(sys.executable).with_name("torchrun")
+    launcher = start(command(config, tmp_path, torchrun, "--nproc_per_node", "2"))
+    wait_for(lambda: evaluations(tmp_path / config.name) > 1, launcher)
+    assert len(processes(str(tmp_path))) == 3
+    launcher.kill()
+    launcher.communicate(timeout=60)  # until nobody can write to its pipes
+    assert not processes(str(tmp_path))
+    run = train(config, tmp_path)
+    assert run.provenance["processes"] == [2, 1]
+    assert_same_metrics(run, train(config, tmp_path / "straight"), atol=1e-4)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel")
+@linux
 @pytest.mark.parametrize("adopted", [True, False])
 def test_a_process_whose_launcher_has_already_ended_does_not_wait_for_it(adopted):
     code = "import os; from modgrok.training.process import die_with_parent\n"

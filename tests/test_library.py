@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import os
 import pkgutil
 import re
 from pathlib import Path
@@ -32,9 +31,8 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: code.splitlines()[-1][:40])
-def test_an_example_runs(code, tmp_path, monkeypatch, capfd):
+def test_an_example_runs(code, tmp_path, monkeypatch, capfd, sweeps_here):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(os.environ, "PYTHONPATH", str(ROOT))  # for the processes of a sweep
     (tmp_path / "runs").symlink_to(ROOT / "runs")
     torch.save(authors_state(), tmp_path / "authors.pth")
     exec(compile(code, "library.md", "exec"), {"__name__": "__main__"})

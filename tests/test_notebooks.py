@@ -1,4 +1,4 @@
-"""Every notebook by itself, by papermill's own command line."""
+"""Every notebook by itself: trained at the smallest scale in this process, and one by papermill's command line."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import papermill.cli
@@ -13,12 +14,14 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT, shared_folder
 from IPython.core.inputtransformer2 import TransformerManager
-from tiny import sentence
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from tiny import one_thread, sentence  # noqa: F401 (a fixture)
 
 from modgrok.book.parameters import checked, declared
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
 
 CHANGED = {
     "01_tasks": {"p": 7, "alpha": 0.5, "tasks": "[[1, 2], [6, 3]]"},
@@ -68,9 +71,9 @@ WRONG = {
 HIDDEN = {"hide-cell", "hide-input", "remove-input", "remove-cell", "live"}
 """Tags of cells whose code a page does not show."""
 
-REMADE = ("08_representations", "11_lies")
-"""Notebooks whose printed command is run to its end: they draw contexts, nulls and lies. For the others papermill
-only reads it, and must come to the parameters that the page was made with."""
+REMADE = {"08_representations": "papermill", "11_lies": "here"}
+"""Notebooks whose printed command is run to its end, and where: they draw contexts, nulls and lies. For the others
+papermill only reads it, and must come to the parameters that the page was made with."""
 
 
 def papermill_run(*arguments) -> subprocess.CompletedProcess:
@@ -83,28 +86,42 @@ def papermill_run(*arguments) -> subprocess.CompletedProcess:
 
 def papermill_reads(*arguments) -> None:
     """Papermill's command line up to where a kernel would start, in this process."""
-    made = CliRunner().invoke(papermill.cli.papermill, [*map(str, arguments), "--prepare-only"])
-    assert made.exit_code == 0, made.output
+    reading = CliRunner().invoke(papermill.cli.papermill, [*map(str, arguments), "--prepare-only"])
+    assert reading.exit_code == 0, reading.output
 
 
-def run(notebook, out, **parameters) -> subprocess.CompletedProcess:
-    words = [word for name, value in parameters.items() for word in ("-p", name, value)]
-    return papermill_run(f"notebooks/{notebook.name}", out, *words)
+def run_cells(page: Path) -> list[dict]:
+    """Execute a prepared notebook in this process, since a kernel would import torch anew.
+
+    Returns:
+        what its cells display: for each output, type → content.
+    """
+    shell = InteractiveShell.instance(user_module=ModuleType("notebook"))
+    try:
+        with capture_output() as captured:
+            for cell in nbformat.read(page, as_version=4).cells:
+                if cell.cell_type == "code":
+                    shell.run_cell(cell.source, store_history=True).raise_error()
+    finally:
+        InteractiveShell.clear_instance()
+    return [output.data for output in captured.outputs]
 
 
-def outputs(path: Path) -> list:
-    return [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+def outputs(page: Path) -> list[dict]:
+    """What the cells of an executed notebook display, as `run_cells` returns it."""
+    cells = nbformat.read(page, as_version=4).cells
+    return [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
 
 
-def figures(path: Path) -> list[str]:
+def figures(displayed: list[dict]) -> list[str]:
     """Every picture of an executed notebook: figures with their controls, and live controls."""
-    pages = [output["data"].get("text/html", "") for output in outputs(path) if "data" in output]
+    pages = [data.get("text/html", "") for data in displayed]
     return [page for page in pages if "modgrok-picture" in page or '<script type="module"' in page]
 
 
-def commands(path: Path) -> set[str]:
+def commands(displayed: list[dict]) -> set[str]:
     """The commands that stand below the figures of an executed notebook."""
-    texts = [output["data"].get("text/markdown", "") for output in outputs(path) if "data" in output]
+    texts = [data.get("text/markdown", "") for data in displayed]
     return {command for text in texts for command in re.findall(r"```bash\n(.+)\n```", text)}
 
 
@@ -127,19 +144,19 @@ def test_commands_in_texts_name_parameters_that_the_notebook_has():
     texts = [page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "book").glob("*.md")))]
     cells = (cell for notebook in NOTEBOOKS for cell in nbformat.read(notebook, as_version=4).cells)
     texts += [cell.source for cell in cells if cell.cell_type == "markdown"]
-    found = re.findall(r"papermill notebooks/(\w+)\.ipynb (.+)", "\n".join(texts))
-    assert len(found) > 10
-    for name, given in found:
-        words = shlex.split(given, comments=True)[1:]
-        assert words[::3] == ["-p"] * (len(words) // 3), given
-        assert set(words[1::3]) <= declared(name).keys(), given
+    commands_shown = re.findall(r"papermill notebooks/(\w+)\.ipynb (.+)", "\n".join(texts))
+    assert len(commands_shown) > 10
+    for name, words_given in commands_shown:
+        words = shlex.split(words_given, comments=True)[1:]
+        assert words[::3] == ["-p"] * (len(words) // 3), words_given
+        assert set(words[1::3]) <= declared(name).keys(), words_given
 
 
 def test_every_notebook_is_tried():
     assert CHANGED.keys() == WRONG.keys() == {notebook.stem for notebook in NOTEBOOKS}
 
 
-@each
+@every_notebook
 def test_source_is_stripped_and_has_the_common_parameters(notebook):
     cells = nbformat.read(notebook, as_version=4).cells
     for cell in cells:
@@ -159,13 +176,13 @@ def test_source_is_stripped_and_has_the_common_parameters(notebook):
 
 
 def test_a_page_shows_little_code():
-    shown = [
+    n_lines = [
         len(cell.source.splitlines())
         for notebook in NOTEBOOKS
         for cell in nbformat.read(notebook, as_version=4).cells
         if cell.cell_type == "code" and not HIDDEN & set(cell.metadata.get("tags", []))
     ]
-    assert sum(shown) < 320 and max(shown) <= 12
+    assert sum(n_lines) < 320 and max(n_lines) <= 12
 
 
 def test_little_code_is_hidden():
@@ -194,58 +211,60 @@ def test_a_caption_with_an_interval_or_a_mean_names_what_it_is_taken_over():
             assert re.search(units, text), f"{name}: {text}"
 
 
-@each
-def test_trains_from_nothing_with_other_parameters_and_draws(notebook, root, tmp_path):
-    common = {} if notebook.stem == "01_tasks" else {"source": "train", "root": root}
-    page = tmp_path / notebook.name
-    made = run(notebook, page, preset="smoke", **common, **CHANGED[notebook.stem])
-    assert made.returncode == 0, made.stdout
-    drawn, printed = figures(page), commands(page)
-    if notebook.stem == "09_claims":
+@every_notebook
+def test_trains_from_nothing_with_other_parameters_and_draws(
+    notebook, root, tmp_path, sweeps_here, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    name, page = notebook.stem, tmp_path / notebook.name
+    common = {} if name == "01_tasks" else {"source": "train", "root": root}
+    values = {"preset": "smoke"} | common | CHANGED[name]
+    papermill_reads(notebook, page, *(word for item in values.items() for word in ("-p", *item)))
+    displayed = run_cells(page)
+    pictures, printed = figures(displayed), commands(displayed)
+    if name == "09_claims":
         assert not printed  # tables, and the cards of another page
         return
-    assert drawn and len(printed) == 1
+    assert pictures and len(printed) == 1
     command = printed.pop()
-    assert all(f" {name} " in command for name in CHANGED[notebook.stem])
+    assert all(f" {parameter} " in command for parameter in CHANGED[name])
     program, source, out, *words = shlex.split(command)
     assert (program, source, out) == ("papermill", f"notebooks/{notebook.name}", "out.ipynb")
     copy = tmp_path / "again.ipynb"
-    if notebook.stem not in REMADE:
-        papermill_reads(notebook, copy, *words)
-        assert made_with(copy, notebook.stem) == made_with(page, notebook.stem)
-        return
-    again = papermill_run(source, copy, *words)
-    assert again.returncode == 0, again.stdout
-    assert made_with(copy, notebook.stem) == made_with(page, notebook.stem)
-    assert figures(copy) == drawn
+    if REMADE.get(name) == "papermill":
+        second_run = papermill_run(source, copy, *words)
+        assert second_run.returncode == 0, second_run.stdout
+    else:
+        papermill_reads(source, copy, *words)
+    assert made_with(copy, name) == made_with(page, name)
+    if name in REMADE:
+        remade = outputs(copy) if REMADE[name] == "papermill" else run_cells(copy)
+        assert figures(remade) == pictures
 
 
-@each
+@every_notebook
 def test_a_wrong_value_is_one_sentence(notebook, monkeypatch):
     """In the set-up cell, here without a kernel, which would import torch for each."""
     monkeypatch.chdir(ROOT)
     name, value, allowed = WRONG[notebook.stem]
     cells = nbformat.read(notebook, as_version=4).cells
     tagged = {tag: cell.source for cell in cells for tag in cell.metadata.get("tags", ())}
-    given: dict = {}
-    exec(tagged["parameters"], given)
-    given[name] = papermill.cli._resolve_type(value)
+    values: dict = {}
+    exec(tagged["parameters"], values)
+    values[name] = papermill.cli._resolve_type(value)
     with pytest.raises(ValueError) as error:
-        exec(tagged["set-up"], given)
-    said = sentence(error)
-    assert said.startswith(f"{name}=") and value in said and allowed in said
+        exec(tagged["set-up"], values)
+    message = sentence(error)
+    assert message.startswith(f"{name}=") and value in message and allowed in message
 
 
-@pytest.mark.parametrize(
-    ("parameters", "start", "advice"),
-    [
-        ({"preset": "nope"}, "ValueError: preset='nope' is not known", "smoke"),
-        ({"depth": 3}, "FileNotFoundError: no finished run p11-", "`python -m modgrok train desk --depth 3`"),
-        ({"presett": "smoke"}, "ValueError: presett is not a parameter of this notebook", "preset?"),
-    ],
-)
-def test_papermill_ends_with_one_sentence(parameters, start, advice, tmp_path):
-    made = run(NOTEBOOKS[1], tmp_path / "out.ipynb", **parameters)
-    *_, place, message = made.stdout.strip().splitlines()
-    assert made.returncode != 0 and place.startswith("Exception encountered"), made.stdout
-    assert message.startswith(start) and advice in message
+def test_papermill_ends_with_one_sentence(tmp_path):
+    """Without frames; which sentence for which error: test_chapter and test_parameters."""
+    failed_run = papermill_run(
+        "notebooks/02_learning.ipynb", tmp_path / "out.ipynb", "-p", "presett", "smoke"
+    )
+    *_, place, message = failed_run.stdout.strip().splitlines()
+    assert failed_run.returncode != 0 and place.startswith("Exception encountered"), failed_run.stdout
+    assert (
+        message.startswith("ValueError: presett is not a parameter of this notebook") and "preset?" in message
+    )

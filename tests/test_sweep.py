@@ -1,6 +1,5 @@
 """Many runs: grids, and what becomes of their points, in local processes."""
 
-import contextlib
 import os
 import re
 import signal
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import SHORT, short
+from tiny import SHORT, processes, short
 
 from modgrok.__main__ import main
 from modgrok.scale.grids import SWEEPS, Sweep, grid, parse_values, sweep_named
@@ -56,8 +55,8 @@ def test_a_grid_is_every_combination_or_names_what_is_not_valid():
 def test_one_at_a_time_departs_from_the_first_values():
     vary = {"n_tasks": [8, 16], "batch_size": [48, 96], "p,n_tasks,batch_size": [(5, 8, 48), (7, 24, 72)]}
     configs = grid("smoke", vary, [1, 2], one_at_a_time=True)
-    found = [(c.p, c.n_tasks, c.batch_size) for c in configs]
-    assert found[::2] == found[1::2] == [(5, 8, 48), (5, 16, 48), (5, 8, 96), (7, 24, 72)]
+    points = [(c.p, c.n_tasks, c.batch_size) for c in configs]
+    assert points[::2] == points[1::2] == [(5, 8, 48), (5, 16, 48), (5, 8, 96), (7, 24, 72)]
     assert [c.seed for c in configs] == [1, 2] * 4
 
 
@@ -73,13 +72,13 @@ def test_a_sweep_of_no_name_is_answered_with_sweeps():
 
 
 def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch):
-    only = {name: (value,) for name, value in SHORT.items()}
-    monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6,)} | only))
-    made = [
+    fixed = {name: (value,) for name, value in SHORT.items()}
+    monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6,)} | fixed))
+    runs = [
         [train(short(n_tasks=n, seed=seed, alpha=0.6, depth=1), tmp_path) for seed in (3, 5)] for n in (8, 16)
     ]
-    found = obtain_grid("shipped", "smoke", "map", tmp_path, [3, 5], depth=1)
-    assert [[run.path for run in row] for row in found] == [[run.path for run in row] for row in made]
+    obtained = obtain_grid("shipped", "smoke", "map", tmp_path, [3, 5], depth=1)
+    assert [[run.path for run in row] for row in obtained] == [[run.path for run in row] for row in runs]
     with pytest.raises(FileNotFoundError, match="train it first"):
         obtain_grid("shipped", "smoke", "map", tmp_path, [3, 4], depth=1)
     with pytest.raises(
@@ -89,20 +88,20 @@ def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch)
 
 
 def test_what_is_not_shipped_is_none(tmp_path, monkeypatch):
-    only = {name: (value,) for name, value in SHORT.items()}
-    vary = {"n_head": (2, 1), "p,n_tasks": ((5, 16), (3, 4))} | only
+    fixed = {name: (value,) for name, value in SHORT.items()}
+    vary = {"n_head": (2, 1), "p,n_tasks": ((5, 16), (3, 4))} | fixed
     monkeypatch.setitem(SWEEPS, "smoke-factors", Sweep("smoke", vary, one_at_a_time=True))
-    monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_head": (2, 1)} | only))
-    base, other = train(short(n_head=2), tmp_path), train(short(p=3, n_tasks=4), tmp_path)
-    found = obtain_factors("shipped", "smoke", tmp_path, [0, 1])
+    monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_head": (2, 1)} | fixed))
+    base, smaller = train(short(n_head=2), tmp_path), train(short(p=3, n_tasks=4), tmp_path)
+    runs_by_field = obtain_factors("shipped", "smoke", tmp_path, [0, 1])
     names = {
         field: {value: [run and run.name for run in runs] for value, runs in runs_by_value.items()}
-        for field, runs_by_value in found.items()
+        for field, runs_by_value in runs_by_field.items()
     }
     missing = [None, None]
     assert names == {
         "n_head": {2: [base.name, None], 1: missing},
-        "p": {5: [base.name, None], 3: [other.name, None]},
+        "p": {5: [base.name, None], 3: [smaller.name, None]},
     }
     with pytest.raises(FileNotFoundError):
         obtain_grid("shipped", "smoke", "map", tmp_path, [0])
@@ -110,22 +109,22 @@ def test_what_is_not_shipped_is_none(tmp_path, monkeypatch):
 
 
 def test_a_failing_point_stops_no_other_and_the_rest_is_not_repeated(tmp_path, capsys):
-    done, new, bad = short(seed=1), short(seed=2), short(lr=1e30)
-    train(done, tmp_path)
-    before = (tmp_path / done.name / "provenance.json").stat().st_mtime_ns
-    results = sweep([done, new, bad, new], tmp_path, jobs=2)
-    assert [result.config for result in results] == [done, new, bad]
+    finished, new, bad = short(seed=1), short(seed=2), short(lr=1e30)
+    train(finished, tmp_path)
+    before = (tmp_path / finished.name / "provenance.json").stat().st_mtime_ns
+    results = sweep([finished, new, bad, new], tmp_path, jobs=2)
+    assert [result.config for result in results] == [finished, new, bad]
     assert [result.run and result.run.finished for result in results] == [True, True, None]
     assert results[2].error.startswith("FloatingPointError: the loss is not finite")
-    assert (tmp_path / done.name / "provenance.json").stat().st_mtime_ns == before
+    assert (tmp_path / finished.name / "provenance.json").stat().st_mtime_ns == before
     assert Run(tmp_path / new.name).provenance["threads"] == int(os.environ.get("OMP_NUM_THREADS", 1))
     printed = capsys.readouterr().out
     assert re.search(r"failed .* lr=1e\+30 .*: FloatingPointError", printed)
     (log,) = (tmp_path / "sweep-logs").rglob("*_log.err")  # only of what failed
     assert "FloatingPointError" in log.read_text()
 
-    again = sweep([done, new], tmp_path)  # all is there: no process is started
-    assert all(result.run for result in again)
+    second_results = sweep([finished, new], tmp_path)  # all is there: no process is started
+    assert all(result.run for result in second_results)
     assert len(list((tmp_path / "sweep-logs").iterdir())) == 1
 
 
@@ -155,16 +154,6 @@ def test_ctrl_c_saves_and_the_same_command_continues(tmp_path):
     assert process.returncode == 130 and "stopped by SIGINT" in errors and "Traceback" not in errors
     assert len(list(tmp_path.glob("*/resume.safetensors"))) == 2  # both had time to save
     assert not (tmp_path / "sweep-logs").exists()
-
-
-def processes(text: str) -> list[int]:
-    """The processes whose command line has a text in it."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if text in (folder / "cmdline").read_text():
-                found.append(int(folder.name))
-    return found
 
 
 def test_a_killed_sweep_leaves_no_trainer(tmp_path):
@@ -218,8 +207,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         train(short(seed=seed), tmp_path)
     capsys.readouterr()
     vary = [part for name, value in SHORT.items() for part in ("--vary", f"{name}={value}")]
-    done = modgrok("sweep", "smoke", *vary, "--seeds", "1,2", "--jobs", "2", "--root", tmp_path)
-    assert done is None
+    status = modgrok("sweep", "smoke", *vary, "--seeds", "1,2", "--jobs", "2", "--root", tmp_path)
+    assert status is None
     assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == [
         "point",
         "seed=1",

@@ -81,6 +81,16 @@ def finish(argv: list[str], env: dict[str, str] = ENV) -> subprocess.CompletedPr
     return subprocess.CompletedProcess(argv, process.returncode, out, errors)
 
 
+def processes(text: str) -> list[int]:
+    """The processes whose command line has a text in it."""
+    pids = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if text in (folder / "cmdline").read_text():
+                pids.append(int(folder.name))
+    return pids
+
+
 def evaluations(path: Path) -> int:
     """How many evaluations of a run, perhaps not yet begun, are on the disk."""
     table = path / "metrics.csv"
