@@ -42,7 +42,7 @@ SLOW = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need Chromium or the built book `browser`, and those of the files above `slow`.
+    """Mark tests that need Chromium or the built book `browser`, and those of the files above `slow`; sort them.
 
     The first test builds the book, while another process goes through those that need none; what is short comes last,
     so that no process waits for a long test at the end.
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: ("book" not in item.fixturenames, item.path.stem not in SLOW))
+    items.sort(key=lambda item: ("book" not in item.fixturenames, item.get_closest_marker("slow") is None))
 
 
 @dataclass(frozen=True)

@@ -318,6 +318,7 @@ def test_notebooks_find_shipped_runs_and_train_others(tmp_path, alone):
     assert_identical(obtain("train", "smoke", tmp_path, **fields), alone)
 
 
+@pytest.mark.slow
 def test_notebooks_train_on_two_processes(tmp_path, alone):
     """After the notebook itself has trained, and used torch's thread pool, which does not survive a fork; with one
     thread a process, as by default, and with as many as the reader asks for."""

@@ -69,7 +69,7 @@ def configs(draw):
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(configs())
 @example(tiny(n_tasks=9, batch_size=9, steps=2))  # no task is left out of distribution
 def test_a_valid_config_trains_and_evaluates(config):
@@ -114,7 +114,7 @@ ANYTHING = {
 ANYTHING |= {name: rates for name in ("alpha", "lr", "muon_lr", "init_std", "weight_decay", "rope_base")}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from([*ANYTHING]), st.none(), max_size=4), st.data())
 def test_any_config_gives_a_step_or_one_sentence_within_a_second(names, data):
     """Seconds of this process's own, whatever else the machine is doing."""

@@ -63,6 +63,7 @@ class Toy(torch.nn.Module):
         return self.linear(numbers).relu()
 
 
+@pytest.mark.slow
 def test_every_model_of_a_process_is_compiled(tmp_path, monkeypatch):
     """However many came before it: torch gives up after so many, and what it then computes is rounded otherwise."""
     if failure := engine.compile_failure("cpu"):
@@ -232,6 +233,7 @@ def test_compiling_that_is_switched_off_is_noticed_before():
 PROBE = "from modgrok.training.engine import compile_failure; print(compile_failure('cpu'))"
 
 
+@pytest.mark.slow
 def test_a_compiler_without_headers_is_noticed_before(tmp_path):
     """It only answers questions. In a process of its own: torch looks for a compiler once."""
     compiler = tmp_path / "g++"
@@ -245,6 +247,7 @@ def test_a_compiler_without_headers_is_noticed_before(tmp_path):
     assert process.stdout.strip() != "None" and len(process.stdout) < 250
 
 
+@pytest.mark.slow
 def test_a_cache_folder_that_cannot_be_made_hinders_no_training(tmp_path):
     """In a process of its own: torch looks for the folder when it is first needed."""
     environment = ENV | {"TORCHINDUCTOR_CACHE_DIR": "/proc/none"}

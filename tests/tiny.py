@@ -98,8 +98,8 @@ def evaluations(path: Path) -> int:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
-    """Wait for something that a process is to do, in vain at most 90 seconds."""
-    deadline = time.monotonic() + 90
+    """Wait for something that a process is to do, in vain at most five minutes, for a busy machine."""
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         assert process.poll() is None, process.communicate()
