@@ -203,7 +203,7 @@ def cards(runs: Evidence) -> Iterator[Card]:
         plots.seed_dots(parity, "parity is best", 1 / n_splits[0], "chance"),
     )
 
-    combined = [rules.pooled_accuracy(group, COMBINATION).accuracy for group in (shallow, deep)]
+    combined = [rules.pooled_accuracy(group, COMBINATION)[0] for group in (shallow, deep)]
     yield Card(
         f"2 blocks match ratios; {depth} also combine examples.",
         f"Accuracy on questions that need a combination, seed by seed: {blocks} {by_seed(combined[1])}, 2 blocks "

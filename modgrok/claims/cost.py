@@ -8,11 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from modgrok.analysis.skill import matched_at_end, solves
 from modgrok.analysis.stats import PowerLaw, power_law
-from modgrok.config import is_prime
+from modgrok.claims.verdicts import arithmetic
+from modgrok.config import is_prime, preset
 from modgrok.model import flops_per_step
 from modgrok.storage.runs import Run
-
-PAPER_P = 29
 
 
 def core_minutes(runs: Iterable[Run]) -> float:
@@ -50,7 +49,7 @@ class Ladder(NamedTuple):
 
     Attributes:
         p: (runs,) moduli.
-        primes: (n,) the primes from the smallest modulus to the paper's.
+        primes: (n,) the primes from the smallest modulus to the paper's, 29.
         costs: label → (runs,) steps or operations; nan for a run that does not solve them.
         laws: label → power law through the costs, evaluated at the primes.
         core_hours: (3,) hours of one core at the last prime, with their interval.
@@ -66,7 +65,7 @@ class Ladder(NamedTuple):
 def ladder(runs: Sequence[Run]) -> Ladder:
     """Fit how the cost of solving o.o.d. tasks with training inputs grows with p, over runs of several p."""
     p = [run.config.p for run in runs]
-    primes = [n for n in range(min(p), PAPER_P + 1) if is_prime(n)]
+    primes = [n for n in range(min(p), preset("paper").p + 1) if is_prime(n)]
     steps = [solved_at(run, "ood_train") for run in runs]
     costs = {
         "steps to leave the plateau": [plateau_end(run) for run in runs],
@@ -129,8 +128,7 @@ SETTINGS = {
 def by_setting(factors: Mapping[str, Mapping[Any, Sequence[Run | None]]]) -> dict[str, dict[str, list[Run]]]:
     """Setting, in words → value, as text → its runs, without those that are missing (None).
 
-    Args:
-        factors: field → value → a run a seed, as by `Chapter.factors`.
+    factors: field → value → a run a seed, as by `Chapter.factors`.
     """
     return {
         SETTINGS[field]: {
@@ -155,23 +153,17 @@ def measure(runs: Sequence[Run]) -> np.ndarray:
 
 
 def compare(measured: NDArray, base: NDArray) -> tuple[str, str]:
-    """Compare the runs of a value with those of the base point, in two words.
+    """Compare the runs of a value with those of the base point, (4, runs) each as by `measure`, in two words.
 
-    Args:
-        measured, base: (4, runs) as by `measure`.
-
-    Returns:
-        "sooner" or "later" if all runs of the value leave the plateau before, or after, all of the base point; "more"
-        or "less" if all have more, or less, skill at the end. A dash if runs overlap or a group has fewer than two.
+    The first is "sooner" or "later" if all runs of the value leave the plateau before, or after, all of the base point;
+    the second "more" or "less" if all have more, or less, skill at the end. A dash if runs overlap, or a group has
+    fewer than two.
     """
-    steps, skills = zip(*map(_steps_and_skill, (measured, base)), strict=True)
-    return _beyond(*steps, "later", "sooner"), _beyond(*skills, "more", "less")
-
-
-def _steps_and_skill(measured: NDArray) -> tuple[np.ndarray, np.ndarray]:
-    """The step at which the plateau is left, inf if never, and the skill at the end: (runs,) each."""
-    steps, accuracy, matched, guess = measured
-    return np.where(np.isnan(steps), np.inf, steps), (accuracy - guess) / (matched - guess)
+    (steps, skills), (base_steps, base_skills) = (
+        (np.where(np.isnan(values[0]), np.inf, values[0]), (values[1] - values[3]) / (values[2] - values[3]))
+        for values in (measured, base)
+    )
+    return _beyond(steps, base_steps, "later", "sooner"), _beyond(skills, base_skills, "more", "less")
 
 
 def _beyond(values: np.ndarray, base: np.ndarray, above: str, below: str) -> str:
@@ -183,26 +175,19 @@ def _beyond(values: np.ndarray, base: np.ndarray, above: str, below: str) -> str
 
 
 def factor_rows(settings: Mapping[str, Mapping[str, Sequence[Run]]]) -> list[list[str]]:
-    """Rows of a table, one for each value of a setting: cost and accuracy of its runs, beside the base point.
+    """Rows of a table, one for each value of the settings, as by `by_setting`, the base point first.
 
-    Args:
-        settings: as by `by_setting`, the base point first.
-
-    Returns:
-        rows of setting, value, number of runs, arithmetic, core-minutes, steps at which the plateau is left,
-        accuracies, and the two words of `compare`; a value without a run has dashes.
+    They hold setting, value, number of runs, arithmetic, core-minutes, steps at which the plateau is left, accuracies,
+    and the two words of `compare`; a value without a run has dashes.
     """
     rows = []
     for setting, values in settings.items():
         base = measure(next(iter(values.values())))
         for value, runs in values.items():
             steps, accuracy, *_ = measured = measure(runs)
-            how = sorted(
-                {name.split(",")[0] for run in runs for name in run.provenance.get("arithmetic", ())}
-            )
             cells = [
                 str(len(runs)),
-                ", ".join(how),
+                ", ".join(sorted(set().union(*map(arithmetic, runs)))),
                 f"{core_minutes(runs):.1f}",
                 ", ".join(map(step_text, steps)),
                 ", ".join(f"{share:.2f}" for share in accuracy),

@@ -45,11 +45,7 @@ BOTH_TAUGHT = "both models of the seed learned their training set"
 
 
 def more_tasks(runs: NDArray[np.object_]) -> Claim:
-    """Claim 1, first half: a model generalises to other tasks if it trains on more tasks.
-
-    Args:
-        runs: (seeds, alphas, n_tasks).
-    """
+    """Claim 1, first half, of runs (seeds, alphas, n_tasks): with more tasks a model generalises to other tasks."""
     skills, n_tasks = map_skill(runs)["ood_train"], [run.config.n_tasks for run in runs[0, 0]]
     solved = (skills >= SOLVED).mean(1)  # (seeds, n_tasks), over all α
     rise = solved[:, -1] - solved[:, 0]
@@ -76,11 +72,7 @@ def more_tasks(runs: NDArray[np.object_]) -> Claim:
 
 
 def four_phases(runs: NDArray[np.object_]) -> Claim:
-    """Claim 1, second half: the plane of tasks and inputs has four phases.
-
-    Args:
-        runs: (seeds, alphas, n_tasks).
-    """
+    """Claim 1, second half, of runs (seeds, alphas, n_tasks): the plane of tasks and inputs has four phases."""
     reached, skills = phases(runs), map_skill(runs)
     is_solved = {name: values >= SOLVED for name, values in skills.items()}
     is_disordered = np.any(
@@ -111,13 +103,10 @@ CHOICE_HEAD = ("blocks", "judged", "pairs", "rectangles", "random", "difference"
 def choice_rows(maps: Mapping[int, NDArray[np.object_]]) -> list[list]:
     """Compare skill on o.o.d. tasks (training inputs) under the two rules of choosing tasks, run by run.
 
-    Two runs of one point and seed are a pair. A depth of which no run learned its training set is left out.
+    Two runs of one point and seed are a pair. A depth of which no run learned its training set is left out. There are
+    two rows under CHOICE_HEAD for each depth (at the end, stopped early), as by `verdicts.paired_rows`.
 
-    Args:
-        maps: depth → (2, seeds, alphas, n_tasks), as by `skill.maps_by_choice`.
-
-    Returns:
-        rows under CHOICE_HEAD, two for each depth (at the end, stopped early), as by `verdicts.paired_rows`.
+    maps: depth → (2, seeds, alphas, n_tasks), as by `skill.maps_by_choice`.
     """
     settings = {
         (depth, moment): skills.reshape(2, -1)
@@ -125,30 +114,15 @@ def choice_rows(maps: Mapping[int, NDArray[np.object_]]) -> list[list]:
         if any(run is not None and learned_training_set(run) for run in runs.flat)
         for moment, skills in ood_twice(runs).items()
     }
-    rows = zip(settings, paired_rows(list(settings.values())), strict=True)
-    return [
-        [
-            *setting,
-            row.pairs,
-            f"{row.first:z.2f}",
-            f"{row.second:z.2f}",
-            "{:z.2f} ({:z.2f} to {:z.2f})".format(*row.difference),
-            f"{row.p_value:.2g}",
-            row.outcome,
-        ]
-        for setting, row in rows
-    ]
+    rows = paired_rows(list(settings.values()))
+    return [[*setting, *cells] for setting, cells in zip(settings, rows, strict=True)]
 
 
 # --- claims 2 to 4: shots, depth, transience ------------------------------------------------------------
 
 
 def in_context(runs: Sequence[Run]) -> Claim:
-    """Claim 2: accuracy on o.o.d. tasks rises with the number of shots.
-
-    Args:
-        runs: runs that differ in their seed.
-    """
+    """Claim 2, of runs that differ in their seed: accuracy on o.o.d. tasks rises with the number of shots."""
     curves = np.array([novel_by_shot(run)["ood_train"][-1] for run in runs])  # (seeds, K)
     n_queries = np.array([run.queries["ood_train"][MULTIPLE:].sum(0) for run in runs])
     errors = np.sqrt(curves * (1 - curves) / np.maximum(n_queries, 1))
@@ -172,11 +146,7 @@ def in_context(runs: Sequence[Run]) -> Claim:
 
 
 def two_blocks(single: Sequence[Run], double: Sequence[Run]) -> Claim:
-    """Claim 3: one block does not generalise out of distribution, two do.
-
-    Args:
-        single, double: runs of one and of two blocks, seed by seed.
-    """
+    """Claim 3, of runs of one and of two blocks, seed by seed: one does not generalise out of distribution, two do."""
     best = np.array([[ood_stop(run).best for run in group] for group in (single, double)])
     is_taught = np.array([[learned_training_set(run) for run in group] for group in (single, double)])
     is_solved = (best >= SOLVED) & is_taught
@@ -200,11 +170,9 @@ def two_blocks(single: Sequence[Run], double: Sequence[Run]) -> Claim:
 
 
 def transience(shallow: Sequence[Run], deep: Sequence[Run], set_name: str = "ood_train") -> Claim:
-    """Claim 4: a deep model's generalisation rises and falls, a shallow one's lasts.
+    """Claim 4, of two depths in one setting, seed by seed: a deep model's generalisation rises and falls.
 
-    Args:
-        shallow, deep: runs of two depths in one setting, seed by seed.
-        set_name: "ood_train" or "ood_test".
+    set_name: "ood_train" or "ood_test".
     """
     stops = [[ood_stop(run, set_name) for run in group] for group in (shallow, deep)]
     is_fallen = np.array([[stop.is_transient for stop in group] for group in stops])
@@ -236,11 +204,7 @@ LASTING_HEAD = ("blocks", "inputs", "skill, stopped early", "at the end", "learn
 def lasting_rows(groups: Mapping[int, Sequence[Run]]) -> list[list]:
     """Count the runs of each depth that learned their training set, that solved o.o.d. tasks, and that then fell.
 
-    Args:
-        groups: depth → its runs.
-
-    Returns:
-        rows under LASTING_HEAD, two for each depth (training inputs, test inputs).
+    There are two rows under LASTING_HEAD for each depth (training inputs, test inputs).
     """
     rows = []
     for depth, runs in groups.items():
@@ -254,15 +218,10 @@ def lasting_rows(groups: Mapping[int, Sequence[Run]]) -> list[list]:
 
 
 class FallenRow(NamedTuple):
-    """Numbers of runs of one p, depth and way of training that learned, solve and fall.
+    """Numbers of runs of one p, depth and way of training that learned their training set, solve and fall.
 
-    Attributes:
-        p, blocks: modulus and depth of the runs.
-        curriculum: "yes" or "no".
-        runs: number of runs that learned their training set.
-        solve_train: number of these runs that solve o.o.d. tasks with training inputs at their best moment.
-        fall_train: number of these runs that solve and then fall (`EarlyStop.is_transient`).
-        solve_test, fall_test: the same on test inputs.
+    Of these `runs`, solve_train solve o.o.d. tasks with training inputs at their best moment, fall_train solve them and
+    then fall (`EarlyStop.is_transient`); solve_test and fall_test are the same on test inputs.
     """
 
     p: int
@@ -289,11 +248,10 @@ def fallen_rows(runs: Iterable[Run]) -> list[FallenRow]:
     for key, group in sorted(groups.items()):
         stops = [[ood_stop(run, set_name) for run in group] for set_name in INPUTS]
         counts = [
-            n
+            (sum(stop.is_solved for stop in by_run), sum(stop.is_transient for stop in by_run))
             for by_run in stops
-            for n in (sum(stop.is_solved for stop in by_run), sum(stop.is_transient for stop in by_run))
         ]
-        rows.append(FallenRow(*key, len(group), *counts))
+        rows.append(FallenRow(*key, len(group), *counts[0], *counts[1]))
     return rows
 
 
@@ -304,11 +262,7 @@ CHANCE = 0.05
 
 
 def parity(runs: Sequence[Run]) -> Claim:
-    """Claim 5, in the embedding: odd and even logarithms lie apart (F1e).
-
-    Args:
-        runs: of one p; see `verdicts.distinct`.
-    """
+    """Claim 5, in the embedding of `verdicts.distinct` runs of one p: odd and even logarithms lie apart (F1e)."""
     p = runs[0].config.p
     ranks, n_splits = zip(*(parity_rank(run) for run in runs), strict=True)
     return structured(
@@ -326,21 +280,13 @@ def parity_rank(run: Run) -> tuple[int, int]:
 
 
 def waves(runs: Sequence[Run]) -> Claim:
-    """Claim 5, in a head of the first block: x is written as waves of its logarithm (F1d).
-
-    Args:
-        runs: see `verdicts.distinct`.
-    """
+    """Claim 5, in heads of block 0 of `verdicts.distinct` runs: x is written as waves of its logarithm (F1d)."""
     name = "at y some head of block 0 writes x in waves of its discrete logarithm"
     return _beyond_relabelling(name, "heads", runs, circles.wave_probability)
 
 
 def ratios(runs: Sequence[Run]) -> Claim:
-    """Claim 5, in the stream after the blocks: pairs of one ratio x/y are alike (F7).
-
-    Args:
-        runs: see `verdicts.distinct`.
-    """
+    """Claim 5, in the stream after the blocks of `verdicts.distinct` runs: pairs of one ratio x/y are alike (F7)."""
     name = "at y, after some block, pairs of one ratio x/y are alike"
     return _beyond_relabelling(name, "blocks", runs, similarity.ratio_p_value)
 
@@ -362,18 +308,14 @@ def _beyond_relabelling(
 
 
 def combination(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
-    """Claim 6, first half: two blocks match ratios, four also combine examples.
-
-    Args:
-        shallow, deep: runs of two and of four blocks, seed by seed.
-    """
+    """Claim 6, first half, of runs of two and of four blocks, seed by seed: two match ratios, four combine examples."""
     p = deep[0].config.p
     combined, matched = (
         [pooled_accuracy(group, kind) for group in (shallow, deep)] for kind in (COMBINATION, MULTIPLE)
     )
     (low, low_error), (high, high_error) = combined
     margin = np.maximum(0.1, 1.96 * np.hypot(low_error, high_error))
-    is_matching = matched[0].accuracy >= (1 + 1 / p) / 2
+    is_matching = matched[0][0] >= (1 + 1 / p) / 2
     is_agreeing = is_matching & (high - 1 / p > 1.96 * high_error) & (high - low > margin)
     rule = Rule(
         "6a. Two blocks match ratios; four also combine examples",
@@ -392,18 +334,14 @@ def combination(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
             "combinations, two blocks": by_seed(low),
             "four": by_seed(high),
             "chance": f"{1 / p:.2f}",
-            "other multiples, two blocks": by_seed(matched[0].accuracy),
-            "four blocks": by_seed(matched[1].accuracy),
+            "other multiples, two blocks": by_seed(matched[0][0]),
+            "four blocks": by_seed(matched[1][0]),
         },
     )
 
 
 def shift(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
-    """Claim 6, second half: with more shots four blocks shift to combining examples, and two do not.
-
-    Args:
-        shallow, deep: as for `combination`.
-    """
+    """Claim 6, second half, of such runs: with more shots four blocks shift to combining examples, and two do not."""
     half, shots = (deep[0].config.n_examples + 1) // 2, deep[0].config.n_examples
     early, late = (
         np.array(
@@ -427,27 +365,16 @@ def shift(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
     return seed_by_seed(rule, [*shallow, *deep], outcomes, measured)
 
 
-class Pooled(NamedTuple):
-    """Accuracy of runs on a kind of query with its standard error, (runs,) each."""
+def pooled_accuracy(runs: Sequence[Run], kind: int, shots: slice = slice(None)) -> NDArray:
+    """Accuracy at the end on a kind of o.o.d. query (training inputs), some shots together, and its error: (2, runs).
 
-    accuracy: NDArray
-    error: NDArray
-
-
-def pooled_accuracy(runs: Sequence[Run], kind: int, shots: slice = slice(None)) -> Pooled:
-    """Accuracy at the end on a kind of o.o.d. query (training inputs), some shots together.
-
-    Queries of one sequence are not independent, so the error counts queries at one number of shots only.
-
-    Args:
-        runs: runs with one number of examples.
-        kind: index of `evaluate.KINDS`.
-        shots: which numbers of shots.
+    kind: index of `evaluate.KINDS`. Queries of one sequence are not independent, so the standard error counts queries
+    at one number of shots only.
     """
     n_correct = np.array([run.correct["ood_train"][-1, kind, shots].sum() for run in runs])
     n_queries = np.array([run.queries["ood_train"][kind, shots] for run in runs])  # (runs, shots)
     accuracy = n_correct / np.maximum(n_queries.sum(1), 1)
-    return Pooled(accuracy, np.sqrt(accuracy * (1 - accuracy) / np.maximum(n_queries.max(1), 1)))
+    return np.array([accuracy, np.sqrt(accuracy * (1 - accuracy) / np.maximum(n_queries.max(1), 1))])
 
 
 def _are_taught(first: Sequence[Run], second: Sequence[Run]) -> NDArray[np.bool_]:

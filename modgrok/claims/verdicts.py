@@ -28,9 +28,6 @@ VERDICTS = {
 }
 """Verdict → its rule."""
 
-MIN_SEEDS = 3
-"""The smallest number of seeds that a verdict other than "not shown" takes."""
-
 CANNOT_TELL = np.nan
 """Outcome of a seed in which the presupposition of the claim does not hold."""
 
@@ -71,22 +68,20 @@ class Claim(NamedTuple):
 
 
 def verdict(outcomes: ArrayLike, p: int) -> str:
-    """The verdict of all seeds together, a key of VERDICTS.
+    """The verdict of all seeds together, a key of VERDICTS; from the paper's p on never "needs a larger p".
 
-    Args:
-        outcomes: (seeds,) 1 if a seed agrees with the claim, -1 if it contradicts it, 0 if neither, CANNOT_TELL if
-            the presupposition of the claim does not hold.
-        p: modulus of the runs; from the paper's p on the verdict is never "needs a larger p".
+    outcomes: (seeds,) 1 if a seed agrees with the claim, -1 if it contradicts it, 0 if neither, CANNOT_TELL if the
+    presupposition of the claim does not hold.
     """
     outcomes = np.asarray(outcomes, dtype=float)
-    if len(outcomes) < MIN_SEEDS:
-        return "not shown"
-    if (outcomes == 1).all():
-        return "shown"
-    if (outcomes == -1).all():
-        return "contrary"
-    is_small = p < preset("paper").p
-    return "needs a larger p" if is_small and np.isnan(outcomes).all() else "not shown"
+    if len(outcomes) >= 3:
+        if (outcomes == 1).all():
+            return "shown"
+        if (outcomes == -1).all():
+            return "contrary"
+        if np.isnan(outcomes).all() and p < preset("paper").p:
+            return "needs a larger p"
+    return "not shown"
 
 
 def seed_by_seed(rule: Rule, runs: Runs, outcomes: ArrayLike, measured: Mapping[str, str]) -> Claim:
@@ -96,23 +91,14 @@ def seed_by_seed(rule: Rule, runs: Runs, outcomes: ArrayLike, measured: Mapping[
     return Claim(rule, verdict(outcomes, p), p, measured, units, setting(runs))
 
 
-class Contrast(NamedTuple):
-    """Runs that generalise and their control, as found by `contrasted`.
+def contrasted(runs: Sequence[Run]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which runs solve o.o.d. tasks (training inputs) at the end, and which are their control: (runs,) bool each.
 
-    Attributes:
-        is_solving: (runs,) whether a run solves o.o.d. tasks (training inputs) at the end.
-        is_control: (runs,) whether a run learned its training set and does not solve o.o.d. tasks, though it has some.
+    A control run learned its training set and does not solve o.o.d. tasks, though it has some.
     """
-
-    is_solving: NDArray[np.bool_]
-    is_control: NDArray[np.bool_]
-
-
-def contrasted(runs: Sequence[Run]) -> Contrast:
-    """Mark the runs that generalise and those that are their control; the other runs are neither."""
     is_solving = np.array([solves(run, "ood_train")[-1] for run in runs], dtype=bool)
     is_taught = [learned_training_set(run) and bool(run.queries["ood_train"].any()) for run in runs]
-    return Contrast(is_solving, ~is_solving & is_taught)
+    return is_solving, ~is_solving & is_taught
 
 
 def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chance: float) -> Claim:
@@ -160,14 +146,9 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
 
 def distinct(runs: Runs) -> list[Run]:
     """Independent replicates: the longest run of each group whose configs differ only in length, scoring or saving."""
-    ignored: dict[str, Any] = dict(
-        steps=1,
-        warmup_steps=0,
-        eval_every=1,
-        n_checkpoints=1,
-        checkpoint_every=1,
-        eval_sequences=1,
-        mixed_precision="no",
+    ignored: dict[str, Any] = {"warmup_steps": 0, "mixed_precision": "no"}
+    ignored |= dict.fromkeys(
+        ("steps", "eval_every", "n_checkpoints", "checkpoint_every", "eval_sequences"), 1
     )
     longest: dict[Config, Run] = {}
     for run in sorted(_flat(runs), key=lambda run: run.config.steps):
@@ -201,51 +182,29 @@ def rule_rows(claims: Sequence[Claim]) -> list[Rule]:
     return list(dict.fromkeys(claim.rule for claim in claims))
 
 
-class PairedRow(NamedTuple):
-    """Comparison of two conditions, pair by pair.
+def paired_rows(conditions: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[list]:
+    """Compare two conditions pair by pair in several settings, a row of cells each.
 
-    Attributes:
-        pairs: number of pairs with both values.
-        first, second: means over these pairs.
-        difference: mean of first minus second with its 95 % interval, (3,).
-        p_value: of `stats.sign_flip_test`.
-        outcome: "differ", "no difference shown" or "too few pairs", at 0.05 over the number of rows.
-    """
-
-    pairs: int
-    first: float
-    second: float
-    difference: NDArray
-    p_value: float
-    outcome: str
-
-
-def paired_rows(conditions: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[PairedRow]:
-    """Compare two conditions in several settings: a row for each.
-
-    They differ if P is below 0.05 divided by the number of settings (Bonferroni).
+    They differ if P of `stats.sign_flip_test` is below 0.05 divided by the number of settings (Bonferroni). There are
+    too few pairs if not even the smallest P of so many is.
 
     Args:
         conditions: the values (n,) of both conditions, for each setting; pairs with a nan are left out.
+
+    Returns:
+        number of pairs, both means, mean difference with its 95 % interval, P, and the outcome in words.
     """
     level, rows = 0.05 / max(len(conditions), 1), []
-    for first, second in conditions:
-        first, second = (np.asarray(values, dtype=float) for values in (first, second))
-        is_complete = np.isfinite(first) & np.isfinite(second)
-        difference, n_pairs = (first - second)[is_complete], int(is_complete.sum())
+    for condition in conditions:
+        values = np.array(condition, dtype=float)
+        values = values[:, np.isfinite(values).all(0)]  # (2, pairs)
+        difference, n_pairs = values[0] - values[1], values.shape[1]
         p_value = sign_flip_test(difference)
         outcome = "differ" if p_value < level else "no difference shown"
-        is_hopeless = 2.0 ** (1 - n_pairs) >= level  # the smallest P of so many pairs
-        rows.append(
-            PairedRow(
-                n_pairs,
-                float(first[is_complete].mean()) if n_pairs else np.nan,
-                float(second[is_complete].mean()) if n_pairs else np.nan,
-                mean_interval(difference),
-                p_value,
-                "too few pairs" if is_hopeless else outcome,
-            )
-        )
+        outcome = "too few pairs" if 2.0 ** (1 - n_pairs) >= level else outcome
+        means = values.mean(1) if n_pairs else np.full(2, np.nan)
+        interval = "{:z.2f} ({:z.2f} to {:z.2f})".format(*mean_interval(difference))
+        rows.append([n_pairs, *(f"{mean:z.2f}" for mean in means), interval, f"{p_value:.2g}", outcome])
     return rows
 
 
@@ -271,19 +230,20 @@ def count(is_true: ArrayLike) -> str:
 
 def setting(runs: Runs) -> dict[str, str]:
     """The fields that describe runs → the values that they take, as text."""
-    flat = _flat(runs)
-    fields = {
-        "n": [run.config.n_tasks for run in flat],
-        "α": [run.config.alpha for run in flat],
-        "d": [run.config.depth for run in flat],
-        "steps": [run.config.steps for run in flat],
-    }
+    flat, fields = _flat(runs), {"n": "n_tasks", "α": "alpha", "d": "depth", "steps": "steps"}
     values = {
-        name: ", ".join(f"{value:g}" for value in sorted(set(column))) for name, column in fields.items()
+        name: ", ".join(f"{value:g}" for value in sorted({getattr(run.config, field) for run in flat}))
+        for name, field in fields.items()
     }
-    arithmetic = {how.split(",")[0] for run in flat for how in run.provenance.get("arithmetic", ())}
-    curricula = {curriculum(run) for run in flat}
-    return values | {"arithmetic": ", ".join(sorted(arithmetic)), "curriculum": ", ".join(sorted(curricula))}
+    return values | {
+        "arithmetic": ", ".join(sorted(set().union(*map(arithmetic, flat)))),
+        "curriculum": ", ".join(sorted({curriculum(run) for run in flat})),
+    }
+
+
+def arithmetic(run: Run) -> set[str]:
+    """The kinds of arithmetic of a run's sessions, such as "bf16"."""
+    return {session.split(",")[0] for session in run.provenance.get("arithmetic", ())}
 
 
 def curriculum(run: Run) -> str:
