@@ -112,7 +112,7 @@ def test_parameters_reach_the_chapters_that_declare_them_and_stay_off_the_page(h
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    "parameters, message",
     [
         ({"mood": "x"}, "mood='x' must be a whole number, as in fails.ipynb."),
         ({"mood": True}, "mood=True must be a whole number, as in fails.ipynb."),
