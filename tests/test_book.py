@@ -17,7 +17,7 @@ from conftest import ROOT, jupyter_book
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
-from modgrok.book.build import ChapterError, _glued, _mend_pages, build
+from modgrok.book.build import COSTS, ChapterError, _glued, _mend_pages, build, seconds_left
 from modgrok.storage import reads
 from modgrok.storage.find import find_run, finished_runs
 from modgrok.train import train
@@ -223,6 +223,28 @@ def test_a_failing_chapter_stops_the_others_with_their_children(slow_house, monk
         run(slow_house)
     assert gone(pids(slow_house))
     assert not (slow_house / "waited").exists() and not list((slow_house / "book").iterdir())
+
+
+def test_the_time_left_follows_from_what_the_finished_chapters_took():
+    """Two at a time, on a machine three times as slow as that of the costs."""
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert {notebook.stem for notebook in notebooks} == set(COSTS)
+    waiting = sorted(notebooks, key=lambda notebook: -COSTS[notebook.stem])
+    now, running, finished, estimates = 0.0, {}, {}, []
+    while waiting or running:
+        while waiting and len(running) < 2:
+            running[waiting.pop(0)] = now
+        took = {notebook: 3 * COSTS[notebook.stem] for notebook in running}
+        notebook = min(
+            running, key=lambda running_notebook: running[running_notebook] + took[running_notebook]
+        )
+        now = running.pop(notebook) + took[notebook]
+        finished[notebook] = took[notebook]
+        elapsed = {other: now - start for other, start in running.items()}
+        estimates.append((now, seconds_left(finished, elapsed, waiting, 2)))
+    assert estimates[-1][1] == 0
+    for moment, estimate in estimates[:-1]:
+        assert estimate == pytest.approx(now - moment, rel=0.2)
 
 
 def test_a_killed_chapter_is_named(slow_house):

@@ -43,6 +43,23 @@ def test_heads_sum_to_the_attention_output(model, tokens):
     same(activations.through_output(model, kept["blocks.1.attn.mix"], 1).sum(-2), kept["blocks.1.attn.out"])
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_the_last_position_alone_gives_the_logits_of_the_plain_path(layer, model, tokens):
+    """Also of some of the sequences, and with an edit at that position."""
+    name, rows = f"blocks.{layer}.attn.out", torch.tensor([2, 0])
+    memory = activations.remember(model, tokens[:, :-1])
+
+    def shift_last(output):
+        output = output.clone()
+        output[:, -1] += 0.5
+        return output
+
+    for edits in ({}, {name: shift_last}):
+        with torch.no_grad(), activations.edited(model, edits):
+            plain = model.plain_logits(tokens[rows])[:, -1]
+        same(activations.last_logits(model, memory[rows], edits, layer), plain, atol=1e-5, rtol=1e-5)
+
+
 def test_hooks_are_removed(model, tokens):
     before = model(tokens)
     with interventions.ablated(model, "blocks.0", "blocks.1.head.0"):

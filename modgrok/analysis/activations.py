@@ -12,9 +12,11 @@ sequences, T positions, H heads of width D, and C = H·D: `embed` (B, T, C); and
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -79,6 +81,66 @@ def activations(
         for chunk in tokens.split(CHUNK):
             model.logits_everywhere(chunk)
     return {name: torch.cat(outputs) for name, outputs in chunks.items()}
+
+
+class Memory(NamedTuple):
+    """What sequences (N, T) leave behind for passes that differ at the last position alone.
+
+    Attributes:
+        streams: the residual stream at the last position before each block, (N, 1, C) each.
+        keys, values: of the positions before the last, (N, H, T - 1, D) for each block.
+    """
+
+    streams: list[Tensor]
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def __getitem__(self, rows: Tensor) -> "Memory":
+        """The memory of some of the sequences."""
+        return Memory(*([part[rows] for part in parts] for parts in (self.streams, self.keys, self.values)))
+
+
+@torch.no_grad()
+def remember(model: Transformer, tokens: Tensor) -> Memory:
+    """Pass tokens (N, 3·K - 1) through the model once, for `last_logits`."""
+    names = [f"blocks.{i}.attn.qkv" for i in range(model.config.depth)]
+    stream_names = ["embed", *(f"blocks.{i}.resid_post" for i in range(model.config.depth - 1))]
+    streams = activations(model, tokens, stream_names, [-1])
+    outputs = activations(model, tokens, names, slice(-1))
+    _, keys, values = zip(
+        *(
+            (block.attn.heads(part) for part in outputs[name].chunk(3, dim=-1))
+            for name, block in zip(names, model.blocks, strict=True)
+        ),
+        strict=True,
+    )
+    rope = model.rope[:, : tokens.shape[1] - 1]
+    return Memory([streams[name] for name in stream_names], [rotate(k, rope) for k in keys], list(values))
+
+
+@torch.no_grad()
+def last_logits(model: Transformer, memory: Memory, edits: Mapping[str, Edit], layer: int = 0) -> Tensor:
+    """Logits (N, p) after the last position, at which alone the model runs, with edits in place.
+
+    They are those of the plain path whose edits change the last position only.
+
+    Args:
+        model: the transformer.
+        memory: of the sequences, see `remember`.
+        edits: name of an activation in block `layer` or later, but for `resid_post`, → its edit; it gets T = 1.
+        layer: the first block to run.
+    """
+    place = memory.keys[0].shape[2]  # of the last position
+    x, rope = memory.streams[layer], model.rope[:, place : place + 1]
+    with edited(model, edits):
+        for i, block in list(enumerate(model.blocks))[layer:]:
+            attn = block.attn
+            q, key, value = (attn.heads(part) for part in attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
+            keys = torch.cat([memory.keys[i], rotate(key, rope)], 2)  # (N, H, T, D)
+            pattern = attn.pattern((rotate(q, rope) @ keys.mT / q.shape[-1] ** 0.5).softmax(-1))
+            mixed = attn.mix((pattern @ torch.cat([memory.values[i], value], 2)).transpose(1, 2))
+            x = block.update(x, mixed.flatten(-2))
+    return F.linear(model.ln_f(x[:, 0]), model.embed.weight)
 
 
 @torch.no_grad()

@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from modgrok.analysis import structure
-from modgrok.analysis.activations import Edit, activations, draw_contexts, edited, through_output
+from modgrok.analysis.activations import (
+    Edit,
+    activations,
+    draw_contexts,
+    edited,
+    last_logits,
+    remember,
+    through_output,
+)
 from modgrok.analysis.attention import match_ratios, matching_attention, patterns
 from modgrok.analysis.interventions import ablated
 from modgrok.data import Data, generator, grid, paired_sequences
@@ -228,21 +236,19 @@ def _turn(
     written = through_output(model, mix, layer)[:, [h for _, h in heads]].sum(1).double()  # (N/2, C)
     means = structure.class_means(written.numpy(), logs[:half] - 1)  # (n, C)
     spectrum = np.fft.rfft(means - means.mean(0), axis=0)  # (1 + waves, C)
+    memory = remember(model, tokens[half:])
 
     def share(steps: int, waves: Sequence[int], directions: np.ndarray) -> float:
         """Share of predicted answers after a turn, the displacement being multiplied by directions (C, C)."""
         part = np.zeros_like(spectrum)
         part[waves] = spectrum[waves]
         wave = np.fft.irfft(part, n, axis=0)  # (n, C)
-        rows = half + np.flatnonzero(is_counted[steps, half:])
-        displacement = ((np.roll(wave, -steps, axis=0) - wave) @ directions)[logs[rows] - 1]
+        rows = np.flatnonzero(is_counted[steps, half:])
+        displacement = ((np.roll(wave, -steps, axis=0) - wave) @ directions)[logs[half + rows] - 1]
         added = torch.from_numpy(displacement).to(model.embed.weight)[:, None]
-        edit = {
-            f"blocks.{layer}.attn.out": lambda output: torch.cat([output[:, :-1], output[:, -1:] + added], 1)
-        }
-        with edited(model, edit):
-            answers = model.plain_logits(tokens[rows])[:, -1].argmax(-1).numpy()
-        return (answers == predicted[steps, rows]).mean() if len(rows) else np.nan
+        edit = {f"blocks.{layer}.attn.out": lambda output: output + added}
+        answers = last_logits(model, memory[torch.from_numpy(rows)], edit, layer).argmax(-1).numpy()
+        return (answers == predicted[steps, half + rows]).mean() if len(rows) else np.nan
 
     waves, straight = range(1, n // 2 + 1), np.eye(means.shape[1])
     random, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(straight.shape))

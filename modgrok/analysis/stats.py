@@ -10,8 +10,8 @@ from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # and none of its parts: it imports scipy.stats, which takes a second, when that is first used
 from numpy.typing import ArrayLike
-from scipy import stats
 
 LEVEL = 0.95
 """Probability with which an interval covers the true value."""
@@ -35,7 +35,7 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.nansum(values, 0) / n_values
         error = np.sqrt(np.nansum((values - mean) ** 2, 0) / (n_values - 1) / n_values)
-    half = stats.t.ppf((1 + level) / 2, n_values - 1) * error
+    half = scipy.special.stdtrit(n_values - 1, (1 + level) / 2) * error
     return np.stack([mean, mean - half, mean + half])
 
 
@@ -60,7 +60,7 @@ def share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.nd
         share = n_hits.sum(0) / total
         variance = ((n_hits - share * n_cases) ** 2).sum(0) / total**2
         effective = np.fmin(share * (1 - share) / variance, total)  # fmin: the total where the variance is 0
-        z2 = stats.norm.ppf((1 + LEVEL) / 2) ** 2 / effective
+        z2 = scipy.special.ndtri((1 + LEVEL) / 2) ** 2 / effective
         middle = (share + z2 / 2) / (1 + z2)
         half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
     return np.stack([share, middle - half, middle + half])
@@ -71,13 +71,13 @@ def share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.nd
 
 def binomial_tail(n_hits: int, n_trials: int, chance: float) -> float:
     """P of `n_hits` hits or more in independent trials that each hit with P `chance` (one-sided binomial test)."""
-    return float(stats.binom.sf(n_hits - 1, n_trials, chance))
+    return float(scipy.stats.binom.sf(n_hits - 1, n_trials, chance))
 
 
 def sign_test(n_before: int, n_after: int) -> float:
     """Two-sided P that a split is at least as uneven if both sides are equally likely (sign test; Arbuthnot, 1710)."""
     n_pairs = n_before + n_after
-    return float(stats.binomtest(n_before, n_pairs).pvalue) if n_pairs else 1.0
+    return float(scipy.stats.binomtest(n_before, n_pairs).pvalue) if n_pairs else 1.0
 
 
 def sign_flip_test(differences: ArrayLike, n_random: int = 2**18) -> float:
@@ -121,7 +121,7 @@ def stratified_exchange_test(
         is_here = np.asarray(strata) == stratum
         n_group = is_in_group[is_here].sum()
         counts = np.arange(n_group + 1), is_here.sum(), is_hit[is_here].sum(), n_group
-        law = np.convolve(law, stats.hypergeom.pmf(*counts))
+        law = np.convolve(law, scipy.stats.hypergeom.pmf(*counts))
     return float(law[n_hits:].sum()), float(law[: n_hits + 1].sum())
 
 
@@ -130,7 +130,7 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     first, second = np.ravel(first), np.ravel(second)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    return float(stats.spearmanr(first, second).statistic)
+    return float(scipy.stats.spearmanr(first, second).statistic)
 
 
 # --- comparison with a null of relabellings -------------------------------------------------------------
@@ -236,8 +236,10 @@ def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> PowerLaw:
     x, y = np.array([x, y])[:, np.isfinite(x + y)]
     if len(x) < 3 or np.ptp(x) == 0:
         return PowerLaw(np.full(3, np.nan), np.full((3, len(x_line)), np.nan))
-    fit, n_free = stats.linregress(x, y), len(x) - 2
+    fit, n_free = scipy.stats.linregress(x, y), len(x) - 2
     residuals, distance = y - fit.intercept - fit.slope * x, x_line - x.mean()
-    half = stats.t.ppf((1 + LEVEL) / 2, n_free) * np.sqrt((residuals**2).sum() / n_free / len(x) / np.var(x))
+    half = scipy.special.stdtrit(n_free, (1 + LEVEL) / 2) * np.sqrt(
+        (residuals**2).sum() / n_free / len(x) / np.var(x)
+    )
     middle, band = y.mean() + fit.slope * distance, half * np.sqrt(np.var(x) + distance**2)
     return PowerLaw(fit.slope + half * np.array([0, -1, 1]), np.exp([middle, middle - band, middle + band]))

@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,14 @@ COLUMN = 720
 
 LARGE = 100_000
 """Bytes of packed pictures that a page does not hold itself."""
+
+
+COSTS = {
+    "01_tasks": 15, "02_learning": 11, "03_phases": 50, "04_in_context": 30, "05_depth": 12, "06_answers": 40,
+    "07_heads": 40, "08_representations": 30, "09_claims": 30, "10_parts": 20, "11_lies": 15, "12_ask": 10,
+    "13_order": 15, "14_cost": 10, "15_factors": 10, "16_reaching_in": 60, "17_hypothesis": 10, "intro": 15,
+}  # fmt: skip
+"""Chapter → CPU seconds from shipped runs, on a core of an AMD EPYC server with AVX2; they estimate what is left."""
 
 
 LIST_READS = """
@@ -137,57 +145,92 @@ def build(
 
 
 def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None]) -> None:
+    """Execute notebooks, notebook → (parameters, record), the longest first, so that none is left alone at the end."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(cores, len(todo))
-    threads = os.environ.setdefault("OMP_NUM_THREADS", str(cores // workers))
-    say(f"executing {len(todo)} of the chapters, {workers} at a time (threads each: {threads})")
-    start, n_executed = time.perf_counter(), 0
-    waiting, running = deque(todo.items()), {}  # running: pipe → (notebook, process)
+    n_workers = min(cores, len(todo))
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(cores // n_workers))
+    say(f"executing {len(todo)} of the chapters, {n_workers} at a time (threads each: {threads})")
+    waiting = deque(sorted(todo, key=lambda notebook: -_cost(notebook)))
+    workers, running, seconds = (
+        {},
+        {},
+        {},
+    )  # pipe → process; pipe → (notebook, start); notebook → what it took
     spawn = get_context("spawn")  # processes, not threads: papermill changes the process's working directory
+    start = time.perf_counter()
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
-                notebook, (values, record) = waiting.popleft()
-                receive, send = spawn.Pipe(duplex=False)
-                arguments = (send, os.getpid(), notebook, book / notebook.name, values, root, record)
-                process = spawn.Process(target=_work, args=arguments, name=notebook.stem)
-                process.start()
-                send.close()  # so that the pipe ends with the process
-                running[receive] = notebook, process
+            while waiting and len(running) < n_workers:
+                pipe = next((pipe for pipe in workers if pipe not in running), None)
+                if pipe is None:
+                    pipe, end = spawn.Pipe()
+                    workers[pipe] = spawn.Process(target=_work, args=(end, os.getpid(), book, root))
+                    workers[pipe].start()
+                    end.close()  # so that the pipe ends with the process
+                running[pipe] = waiting.popleft(), time.perf_counter()
+                pipe.send((running[pipe][0], *todo[running[pipe][0]]))
             for pipe in connection.wait(list(running)):
-                notebook, process = running[pipe]
+                notebook, chapter_start = running[pipe]
                 try:
                     error = pipe.recv()
-                except EOFError:
-                    process.join(10)
-                    error = f"{notebook.name}: its process was killed, or out of memory (status {process.exitcode})."
+                except (EOFError, OSError):
+                    workers[pipe].join(10)
+                    status = workers[pipe].exitcode
+                    error = f"{notebook.name}: its process was killed, or out of memory (status {status})."
                 if error:
                     raise ChapterError(error)
-                process.join(10)
                 del running[pipe]
-                n_executed += 1
-                seconds = time.perf_counter() - start
-                remaining = duration(seconds / n_executed * (len(todo) - n_executed))
-                say(f"[{n_executed}/{len(todo)}] {notebook.stem} ({seconds:.0f} s, about {remaining} left)")
+                now = time.perf_counter()
+                seconds[notebook] = now - chapter_start
+                elapsed = {running_notebook: now - begin for running_notebook, begin in running.values()}
+                remaining = seconds_left(seconds, elapsed, waiting, n_workers)
+                left = f", about {duration(remaining)} left" if remaining else ""
+                say(f"[{len(seconds)}/{len(todo)}] {notebook.stem} ({now - start:.0f} s{left})")
     finally:
-        for _, process in running.values():
+        for process in workers.values():
             process.kill()  # its kernel ends with it
-        for notebook, process in running.values():
+        for pipe, process in workers.items():
             process.join(10)
-            for unfinished in book.glob(f".{notebook.name}.*"):
-                unfinished.unlink()
+            if pipe in running:
+                (book / f".{running[pipe][0].name}.{process.pid}").unlink(missing_ok=True)
 
 
-def _work(pipe: Any, parent: int, notebook: Path, *arguments) -> None:
-    """Execute one chapter in a process of its own, and send None, or the sentence that says what went wrong."""
+def seconds_left(
+    finished: Mapping[Path, float], running: Mapping[Path, float], waiting: Iterable[Path], n_workers: int
+) -> float:
+    """Estimate the rest of a build: the chapters' `COSTS`, scaled by what the finished ones took here.
+
+    Args:
+        finished: notebook → seconds that it took.
+        running: notebook → seconds so far.
+        waiting: the other notebooks.
+        n_workers: notebooks that run at the same time.
+    """
+    scale = sum(finished.values()) / sum(map(_cost, finished))
+    rests = [
+        max(scale * _cost(notebook) - elapsed, 0.1 * scale * _cost(notebook))
+        for notebook, elapsed in running.items()
+    ]
+    work = sum(rests) + scale * sum(map(_cost, waiting))
+    return max(work / n_workers, *rests, 0)
+
+
+def _cost(notebook: Path) -> float:
+    return COSTS.get(notebook.stem, 15)
+
+
+def _work(pipe: Any, parent: int, book: Path, root: Path) -> None:
+    """Execute the chapters that come through a pipe; answer each by None, or the sentence that says what went wrong."""
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the build, which then ends us
-    try:
-        pipe.send(execute(notebook, *arguments))
-    except ChapterError as error:
-        pipe.send(str(error))
-    except Exception as error:
-        pipe.send(f"{notebook.name}: {type(error).__name__}: {error}")
+    while True:
+        notebook, values, record = pipe.recv()
+        try:
+            pipe.send(execute(notebook, book / notebook.name, values, root, record))
+        except ChapterError as error:
+            pipe.send(str(error))
+        except Exception as error:
+            pipe.send(f"{notebook.name}: {type(error).__name__}: {error}")
 
 
 def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: dict) -> None:

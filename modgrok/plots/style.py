@@ -8,7 +8,7 @@ dark page each keeps its hue and changes its lightness: DARK.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 
 import matplotlib.style
 import numpy as np
@@ -19,6 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
@@ -76,8 +77,16 @@ def drawing_settings(**options) -> Iterator[None]:
         options: further settings, with _ for the dots in their names, such as `svg_hashsalt`.
     """
     named = {option.replace("_", ".", 1): value for option, value in options.items()}
-    with matplotlib.style.context(["default", STYLE | named]):
+    with matplotlib.rc_context():
+        dict.update(matplotlib.rcParams, _all_settings(), **named)  # unchecked: a figure comes here ten times
         yield
+
+
+@cache
+def _all_settings() -> dict[str, object]:
+    """Every one of matplotlib's settings with which these figures are drawn, checked."""
+    with matplotlib.style.context(["default", STYLE]):
+        return {name: value for name, value in matplotlib.rcParams.items() if name != "backend"}
 
 
 NARROW = 4.3
@@ -222,18 +231,19 @@ class Written(PathCollection):
     def __init__(self, ax: Axes, texts: Mapping[tuple, object], size: float, color: str | list) -> None:
         """Write them, in one color or each in its own."""
         self.texts, self.size = {place: str(text) for place, text in texts.items()}, size
-        middle = TextPath((0, 0), "0", size).get_extents().height / 2
-        glyphs = {text: TextPath((0, 0), text, size) for text in set(self.texts.values())}
-        centred = {
-            text: path.transformed(Affine2D().translate(-path.get_extents().width / 2, -middle))
-            for text, path in glyphs.items()
-        }
         super().__init__(
-            [centred[text] for text in self.texts.values()], offsets=list(self.texts), facecolors=color,
+            [_centred_glyphs(text, size) for text in self.texts.values()], offsets=list(self.texts), facecolors=color,
             linewidths=0, offset_transform=ax.transData, in_layout=False, zorder=3,
         )  # fmt: skip
         self.set_transform(Affine2D().scale(1 / 72) + ax.get_figure().dpi_scale_trans)
         ax.add_collection(self, autolim=False)
+
+
+@cache
+def _centred_glyphs(text: str, size: float) -> Path:
+    """The outlines of a text, its middle at the origin, points; shared by the pictures of a slider."""
+    path, middle = TextPath((0, 0), text, size), TextPath((0, 0), "0", size).get_extents().height / 2
+    return path.transformed(Affine2D().translate(-path.get_extents().width / 2, -middle))
 
 
 def tiles(ax: Axes, colors: ArrayLike, edge: str) -> None:

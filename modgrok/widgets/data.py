@@ -123,7 +123,8 @@ def _name(artist: Line2D | Collection, color: object, names: dict[str, str]) -> 
 def _legend_names(figure: Figure) -> dict[str, str]:
     """Colour, and colour with dashes, → the text beside it in a legend of the figure."""
     names: dict[str, str] = {}
-    for legend in figure.findobj(Legend):
+    legends = [*figure.legends, *(artist for ax in figure.axes for artist in ax.get_children())]
+    for legend in (artist for artist in legends if isinstance(artist, Legend)):
         for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
             color = handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()
             color = np.asarray(color)[0] if np.ndim(color) == 2 and len(color) else color
