@@ -180,12 +180,12 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
                 if error:
                     raise ChapterError(error)
                 del running[pipe]
-                now = time.perf_counter()
-                seconds[notebook] = now - chapter_start
-                elapsed = {running_notebook: now - begin for running_notebook, begin in running.values()}
+                moment = time.perf_counter()
+                seconds[notebook] = moment - chapter_start
+                elapsed = {running_notebook: moment - begin for running_notebook, begin in running.values()}
                 remaining = seconds_left(seconds, elapsed, waiting, n_workers)
-                left = f", about {duration(remaining)} left" if remaining else ""
-                say(f"[{len(seconds)}/{len(todo)}] {notebook.stem} ({now - start:.0f} s{left})")
+                estimate = f", about {duration(remaining)} left" if remaining else ""
+                say(f"[{len(seconds)}/{len(todo)}] {notebook.stem} ({moment - start:.0f} s{estimate})")
     finally:
         for process in workers.values():
             process.kill()  # its kernel ends with it
