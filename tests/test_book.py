@@ -17,7 +17,7 @@ from conftest import ROOT, jupyter_book
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
-from modgrok.book.build import COSTS, ChapterError, _glued, _mend_pages, build, seconds_left
+from modgrok.book.build import COSTS, ChapterError, _glued, build, mend_pages, seconds_left
 from modgrok.storage import reads
 from modgrok.storage.find import find_run, finished_runs
 from modgrok.train import train
@@ -114,13 +114,10 @@ def test_parameters_reach_the_chapters_that_declare_them_and_stay_off_the_page(h
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"mood": "x"}, "mood='x' must be a whole number, as in fails.ipynb."),
-        ({"mood": True}, "mood=True must be a whole number, as in fails.ipynb."),
-        ({"mood": None}, "mood=None must be a whole number, as in fails.ipynb."),
-        (
-            {"root": datetime.date(2026, 1, 1)},
-            "root=datetime.date(2026, 1, 1) must be text, as in reads.ipynb.",
-        ),
+        ({"mood": "x"}, "fails.ipynb: mood='x' must be a whole number, 0 or more."),
+        ({"mood": True}, "fails.ipynb: mood=True must be a whole number, 0 or more."),
+        ({"mood": None}, "fails.ipynb: mood=None must be a whole number, 0 or more."),
+        ({"root": datetime.date(2026, 1, 1)}, "reads.ipynb: root=datetime.date(2026, 1, 1) must be text."),
         ({3: 4}, "No notebook declares the parameter '3'."),
     ],
 )
@@ -332,7 +329,7 @@ def test_chapters_run_in_the_root_with_the_python_of_the_build(alone, monkeypatc
 
 
 def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
-    first_cell = "page.show(plt.figure(), 'fig-a', 'What to see.')"
+    first_cell = "page.show(plt.figure(), 'fig-a')"
     wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b')"
     set_up = (
         "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.book.chapter import Chapter\n"
@@ -353,7 +350,7 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     plain, folded, without_figure = executed(alone, "reads").cells[-3:]
     described = plain.metadata.mystnb.figure
     assert (described.name, described.classes) == ("fig-a", "modgrok-figure")
-    assert described.caption.startswith("What to see.\n\n<details") and "papermill X" in described.caption
+    assert described.caption.startswith("<details") and "papermill X" in described.caption
     assert len(plain.outputs) == 1 and "modgrok-picture" in plain.outputs[0].data["text/html"]
     assert folded.metadata.tags == ["remove-input"] and without_figure.metadata.tags == ["hide-input"]
     described = folded.metadata.mystnb.figure
@@ -447,7 +444,7 @@ def test_pages_lose_the_icon_script_and_keep_the_rest(tmp_path):
     (tmp_path / "of").mkdir()
     page = tmp_path / "of" / "page.html"
     page.write_text(f'{other_script}\n{script}\n<div class="citation" role="doc-biblioentry">')
-    _mend_pages(SimpleNamespace(outdir=tmp_path), None)
+    mend_pages(tmp_path)
     assert page.read_text() == f'{other_script}\n\n<div class="citation" role="listitem">'
 
 
@@ -455,7 +452,7 @@ def test_large_controls_keep_their_pictures_beside_the_page(tmp_path):
     packed = '<script type="text/plain" class="modgrok-packed">{}</script>'
     page = tmp_path / "page.html"
     page.write_text(packed.format("A" * 99_999) + packed.format("B+/=" * 25_000))
-    _mend_pages(SimpleNamespace(outdir=tmp_path), None)
+    mend_pages(tmp_path)
     (file,) = (tmp_path / "_static/pictures").iterdir()
     assert page.read_text().startswith(packed.format("A" * 99_999)) and "B" not in page.read_text()[100_100:]
     assert f'data-beside="{file.stem}"></script>' in page.read_text()

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from modgrok.book.build import _write_thumbnails
+from modgrok.book.build import write_thumbnails
 
 PAGE = (ROOT / "book/figures.md").read_text(encoding="utf8")
 ROWS = [line.split(" | ") for line in PAGE.splitlines() if re.match(r"\| [FA]\d", line)]
@@ -37,7 +37,7 @@ def test_a_thumbnail_is_the_first_picture_with_a_margin_and_scales(tmp_path):
     for cell, name in zip(cells, ("fig-a", "fig-b"), strict=True):
         cell.metadata["mystnb"] = {"figure": {"name": name}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "book/01.ipynb")
-    _write_thumbnails(SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out"), None)
+    write_thumbnails(SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out"))
     (file,) = (tmp_path / "out/_static/thumbnails").iterdir()  # no page shows fig-b
     assert file.name == "fig-a.svg"
     assert file.read_text() == '<svg class="modgrok-wide" viewBox="-0.16 0 4.32 3"><path d="first"/></svg>'

@@ -1,21 +1,17 @@
 """The front page's question, the findings and what other sites show of a page."""
 
-import base64
 import re
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
-from axes import words
 from IPython.display import HTML
 from made_up import ALL, COMBINES, NOTHING, RATIOS, seeds
-from nbformat.v4 import new_code_cell, new_notebook, new_output
 from test_browser import site, visit  # noqa: F401
 from tiny import one_thread, tiny  # noqa: F401
 
 from modgrok import evaluate, plots
-from modgrok.book import findings, social
+from modgrok.book import findings
 from modgrok.claims.verdicts import VERDICTS, Claim, Rule
 from modgrok.data import pretraining_tasks
 from modgrok.live import contrast as contrast_module
@@ -162,32 +158,6 @@ def test_seed_lines_are_the_curves_of_each_group_at_its_places():
 # --- what other sites show ------------------------------------------------------------------------------------
 
 
-def test_the_picture_is_that_of_the_front_page(tmp_path):
-    for name in ("book", "out"):
-        (tmp_path / name).mkdir()
-    png = base64.b64encode(b"picture").decode()
-    output = new_output("display_data", {"image/png": png}, metadata={"modgrok_social": True})
-    nbformat.write(new_notebook(cells=[new_code_cell(outputs=[output])]), tmp_path / "book/page.ipynb")
-    (tmp_path / "out/_static").mkdir()
-    app = SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out")
-    social.write_picture(app, None)
-    assert (tmp_path / "out" / social.PICTURE).read_bytes() == b"picture"
-
-
-def test_question_card_has_the_size_that_sites_ask_for(contrast):
-    x, y = np.mgrid[:5, :5]
-    grids = {label: answers[-1] for label, answers in contrast.answers.items()}
-    truth = (contrast.task[0] * x + contrast.task[1] * y) % 5
-    made = plots.question_card("Title", ["a line"], grids, truth, contrast.query)
-    assert (made.get_size_inches() * 100).tolist() == [1200, 630]
-    right = [(grid == truth).sum() for grid in grids.values()]
-    assert [ax.get_title() for ax in made.axes] == [
-        f"{n}: {k} of 25 right" for n, k in zip(grids, right, strict=True)
-    ]
-    for ax, given in zip(made.axes, grids.values(), strict=True):
-        assert words(ax) == {(x, y): str(int(given[x][y])) for x, y in np.ndindex(5, 5)}
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_built_front_page_answers_over_http_and_from_a_folder(visit, chromium, book, width):  # noqa: F811
     view = {"width": width, "height": 844}
@@ -227,6 +197,6 @@ def test_every_page_describes_itself(book):
         head = page.read_text().split("</head>")[0]
         told[page.stem] = dict(re.findall(r'<meta property="(og:\w+)" content="([^"]*)"', head))
         assert len(told[page.stem]["og:description"]) > 20, page.name
-        assert told[page.stem]["og:image"].endswith(f"/{social.PICTURE}")
+        assert told[page.stem]["og:image"].endswith("/_static/social.png")
     assert len({of["og:title"] for of in told.values()}) == len(pages)
-    assert (book.html / social.PICTURE).read_bytes()[16:24] == (1200).to_bytes(4) + (630).to_bytes(4)
+    assert (book.html / "_static/social.png").read_bytes()[16:24] == (1200).to_bytes(4) + (630).to_bytes(4)

@@ -6,21 +6,19 @@ import re
 import zlib
 from xml.etree import ElementTree
 
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from axes import of_sets
+from axes import A_RUN, of_sets
 from conftest import ROOT
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from modgrok import plots, widgets
-from modgrok.book.parameters import as_list
 from modgrok.plots.style import Written
 from modgrok.widgets.data import figure_csv
-from modgrok.widgets.svg import CSS, LEAST, picture, without_narrow
+from modgrok.widgets.svg import CSS, LEAST, picture
 
 
 def figure(label="x") -> Figure:
@@ -47,7 +45,7 @@ def svgs(html: str) -> list[ElementTree.Element]:
 
 
 def test_a_picture_is_one_svg_in_the_colours_of_the_page():
-    html = picture(plots.accuracy_by_shot(of_sets(4), 0.2), "a <title>")
+    html = picture(plots.training_curves(A_RUN, 0.2), "a <title>")
     made, _ = svgs(html)
     assert described(html) == ["a &lt;title&gt;"]
     assert "<style" not in html and "fill: none" in html  # no style for the whole page, and no card below
@@ -92,9 +90,6 @@ def test_a_figure_of_panels_also_has_a_form_for_phones():
     )
     clips = [{e.get("id") for e in made.iter() if e.tag.endswith("clipPath")} for made in (wide, narrow)]
     assert clips[0] and not clips[0] & clips[1]  # that of a hidden picture would not count
-    assert (
-        svgs(without_narrow(html))[0].get("class") == "modgrok-wide" and len(svgs(without_narrow(html))) == 1
-    )
 
 
 def test_stacked_panels_are_the_same_panels():
@@ -102,7 +97,7 @@ def test_stacked_panels_are_the_same_panels():
     stacked = made.narrow()
     assert len({round(ax.get_position().x0, 1) for ax in stacked.axes}) == 1
     assert [ax.get_title("left") for ax in stacked.axes] == [ax.get_title("left") for ax in made.axes]
-    assert plots.accuracy_by_shot(of_sets(4), 0.2).narrow().get_figwidth() == plots.NARROW
+    assert plots.training_curves(A_RUN, 0.2).narrow().get_figwidth() == plots.NARROW
     assert plots.embedding_ring(np.eye(5, 2), np.arange(5)).narrow() is None  # is narrow
     many = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))
     assert many.narrow() is None  # eight maps scroll
@@ -193,21 +188,6 @@ def test_tabs_hold_figures_and_controls_and_pack_what_is_hidden():
     assert "<script>" not in made.body and made.data.count("<script>") == 1
     alone = figure()
     assert widgets.tabs({"one": alone}) is alone
-    of_kernel = widgets.tabs({"one": widgets.live(figure, label="x"), "two": widgets.live(figure, label="y")})
-    assert isinstance(of_kernel, ipywidgets.Tab) and of_kernel.titles == ("one", "two")
-
-
-@pytest.fixture
-def asked():
-    """A live figure whose draw refuses a task that is no list; its controls by name, and what it shows."""
-
-    def draw(task, shots, step):
-        return figure(f"{as_list(task, 'task')} {shots} {step}")
-
-    *controls, view = widgets.live(
-        draw, task="[1, 2]", shots=(0, 7), step={"last": 200, "first": 100}
-    ).children
-    return {control.description: control for control in controls}, view
 
 
 def rows(table: str) -> list[dict[str, str]]:
@@ -215,8 +195,8 @@ def rows(table: str) -> list[dict[str, str]]:
 
 
 def test_a_still_figure_carries_its_data_and_can_be_shown_again():
-    curves = of_sets(4)
-    made = plots.accuracy_by_shot(curves, 0.2)
+    curves = of_sets(1, 4)
+    made = plots.with_spread({"": curves}, range(4), "number of shots", 0.2)
     page = widgets.still(made, "a", "fig-x")
     for link in ("SVG", "CSV"):
         assert f'data-format="{link.lower()}" href="#">{link}</a>' in page.body
@@ -224,7 +204,7 @@ def test_a_still_figure_carries_its_data_and_can_be_shown_again():
     for name, curve in curves.items():
         drawn = [row for row in rows(table) if row["series"] == plots.LABELS[name] and row["kind"] == "line"]
         values = np.array([float(row["y"]) for row in drawn])
-        np.testing.assert_array_equal(values.astype(np.float32), np.float32(np.atleast_2d(curve)[0]))
+        np.testing.assert_array_equal(values.astype(np.float32), np.float32(curve[0]))
     assert len(svgs(page.body)) == 2, "the form for phones is in the page from the start"
     assert widgets.still(made, "a", "fig-x").body == page.body
 
@@ -267,39 +247,6 @@ def test_every_cell_of_a_picture_of_colours_is_told_as_a_colour():
     made.subplots().imshow(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), extent=(0, 4, 0, 2))
     cells = [(row["x"], row["y"], row["value"]) for row in rows(figure_csv(made))]
     assert cells == [("1", "1", "#ff0000"), ("3", "1", "#0000ff")]
-
-
-def test_live_redraws_when_a_control_changes(asked):
-    controls, view = asked
-    shown = [view.value]
-    for name, value in (("task", "[3, 4]"), ("shots", 5), ("step", 100)):
-        controls[name].value = value
-        shown.append(view.value)
-    assert len(set(shown)) == 4
-    assert shown[-1].endswith(picture(figure("[3, 4] 5 100"), "task [3, 4], shots 5, step first"))
-
-
-def test_live_controls_are_labelled_and_wait_until_a_value_is_whole(asked):
-    controls, _ = asked
-    assert list(controls) == ["task", "shots", "step"]
-    assert [type(c) for c in controls.values()] == [
-        ipywidgets.Text, ipywidgets.IntSlider, ipywidgets.Dropdown
-    ]  # fmt: skip
-    assert not controls["task"].continuous_update and not controls["shots"].continuous_update
-
-
-def test_live_shows_the_sentence_of_a_wrong_value_until_a_right_one(asked):
-    controls, view = asked
-    before = view.value
-    controls["task"].value = "<i>"
-    assert view.value == '<p role="alert">task=&#x27;&lt;i&gt;&#x27; must be a list, such as [1, 2].</p>'
-    controls["task"].value = "[1, 2]"
-    assert view.value == before
-
-
-def test_live_hides_no_other_error():
-    with pytest.raises(ZeroDivisionError):
-        widgets.live(lambda n: figure(1 / n), n=(0, 0))
 
 
 def test_a_notebook_opened_in_its_own_folder_finds_the_runs():

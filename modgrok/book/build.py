@@ -9,10 +9,9 @@ build's own process, whatever ends it.
 Cells tagged `live` are for a running kernel: they stay out of the copy, and out of the build.
 """
 
-import ast
+import functools
 import hashlib
 import html
-import itertools
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
@@ -45,10 +44,8 @@ log = logging.getLogger(__name__)
 COLUMN = 720
 """CSS pixels, the width of the text on a page of 1,400 pixels; wider figures may use the margin (class full-width)."""
 
-
 LARGE = 100_000
 """Bytes of packed pictures that a page does not hold itself."""
-
 
 COSTS = {
     "01_tasks": 15, "02_learning": 11, "03_phases": 50, "04_in_context": 30, "05_depth": 12, "06_answers": 40,
@@ -56,7 +53,6 @@ COSTS = {
     "13_order": 15, "14_cost": 10, "15_factors": 10, "16_reaching_in": 60, "17_hypothesis": 10, "intro": 15,
 }  # fmt: skip
 """Chapter → CPU seconds from shipped runs, on a core of an AMD EPYC server with AVX2; they estimate what is left."""
-
 
 LIST_READS = """
 import sys
@@ -108,40 +104,47 @@ def build(
         ChapterError: one sentence naming notebook, cell and error, or the parameter; the chapters that were running
             are stopped, and nothing is left of their copies.
     """
-    root, parameters = Path(root).resolve(), parameters or {}
+    from modgrok.book.parameters import (
+        checked,
+        read_defaults,
+    )  # loads torch, for which no chapter's process waits
+
+    root, book, parameters = Path(root).resolve(), Path(book), parameters or {}
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    declared = {n: declared_parameters(n) for n in notebooks}
+    declared = {notebook: read_defaults(notebook) for notebook in notebooks}
     unknown = set(parameters) - set().union(*declared.values())
     if unknown:
         raise ChapterError(f"No notebook declares the parameter {min(map(str, unknown))!r}.")
+    values = {n: {k: v for k, v in parameters.items() if k in declared[n]} for n in notebooks}
     for notebook in notebooks:
-        _check_types(parameters, declared[notebook], notebook.name)
+        for name, value in values[notebook].items():
+            try:
+                checked(name, value, declared[notebook][name])
+            except ValueError as error:
+                raise ChapterError(f"{notebook.name}: {error}") from None
 
-    for copy in Path(book).glob("*.ipynb"):
+    for copy in book.glob("*.ipynb"):
         if _record(copy) is not None and copy.name not in {n.name for n in notebooks}:
             copy.unlink()
 
     modules = sorted(f for f in (root / "modgrok").rglob("*.*") if f.suffix in (".py", ".js", ".css"))
-    library = {f.relative_to(root).as_posix(): _hash_file(f) for f in modules}
-    run_hashes: dict[str, str] = {}  # every run is hashed once
+    library = {f.relative_to(root).as_posix(): _hash(f.read_bytes()) for f in modules}
+    hash_run = functools.cache(lambda name: _hash_folder(root / name))
     todo = {}
     for notebook in notebooks:
-        values = {k: v for k, v in parameters.items() if k in declared[notebook]}
         sources = library | {
-            notebook.name: _hash_file(notebook),
-            "its parameters": _hash(json.dumps(values, sort_keys=True)),
+            notebook.name: _hash(notebook.read_bytes()),
+            "its parameters": _hash(json.dumps(values[notebook], sort_keys=True).encode()),
         }
-        record = _record(Path(book) / notebook.name)
-        for name in (record or {}).keys() - sources.keys():  # the runs that the copy was made from
-            if name not in run_hashes:
-                run_hashes[name] = _hash_folder(root / name)
-        runs = {name: run_hashes[name] for name in (record or {}).keys() - sources.keys()}
-        if sources | runs != record:
-            todo[notebook] = values, sources
-            say(f"{notebook.stem}: {_reason(record, sources | runs)}")
+        record = _record(book / notebook.name)
+        read_runs = (record or {}).keys() - sources.keys()  # those that the copy was made from
+        current = sources | {name: hash_run(name) for name in read_runs}
+        if current != record:
+            todo[notebook] = values[notebook], sources
+            say(f"{notebook.stem}: {_reason(record, current)}")
     if todo:
-        _execute_all(todo, root, Path(book), say)
-    return [n.stem for n in todo]
+        _execute_all(todo, root, book, say)
+    return [notebook.stem for notebook in todo]
 
 
 def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None]) -> None:
@@ -305,70 +308,38 @@ def _is_wide(output: nbformat.NotebookNode) -> bool:
 def _number_figures(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
     """Give every cell that shows a figure a numbered figure's caption, and drop the cells that hold these captions.
 
-    The caption is the Markdown cell below, tagged `caption`, followed by what `modgrok.book.chapter` printed about the
-    runs. It also describes the picture to readers who do not see it. Folded code moves into the caption's own fold, so
-    that one line stands below a figure.
+    The caption is the Markdown cell below, tagged `caption`, followed by what `Chapter.show` printed about the runs.
+    Folded code moves into the caption's own fold, so that one line stands below a figure.
     """
-    captions = {id(cell): below for cell, below in itertools.pairwise(cells) if "caption" in _tags(below)}
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            name = output.get("metadata", {}).get("modgrok_figure")
-            if name is not None:
-                caption = output["data"]["text/markdown"]
-                if id(cell) in captions:
-                    text = captions[id(cell)].source.strip()
-                    caption = f"{text}{' ' if caption.startswith('Models: ') else chr(10) * 2}{caption}"
-                    _describe(cell, text)
-                if "hide-input" in _tags(cell):
-                    caption = caption.removesuffix("\n\n</details>") + _folded(cell.source)
-                    cell.metadata["tags"] = [
-                        *(tag for tag in _tags(cell) if tag != "hide-input"),
-                        "remove-input",
-                    ]
-                wide = any(map(_is_wide, cell.outputs))
-                options = {"caption": caption, "classes": "modgrok-figure" + " full-width" * wide}
-                cell.metadata["mystnb"] = {"figure": options | {"name": name}}
-                cell.outputs.remove(output)
-                break
+    for cell, below in zip(cells, [*cells[1:], nbformat.v4.new_markdown_cell()], strict=True):
+        shown = [o for o in cell.get("outputs", []) if "modgrok_figure" in o.get("metadata", {})]
+        for output in shown[:1]:
+            caption = output["data"]["text/markdown"]
+            if "caption" in _tags(below):
+                text = below.source.strip()
+                caption = text + (" " if caption.startswith("Models: ") else "\n\n") + caption
+                _describe(cell, text)
+            if "hide-input" in _tags(cell):
+                fence = "`" * (3 + ("```" in cell.source))
+                code = f"\n\n{fence}python\n{cell.source}\n{fence}\n\n</details>"
+                caption = caption.removesuffix("\n\n</details>") + code
+                tags = [tag for tag in _tags(cell) if tag != "hide-input"]
+                cell.metadata["tags"] = [*tags, "remove-input"]
+            classes = "modgrok-figure" + " full-width" * any(map(_is_wide, cell.outputs))
+            figure = {"caption": caption, "classes": classes, "name": output.metadata["modgrok_figure"]}
+            cell.metadata["mystnb"] = {"figure": figure}
+            cell.outputs.remove(output)
     return [cell for cell in cells if "caption" not in _tags(cell)]
 
 
 def _describe(cell: nbformat.NotebookNode, caption: str) -> None:
-    """Make the caption the description of a cell's pictures that have none."""
+    """Make the caption the description of a cell's pictures that have none, for readers who do not see them."""
     text = re.sub(r"\{[a-z]+\}`([^`<]*)(<[^`]*)?`", r"\1", caption).replace("*", "").replace("`", "")
     for output in cell.outputs:
         page = output.get("data", {})
         if "text/html" in page:
             label = f'aria-label="{html.escape(" ".join(text.split()))}"'
             page["text/html"] = page["text/html"].replace('aria-label=""', label)
-
-
-def _folded(source: str) -> str:
-    """A cell's code as the end of a figure's fold."""
-    fence = "`" * (3 + ("```" in source))
-    return f"\n\n{fence}python\n{source}\n{fence}\n\n</details>"
-
-
-def declared_parameters(notebook: Path) -> dict:
-    """A notebook's parameters: name → default value, or its source text where that is not a literal."""
-    parameters = papermill.inspect_notebook(str(notebook))
-    return {name: _literal(parameter["default"]) for name, parameter in parameters.items()}
-
-
-def _check_types(parameters: dict, declared: dict, notebook: str) -> None:
-    """Refuse a value of another kind than the notebook's own, such as a date for a text."""
-    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
-    for name in parameters.keys() & declared.keys():
-        value, kind = parameters[name], type(declared[name])
-        fits = isinstance(value, {float: (int, float), list: (list, str)}.get(kind, kind))
-        if kind in kinds and (not fits or (isinstance(value, bool) and kind is not bool)):
-            raise ChapterError(f"The parameter {name}={value!r} must be {kinds[kind]}, as in {notebook}.")
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError):
-            raise ChapterError(
-                f"The parameter {name}={value!r} must be text, a number or a list of such."
-            ) from None
 
 
 def _reason(record: dict | None, sources: dict) -> str:
@@ -387,14 +358,8 @@ def _record(copy: Path) -> dict | None:
         return None
 
 
-def _hash(content: str | bytes) -> str:
-    return hashlib.blake2b(
-        content.encode() if isinstance(content, str) else content, digest_size=10
-    ).hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    return _hash(path.read_bytes())
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=10).hexdigest()
 
 
 def _hash_folder(folder: Path) -> str:
@@ -402,18 +367,12 @@ def _hash_folder(folder: Path) -> str:
     if "**" in folder.parts:
         root = Path(*folder.parts[: folder.parts.index("**")])
         runs = run_folders(root, pattern=folder.name)
-        finished = sorted(str(run.relative_to(root)) for run in runs if (run / "provenance.json").is_file())
-        return _hash("\n".join(finished))
-    files = sorted(f for pattern in ("*", "*/*") for f in folder.glob(pattern))  # links are followed
-    files = [f for f in files if f.is_file() and f.name not in ("lock", "holder")]
-    return _hash("\n".join(f"{f.relative_to(folder)} {_hash_file(f)}" for f in files))
-
-
-def _literal(source: str):
-    try:
-        return ast.literal_eval(source)
-    except (ValueError, SyntaxError):
-        return source
+        lines = sorted(str(run.relative_to(root)) for run in runs if (run / "provenance.json").is_file())
+    else:
+        files = sorted(f for pattern in ("*", "*/*") for f in folder.glob(pattern))  # links are followed
+        files = [f for f in files if f.is_file() and f.name not in ("lock", "holder")]
+        lines = [f"{f.relative_to(folder)} {_hash(f.read_bytes())}" for f in files]
+    return _hash("\n".join(lines).encode())
 
 
 def _tags(cell: nbformat.NotebookNode) -> list[str]:
@@ -424,15 +383,13 @@ def _tags(cell: nbformat.NotebookNode) -> list[str]:
 
 
 def setup(app) -> dict:
-    """Run papermill before Sphinx looks for its sources, put weights beside the pages, and write formulas as MathML."""
+    """Run papermill before Sphinx looks for its sources, put beside the pages what they load, and mend them."""
     app.add_config_value("modgrok_parameters", {}, "")
     app.connect("config-inited", _before_sphinx, priority=1)
     app.connect("env-get-outdated", _glued)
-    app.connect("build-finished", _write_weights)
-    app.connect("build-finished", _write_thumbnails)
+    app.connect("build-finished", _finish)
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-skip-member", _skip_foreign)
-    app.connect("build-finished", _mend_pages)
     formulas.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -463,51 +420,59 @@ def _glued(app, env, added: set[str], changed: set[str], removed: set[str]) -> l
 
 def _skip_foreign(app, kind, name, member, skip, options) -> bool | None:
     """Leave out of the reference the fields of a NamedTuple, which its docstring explains, and what matplotlib adds."""
-    foreign = type(member).__name__ == "_tuplegetter" or str(getattr(member, "__module__", "")).startswith(
-        "matplotlib"
-    )
-    return True if foreign else None
+    module = str(getattr(member, "__module__", ""))
+    return True if type(member).__name__ == "_tuplegetter" or module.startswith("matplotlib") else None
 
 
-def _write_weights(app, exception) -> None:
+def _finish(app, exception: Exception | None) -> None:
+    """Complete the pages of a build that succeeded."""
+    if exception is None:
+        write_weights(app)
+        write_thumbnails(app)
+        mend_pages(Path(app.outdir))
+
+
+def _outputs(app) -> Iterator[tuple[nbformat.NotebookNode, nbformat.NotebookNode]]:
+    """Every output of the executed chapters, after its cell."""
+    for notebook in Path(app.srcdir).glob("*.ipynb"):
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                yield cell, output
+
+
+def write_weights(app) -> None:
     """Put the checkpoints that the live control can ask for beside the pages; see `modgrok.live`.
 
     Not among the sources: Jupyter Book would load every script under its _static on every page.
     """
     steps_by_run: dict[str, set[int]] = {}
-    for copy in Path(app.srcdir).glob("*.ipynb") if exception is None else ():
-        for cell in nbformat.read(copy, as_version=4).cells:
-            for output in cell.get("outputs", []):
-                models = output.get("metadata", {}).get("text/html", {}).get("modgrok_live", {})
-                for run, steps in models.items():
-                    steps_by_run.setdefault(run, set()).update(steps)
+    for _, output in _outputs(app):
+        models = output.get("metadata", {}).get("text/html", {}).get("modgrok_live", {})
+        for run, steps in models.items():
+            steps_by_run.setdefault(run, set()).update(steps)
     if steps_by_run:
-        from modgrok.live import write_weights  # loads torch, which other builds can do without
+        from modgrok import live  # loads torch, which other builds can do without
         from modgrok.storage.runs import Run
 
         for run, steps in steps_by_run.items():
-            write_weights(Run(Path(app.srcdir).parent / run), steps, Path(app.outdir))
+            live.write_weights(Run(Path(app.srcdir).parent / run), steps, Path(app.outdir))
 
 
-def _write_thumbnails(app, exception) -> None:
+def write_thumbnails(app) -> None:
     """Write the first picture of every figure that a page shows as _static/thumbnails/NAME.svg beside the pages."""
-    source, folder = Path(app.srcdir), Path(app.outdir) / "_static/thumbnails"
-    pages = [page.read_text(encoding="utf8") for page in source.glob("*.md")] if exception is None else []
-    names = {name for page in pages for name in re.findall(r"_static/thumbnails/([\w-]+)\.svg", page)}
-    for notebook in source.glob("*.ipynb") if names else ():
-        for cell in nbformat.read(notebook, as_version=4).cells:
-            name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
-            content = "".join(
-                output.get("data", {}).get("text/html", "") for output in cell.get("outputs", [])
-            )
-            svg = re.search(r'<svg class="modgrok-wide".*?</svg>', content, re.DOTALL)
-            if name in names and svg:
-                folder.mkdir(parents=True, exist_ok=True)
-                scalable = re.sub(
-                    r' style="width:[^"]*"', "", svg[0], count=1
-                )  # as large as the page wants it
-                widened = re.sub(r'viewBox="0 0 ([\d.]+) ', _widen, scalable, count=1)
-                (folder / f"{name}.svg").write_text(widened, encoding="utf8")
+    folder = Path(app.outdir) / "_static/thumbnails"
+    pages = "".join(page.read_text(encoding="utf8") for page in Path(app.srcdir).glob("*.md"))
+    names = set(re.findall(r"_static/thumbnails/([\w-]+)\.svg", pages))
+    for cell, output in _outputs(app) if names else ():
+        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+        content = output.get("data", {}).get("text/html", "")
+        svg = re.search(r'<svg class="modgrok-wide".*?</svg>', content, re.DOTALL)
+        if name in names and svg:
+            names.remove(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            scalable = re.sub(r' style="width:[^"]*"', "", svg[0], count=1)  # as large as the page wants it
+            widened = re.sub(r'viewBox="0 0 ([\d.]+) ', _widen, scalable, count=1)
+            (folder / f"{name}.svg").write_text(widened, encoding="utf8")
 
 
 def _widen(view_box: re.Match) -> str:
@@ -516,30 +481,26 @@ def _widen(view_box: re.Match) -> str:
     return f'viewBox="{-0.04 * width:g} 0 {1.08 * width:g} '
 
 
-def _mend_pages(app, exception) -> None:
-    """Make pages lighter, and give references the role that is asked of the items of a list.
+def mend_pages(folder: Path) -> None:
+    """Make the pages below a folder lighter, and give references the role that is asked of the items of a list.
 
     The theme draws its icons by a script of 1.5 MB, and has the same icons as fonts. The pictures of large controls go
     into scripts beside the pages, which `controls.js` loads when a reader moves a control.
     """
-    from modgrok.storage.files import (
-        write_atomically,  # loads torch, which chapters' processes do not wait for
-    )
-
-    out = Path(app.outdir)
+    pictures = folder / "_static/pictures"
 
     def put_beside(packed: re.Match) -> str:
-        name = _hash(packed[1])
-        file = out / "_static/pictures" / f"{name}.js"
-        if not file.exists():
-            write_atomically(file, f'(globalThis.modgrokPictures ??= {{}})["{name}"] = "{packed[1]}";\n')
+        name = _hash(packed[1].encode())
+        pictures.mkdir(parents=True, exist_ok=True)
+        script = f'(globalThis.modgrokPictures ??= {{}})["{name}"] = "{packed[1]}";\n'
+        (pictures / f"{name}.js").write_text(script, encoding="utf8")
         return f'<script type="text/plain" class="modgrok-packed" data-beside="{name}"></script>'
 
     large = rf'<script type="text/plain" class="modgrok-packed">([\w+/=]{{{LARGE},}})</script>'
-    for page in out.rglob("*.html") if exception is None else ():
+    for page in folder.rglob("*.html"):
         text = page.read_text(encoding="utf8")
-        lighter = re.sub(r"<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", text)
-        lighter = re.sub(large, put_beside, lighter)
-        mended = lighter.replace(' role="doc-biblioentry"', ' role="listitem"')
+        mended = re.sub(r"<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", text)
+        mended = re.sub(large, put_beside, mended)
+        mended = mended.replace(' role="doc-biblioentry"', ' role="listitem"')
         if mended != text:
             page.write_text(mended, encoding="utf8")

@@ -29,6 +29,7 @@ from tabulate import tabulate
 
 from modgrok.book.parameters import check_names, checked, declared
 from modgrok.claims.cost import core_minutes
+from modgrok.claims.verdicts import curriculum
 from modgrok.config import PRESETS, Config, preset
 from modgrok.model import n_weights
 from modgrok.plots.style import blocks
@@ -74,25 +75,26 @@ class Chapter:
         settings = self.parameters
         if name:
             return find_run(name, settings["root"])
-        fields = {"seed": settings["seed"]} | fields
-        return obtain(
-            settings["source"], settings["preset"], settings["root"], settings["num_processes"], **fields
-        )
+        where = (settings[key] for key in ("source", "preset", "root", "num_processes"))
+        return obtain(*where, **{"seed": settings["seed"]} | fields)
 
     def every_seed(self, **fields) -> list[Run]:
         """Return the preset's runs with some fields replaced, one a seed, counted up from the parameter `seed`.
 
         There are `n_seeds` of them; where that parameter is None, as many as are finished under the root.
         """
-        settings = self.parameters
-        if settings.get("n_seeds") is not None:
+        if self.parameters.get("n_seeds") is not None:
             return [self.run(seed=seed, **fields) for seed in self.seeds()]
-        runs = [self.run(**fields)]
+        return self._by_seed(lambda page, seed: page.run(seed=seed, **fields))
+
+    def _by_seed(self, find: Callable[["Chapter", int], Result]) -> list[Result]:
+        """What `find` returns for the parameter `seed`, and for each seed after it until one has no finished run."""
+        first_seed, shipped = self.parameters["seed"], self.parameters | {"source": "shipped"}
+        results = [find(self, first_seed)]
         with suppress(FileNotFoundError):
             while True:
-                next_config = preset(settings["preset"], **{"seed": runs[-1].config.seed + 1} | fields)
-                runs.append(find_run(next_config, settings["root"]))
-        return runs
+                results.append(find(replace(self, parameters=shipped), first_seed + len(results)))
+        return results
 
     def by_depth(self, *depths: int) -> dict[int, list[Run]]:
         """Return depth → the runs of every seed, at the `largest` scale that has all depths.
@@ -143,21 +145,16 @@ class Chapter:
             partial: None stands for a run that is missing.
             fields: of the config that differ from the sweep's.
         """
-        settings, first_seed = self.parameters, self.parameters["seed"]
 
-        def obtain_seeds(source: str, seeds: Sequence[int]) -> NDArray[np.object_]:
-            return obtain_grid(
-                source, settings["preset"], kind, settings["root"], seeds, settings["num_processes"], partial,
-                **fields,
-            )  # fmt: skip
+        def find(page: Chapter, seeds: Sequence[int]) -> NDArray[np.object_]:
+            source, preset_name, root, n = (
+                page.parameters[key] for key in ("source", "preset", "root", "num_processes")
+            )
+            return obtain_grid(source, preset_name, kind, root, seeds, n, partial, **fields)
 
-        if settings[n_seeds] is not None or partial:
-            return obtain_seeds(settings["source"], self.seeds(n_seeds))
-        runs = [obtain_seeds(settings["source"], [first_seed])]
-        with suppress(FileNotFoundError):
-            while True:
-                runs.append(obtain_seeds("shipped", [first_seed + len(runs)]))
-        return np.concatenate(runs, axis=-1)
+        if self.parameters[n_seeds] is not None or partial:
+            return find(self, self.seeds(n_seeds))
+        return np.concatenate(self._by_seed(lambda page, seed: find(page, [seed])), axis=-1)
 
     def factors(self) -> dict[str, dict[Any, list[Run | None]]]:
         """Return the runs of the sweep PRESET-factors, laid out as by `sweep.obtain_factors`."""
@@ -217,40 +214,34 @@ class Chapter:
             f"{''.join(notes)}*"
         )
 
-    def show(self, picture: Figure | HTML, name: str, caption: str = "", runs: Runs | None = None) -> None:
-        """Display a figure (SVG, with a download link) or a control, and how it was made.
+    def show(self, picture: Figure | HTML, name: str, runs: Runs | None = None) -> None:
+        """Display a figure (SVG, with a download link) or a control and, folded, how it was made.
 
-        In the book this is a numbered figure, so at most one `show` belongs in a cell. Its caption is the Markdown
-        cell below, tagged `caption`; the build joins the two. The caption also describes the picture to readers who
-        do not see it.
+        In the book this is a numbered figure, so at most one `show` belongs in a cell. Its caption, which also
+        describes it to readers who do not see it, is the Markdown cell below, tagged `caption`.
 
         Args:
             picture: a matplotlib Figure, or what `modgrok.widgets` or `modgrok.live.ask` made.
             name: label for references from the text, {numref}`name`.
-            caption: Markdown, for a page that is not built from a notebook with such a cell.
             runs: those that the figure shows, by default the page's; () for none. The caption says in what they differ
                 from the page's.
         """
         shown_runs = flat(self.runs if runs is None else runs)
-        display(still(picture, caption, name) if isinstance(picture, Figure) else picture)
-        difference = scale(shown_runs, flat(self.runs)) if shown_runs else ""
-        if difference:
-            caption = f"{caption} Models: {difference}.".strip()
-        text = f"{caption}\n\n{self._made(shown_runs)}".strip()
-        display(Markdown(text), metadata={"modgrok_figure": name})
-
-    def _made(self, runs: list[Run]) -> str:
-        """Return Markdown, folded: the runs of a figure, what they cost, and the command."""
-        names = ", ".join(f"`{run.name}`" for run in runs)
-        origin = (
-            f"From {names}: {scale(runs)}; {_cost(runs)}. To train anew, add `-p source train -p root my-runs`."
-            if runs
-            else "No model was trained for this figure."
-        )
-        return (
+        display(still(picture, "", name) if isinstance(picture, Figure) else picture)
+        origin, difference = "No model was trained for this figure.", ""
+        if shown_runs:
+            names, cost = ", ".join(f"`{run.name}`" for run in shown_runs), _cost(shown_runs)
+            origin = (
+                f"From {names}: {scale(shown_runs)}; {cost}. To train anew, add `-p source train -p root my-runs`."
+            )
+            difference = scale(shown_runs, flat(self.runs))
+        text = (
             f'<details class="modgrok-made"><summary>How this figure was made</summary>\n\n{origin}\n\n'
             f"```bash\n{self.command}\n```\n\n</details>"
         )
+        if difference:
+            text = f"Models: {difference}.\n\n{text}"
+        display(Markdown(text), metadata={"modgrok_figure": name})
 
 
 def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
@@ -375,6 +366,13 @@ def halfway(curve: ArrayLike) -> int:
     return int(np.argmax(curve >= (curve[0] + curve.max()) / 2))
 
 
+SCALE = {
+    "p": ("p", ""), "tasks": ("n_tasks", ""), "α": ("alpha", "g"), "blocks": ("depth", ""), "width": ("n_embd", ""),
+    "examples": ("n_examples", ""), "steps": ("steps", ","), "seed": ("seed", ""),
+}  # fmt: skip
+"""Label of a field that describes a model → its name in the config, and the form of its values."""
+
+
 def scale(runs: Iterable[Run], elsewhere: Iterable[Run] = ()) -> str:
     """Return what models some runs trained: the fields that describe them, with every value that they take.
 
@@ -382,31 +380,17 @@ def scale(runs: Iterable[Run], elsewhere: Iterable[Run] = ()) -> str:
         runs: the runs.
         elsewhere: other runs; fields that take the same values there are left out.
     """
-    fields, same = _field_values(runs), _field_values(elsewhere)
+    fields, same = _field_values(list(runs)), _field_values(list(elsewhere))
     return ", ".join(f"{name} = {values}" for name, values in fields.items() if same[name] != values)
 
 
-def _field_values(runs: Iterable[Run]) -> dict[str, str]:
+def _field_values(runs: list[Run]) -> dict[str, str]:
     """Name → the values, as text, of each field that describes a model."""
-    configs = [run.config for run in runs]
-
-    def values(field: str, form: str = "") -> str:
-        return ", ".join(
-            format(value, form) for value in sorted({getattr(config, field) for config in configs})
-        )
-
-    curricula = sorted({"yes" if getattr(config, "curriculum", ()) else "no" for config in configs})
-    return {
-        "p": values("p"),
-        "tasks": values("n_tasks"),
-        "α": values("alpha", "g"),
-        "blocks": values("depth"),
-        "width": values("n_embd"),
-        "examples": values("n_examples"),
-        "steps": values("steps", ","),
-        "seed": values("seed"),
-        "curriculum": ", ".join(curricula),
-    }
+    values = {
+        label: [f"{value:{form}}" for value in sorted({getattr(run.config, field) for run in runs})]
+        for label, (field, form) in SCALE.items()
+    } | {"curriculum": sorted({curriculum(run) for run in runs})}
+    return {label: ", ".join(texts) for label, texts in values.items()}
 
 
 def percent(values: ArrayLike) -> str:

@@ -25,7 +25,7 @@ from modgrok.config import PRESETS, preset
 from modgrok.evaluate import COMBINATION
 from modgrok.storage.find import finished_runs
 from modgrok.storage.runs import Run
-from modgrok.widgets.svg import CSS, picture, without_narrow
+from modgrok.widgets.svg import CSS, picture
 
 
 class Evidence(NamedTuple):
@@ -248,7 +248,7 @@ def _card(number: int, card: Card, claims: Mapping[str, Claim]) -> str:
     )
     chapter = card.page[3:].replace("_", " ").capitalize()
     return (
-        f"<li><h3>{number}. {escape(card.title)}</h3>{without_narrow(picture(card.figure, card.alt))}"
+        f"<li><h3>{number}. {escape(card.title)}</h3>{picture(card.figure, card.alt)}"
         f"<p>{_badge(next(iter(claims.values())))}</p><p>{escape(card.sentence)}</p>"
         f"<details><summary>Why this verdict</summary>{reasons}</details>"
         f'<a href="{card.page}.html">{chapter}: the evidence</a></li>'

@@ -45,7 +45,12 @@ def declared(name: str) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{name}.ipynb is not in notebooks/; start Jupyter or papermill in the repository."
         )
-    cells = json.loads(path.read_text("utf8"))["cells"]
+    return read_defaults(path)
+
+
+def read_defaults(notebook: Path) -> dict[str, Any]:
+    """Read the cell tagged `parameters` of a notebook's source: name → default value."""
+    cells = json.loads(notebook.read_text("utf8"))["cells"]
     cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     defaults = {}
     for assignment in ast.parse("".join(cell["source"])).body:

@@ -1,16 +1,14 @@
 """The model live in the page: its answers are computed in the reader's browser, without a server or a kernel.
 
-`ask` gives a piece of HTML that holds the model's last checkpoint and the code that runs it. The code's modules:
+`ask` gives HTML with the model's last checkpoint and the code that runs it, `hero` the front page's question to two
+models, `swap` a control in which some heads look for another query. The modules of the code:
 
 - `kernel.js`: the matrix product, assembled from `product.wat` by `scripts/assemble.py`;
 - `transformer.js`: the forward pass, equal to `Transformer.query_logits`, with parts switched off as by
-  `interventions.ablated`;
-- `predictors.js`: the exact predictors of `modgrok.predictors`;
+  `interventions.ablated`; `predictors.js`: the exact predictors of `modgrok.predictors`;
 - `engine.js`: weights and answers; `state.js`: what is asked, as plain data, from and to the page's address;
-- `views.js`, `flow.js`, `panel.js`, `question.js` and `live.css`: what is seen; `control.js` joins all of it.
-
-`hero` gives the front page's piece, one question to two models (`hero.js`); `swap` a piece in which some heads look for
-another query (`swap.js`).
+- `views.js`, `flow.js`, `panel.js`, `question.js` and `live.css`: what is seen; `control.js`, `hero.js` and `swap.js`
+  join all of it.
 
 The code is one inline module, and further checkpoints are scripts that assign a text, because a page opened from a
 folder (`file://`) may neither import nor fetch. In the book the last checkpoint is such a script, too: pages stay
@@ -75,18 +73,21 @@ class State(NamedTuple):
     query: Sequence[int] = ()
     predictor: str = ""
 
+    @property
+    def panels(self) -> list[dict]:
+        """The models, each as a dict."""
+        return [{"model": model} if isinstance(model, str) else model for model in self.models]
 
-def ask(runs: dict[str, Run], name: str = "ask", inline: Iterable[int] = (), **state) -> HTML:
+
+def ask(runs: dict[str, Run], name: str = "ask", **state) -> HTML:
     """A control that asks trained models in the page and shows their answers to all p² queries.
 
     In the book all checkpoints can be chosen: its build puts them next to the pages (`write_weights`). Elsewhere,
-    as in a notebook by itself, only those in the output can. In place of models with more than LARGEST weights stands
-    a sentence that says so.
+    as in a notebook by itself, only the last can. In place of models with more than LARGEST weights stands a sentence.
 
     Args:
         runs: label → run; all of one p.
         name: tells the controls of one page apart, in its links too.
-        inline: further checkpoints' steps that the output holds.
         state: fields of `State`, in which it opens.
 
     Raises:
@@ -99,7 +100,7 @@ def ask(runs: dict[str, Run], name: str = "ask", inline: Iterable[int] = (), **s
         raise ValueError(f"ask needs runs of one p, got {moduli}.")
     config = next(iter(runs.values())).config
     if not offered(runs):
-        return HTML(f"<p>{_left_out(runs)}</p>")
+        return TOO_LARGE
     names = predictors(config.p, pretraining_tasks(config))
     if wish.predictor not in names:
         raise ValueError(f"predictor={wish.predictor!r} is not known; choose one of {', '.join(names)}.")
@@ -109,20 +110,18 @@ def ask(runs: dict[str, Run], name: str = "ask", inline: Iterable[int] = (), **s
 
     task = wish.task or (_best_task(wish.examples, config.p) if len(wish.examples) else None)
     contexts, tasks = draw_contexts(Data(config), 1, task)
-    a, b = (int(number) for number in tasks[0])
-    limit = min(run.config.n_examples for run in runs.values()) - 1
-    true_examples = [(int(x), int(y), int(a * x + b * y) % config.p) for x, y in contexts[0][:limit]]
+    context = contexts[0][: min(run.config.n_examples for run in runs.values()) - 1]
+    true_examples = np.column_stack([context, context @ tasks[0] % config.p]).tolist()
     examples = [tuple(example) for example in wish.examples or true_examples]
-    models = wish.models or list(runs)[:1]
     arguments = {
-        "panels": [{"model": model} if isinstance(model, str) else model for model in models],
-        "task": [a, b],
+        "panels": wish.panels or [{"model": next(iter(runs))}],
+        "task": tasks[0].tolist(),
         "examples": examples,
         "shots": len(examples) if wish.shots is None else wish.shots,
         "query": list(wish.query or (2 % config.p, 1)),
         "by": wish.predictor,
     }
-    return _output(runs, name, (*CONTROL, "control"), "startControl", [name, arguments], inline)
+    return _output(runs, name, (*CONTROL, "control"), "startControl", [name, arguments])
 
 
 def _best_task(examples: Sequence[Sequence[int]], p: int) -> list[int]:
@@ -138,17 +137,11 @@ def offered(runs: dict[str, Run]) -> bool:
     return all(n_weights(run.config) <= LARGEST for run in runs.values())
 
 
-def _left_out(runs: dict[str, Run]) -> str:
-    """Why there is no control."""
-    weights = {label: n_weights(run.config) for label, run in runs.items()}
-    listed = " and ".join(f"{n / 1e6:.1f} million ({escape(label)})" for label, n in weights.items())
-    queries = sum(2 * n * run.config.p**2 for n, run in zip(weights.values(), runs.values(), strict=True))
-    return (
-        f"There is no live control here, for a page cannot carry so many weights: {listed}. That is "
-        f"{sum(weights.values()) * 2 * 4 / 3e6:.0f} MB of text and, at every click, {queries / 1e9:.0f} billion "
-        f"operations in the browser; the control takes up to {LARGEST / 1e6:.0f} million weights. In Python, "
-        "<code>evaluate.query_grid(run.model(), [task], pairs, shots)</code> answers the same questions."
-    )
+TOO_LARGE = HTML(
+    f"<p>There is no live control here: a page carries models of up to {LARGEST / 1e6:.0f} million weights. In Python, "
+    "<code>evaluate.query_grid(run.model(), [task], pairs, shots)</code> answers the same questions.</p>"
+)
+"""Stands in place of a control."""
 
 
 def hero(contrast: Contrast, page: str = "12_ask.html") -> HTML:
@@ -160,15 +153,9 @@ def hero(contrast: Contrast, page: str = "12_ask.html") -> HTML:
         contrast: the question and its answers.
         page: where a whole control can be asked the same.
     """
-    question = {
-        "task": contrast.task,
-        "examples": contrast.examples,
-        "shots": len(contrast.examples),
-        "query": contrast.query,
-        "answers": {
-            label: answers.reshape(len(answers), -1).tolist() for label, answers in contrast.answers.items()
-        },
-    }
+    answers = {label: grids.reshape(len(grids), -1).tolist() for label, grids in contrast.answers.items()}
+    question = {"shots": len(contrast.examples), "answers": answers}
+    question |= {name: getattr(contrast, name) for name in ("task", "examples", "query")}
     return _output(contrast.runs, "hero", ("hero",), "startHero", [question, page])
 
 
@@ -181,47 +168,31 @@ def swap(runs: dict[str, Run]) -> HTML:
         runs: label → run; all of one p.
     """
     if not offered(runs):
-        return HTML(f"<p>{_left_out(runs)}</p>")
+        return TOO_LARGE
     questions = {label: draw_question(run) for label, run in runs.items()}
     sentence = "<p>{}: no head matches ratios, so there is nothing to exchange.</p>\n"
     lacking = "".join(sentence.format(escape(label)) for label in runs if questions[label] is None)
-    swappable = {label: run for label, run in runs.items() if questions[label] is not None}
-    if not swappable:
+    questions = {label: question for label, question in questions.items() if question is not None}
+    if not questions:
         return HTML(lacking)
-    described = {
-        label: question._asdict() | {"groups": [group._asdict() for group in question.groups]}
-        for label, question in questions.items()
-        if question is not None
-    }
-    control = _output(swappable, "swap", ("swap",), "startSwap", [described])
+    control = _output(
+        {label: runs[label] for label in questions}, "swap", ("swap",), "startSwap", [questions]
+    )
     return HTML(lacking + control.data, metadata=control.metadata)
 
 
-def _output(
-    runs: dict[str, Run],
-    name: str,
-    modules: tuple[str, ...],
-    start: str,
-    arguments: list,
-    inline: Iterable[int] = (),
-) -> HTML:
+def _output(runs: dict[str, Run], name: str, modules: tuple[str, ...], start: str, arguments: list) -> HTML:
     """The code, and a call of its function `start` with the models and further arguments."""
     folder = Path(__file__).parent
     code = "\n".join((folder / f"{module}.js").read_text("utf8") for module in (*SHARED, *modules))
-    inline_steps = {
-        run.name: set() if in_book() else {*inline, run.steps[-1]} for run in runs.values() if run.steps
-    }
-    models = [_describe(label, run, inline_steps) for label, run in runs.items()]
+    models = [_describe(label, run) for label, run in runs.items()]
     call = json.dumps([models, *arguments]).replace("<", "\\u003c")  # a label cannot end the script
     text = (
         f"<style>{(folder / 'live.css').read_text('utf8')}</style>\n"
         f'<div class="modgrok-live" data-name="{escape(name)}"></div>\n'
         f'<script type="module">\n{code}\n{start}(...{call});\n</script>'
     )
-    steps_elsewhere = {
-        str(run.path): [step for step in run.steps if step not in inline_steps[run.name]]
-        for run in runs.values()
-    }
+    steps_elsewhere = {str(run.path): run.steps[: None if in_book() else -1] for run in runs.values()}
     return HTML(text, metadata={"modgrok_live": steps_elsewhere})
 
 
@@ -247,10 +218,9 @@ def address(page: str = "", name: str = "ask", **state) -> str:
         TypeError: no field of `State`.
     """
     wish, fields = State(**state), []
-    for model in wish.models:
-        model = {"model": model} if isinstance(model, str) else model
-        off = " ".join(model.get("off", ()))
-        fields += [("model", model["model"]), ("step", model.get("step", "last")), ("off", off)]
+    for panel in wish.panels:
+        off = " ".join(panel.get("off", ()))
+        fields += [("model", panel["model"]), ("step", panel.get("step", "last")), ("off", off)]
     texts = {
         "task": _joined(wish.task),
         "examples": " ".join(map(_joined, wish.examples)),
@@ -271,13 +241,13 @@ def _joined(numbers: Iterable[int]) -> str:
     return ".".join(str(int(number)) for number in numbers)
 
 
-def _describe(label: str, run: Run, inline_steps: dict[str, set[int]]) -> dict:
-    """What the page knows of a run."""
+def _describe(label: str, run: Run) -> dict:
+    """What the page knows of a run; outside the book, also the weights of its last checkpoint."""
     if not run.steps:
         run.model()  # raises an error that says why
+    inline_step = None if in_book() else run.steps[-1]
     steps = [
-        {"step": step, "weights": weights(run, step) if step in inline_steps[run.name] else None}
-        for step in run.steps
+        {"step": step, "weights": weights(run, step) if step == inline_step else None} for step in run.steps
     ]
     return {
         "label": label,

@@ -1,6 +1,5 @@
 """Two models that differ in depth alone, and a typical question that shows the difference; chosen by stated rules."""
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 from modgrok.analysis.activations import draw_contexts
 from modgrok.data import Data
 from modgrok.evaluate import correct_grid, query_grid
-from modgrok.plots.cards import question_card
 from modgrok.plots.style import blocks
 from modgrok.predictors import ratio_matches
 from modgrok.storage.runs import Run
@@ -81,18 +79,6 @@ def summary(contrast: Contrast) -> list[list[str]]:
         [label, f"{np.median(contrast.n_correct[label]):.0f}", f"{contrast.combinations[label]:.2f}"]
         for label in contrast.runs
     ]
-
-
-def card_png(contrast: Contrast, title: str, lines: Sequence[str]) -> bytes:
-    """A picture of the question for other sites, 1200 × 630 pixels."""
-    (a, b), p = contrast.task, len(next(iter(contrast.answers.values()))[-1])
-    x, y = np.mgrid[:p, :p]
-    answers = {label: grids[-1] for label, grids in contrast.answers.items()}
-    png = io.BytesIO()
-    question_card(title, lines, answers, (a * x + b * y) % p, contrast.query).savefig(
-        png, dpi=100, facecolor="white"
-    )
-    return png.getvalue()
 
 
 def _measure(runs: dict[str, Run], n: int) -> Contrast:

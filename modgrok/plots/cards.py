@@ -1,6 +1,6 @@
-"""Small figures that say one thing: the findings at a glance, and the picture that stands for the book elsewhere."""
+"""Small figures that say one thing: the findings at a glance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +9,6 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from modgrok.plots import style
-from modgrok.plots.answers import CORRECT, INCORRECT, TRUTH, colored_grid
 
 
 @style.styled
@@ -66,38 +65,3 @@ def _small(ylabel: str, reference: float, label: str) -> tuple[Figure, Axes]:
     corner = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
     ax.annotate(label, (1, reference), fontsize=9, color=style.GREY, **corner)
     return fig, ax
-
-
-@style.styled
-def question_card(
-    title: str, lines: Sequence[str], answers: Mapping[str, ArrayLike], truth: ArrayLike, query: ArrayLike
-) -> Figure:
-    """One question to some models, 1,200 × 630 pixels at 100 dpi: what other sites show of the book.
-
-    Args:
-        title: of the book.
-        lines: below it.
-        answers: name of a model → (p, p) its answers, indexed [x, y].
-        truth: (p, p) right answers.
-        query: (x, y) to outline.
-    """
-    truth, p = np.asarray(truth), len(truth)
-    fig = style.figure(12, 6.3)
-    fig.set_layout_engine("none")
-    fig.text(0.04, 0.88, title, fontsize=33, fontweight="bold", va="center")
-    for i, line in enumerate(lines):
-        fig.text(0.04, 0.765 - 0.075 * i, line, fontsize=18, va="center", color=style.INK)
-    side = 0.5 / 12 * 6.3  # of a grid: half of the height
-    for i, (name, answer) in enumerate(answers.items()):
-        ax = fig.add_axes((0.985 - (len(answers) - i) * (side + 0.035), 0.07, side, 0.5))
-        is_correct = (np.asarray(answer) == truth).astype(int)
-        colored_grid(ax, is_correct, TRUTH)
-        inks = np.where(is_correct, style.INK, "white").ravel()
-        style.Written(ax, {(x, y): answer[x][y] for x, y in np.ndindex(p, p)}, 105 / p, inks)
-        ax.plot(*query, "s", mfc="none", mec=style.COLORS["ood_train"], mew=3, markersize=205 / p)
-        ax.set(xticks=[], yticks=[])
-        ax.set_title(f"{name}: {is_correct.sum()} of {p * p} right", fontsize=16)
-    for y, name, color in ((0.2, "right", CORRECT), (0.13, "wrong", INCORRECT)):
-        fig.text(0.04, y, "■", color=color, fontsize=20, va="center")
-        fig.text(0.07, y, name, fontsize=16, va="center")
-    return fig

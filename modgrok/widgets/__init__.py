@@ -2,7 +2,7 @@
 
 Every picture is drawn beforehand and stands in the page as text. The pictures of a slider differ little: stored as
 lines that occur once, all of them together take less room than one photograph. `controls.js` unpacks them when a reader
-moves a control. `live` is the exception: it needs ipywidgets and a kernel, which draws what the controls say.
+moves a control.
 
 May import plots.style.
 """
@@ -10,23 +10,26 @@ May import plots.style.
 import base64
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-import ipywidgets
 from IPython.display import HTML
-from ipywidgets import Layout, Tab, VBox, interactive
 from matplotlib.figure import Figure
 
 from modgrok.widgets.data import figure_csv
 from modgrok.widgets.svg import CSS, picture
 
-__all__ = ["Page", "grid", "live", "picture", "scrubber", "still", "tabs"]
+__all__ = ["Page", "grid", "picture", "scrubber", "still", "tabs"]
 
 
 class Page(HTML):
     """HTML together with the style and the code that its pictures and controls need.
+
+    Args:
+        start: the HTML up to, and without, the end of its outermost div.
+        texts: what a control turns to, packed.
+        tables: the CSV of each picture, packed.
 
     Attributes:
         body: the HTML alone, its texts packed.
@@ -34,13 +37,6 @@ class Page(HTML):
     """
 
     def __init__(self, start: str, texts: Sequence[str] = (), tables: Sequence[str] = ()) -> None:
-        """Join the parts.
-
-        Args:
-            start: the HTML up to, and without, the end of its outermost div.
-            texts: what a control turns to, packed.
-            tables: the CSV of each picture, packed.
-        """
         self.body, self.plain = (
             f"{start}{pack(texts) if texts else ''}"
             + (f'<span class="modgrok-data" hidden>{pack(tables)}</span>' if tables else "")
@@ -59,11 +55,7 @@ def still(figure: Figure, alt: str, name: str = "figure") -> Page:
 
 
 def scrubber(
-    pictures: Iterable[Figure],
-    labels: Sequence,
-    description: str = "",
-    start: int = 0,
-    alt: str = "",
+    pictures: Iterable[Figure], labels: Sequence, description: str = "", start: int = 0, alt: str = ""
 ) -> Page:
     """A slider over pictures, with steps and play.
 
@@ -103,15 +95,10 @@ def grid(
     return _deck("", sliders, svgs, tables, start[0] * len(names[1]) + start[1])
 
 
-def tabs(pages: dict[str, Figure | Page | ipywidgets.Widget]) -> Figure | Page | ipywidgets.Widget:
-    """Pages behind titled tabs: figures and the like of `scrubber`, or what `live` made. One alone needs no tab."""
+def tabs(pages: dict[str, Figure | Page]) -> Figure | Page:
+    """Figures, and pages such as `scrubber` makes, behind titled tabs. One alone needs no tab."""
     if len(pages) == 1:
         return next(iter(pages.values()))
-    if any(isinstance(page, ipywidgets.Widget) for page in pages.values()):
-        tab = Tab(list(pages.values()), selected_index=0)
-        for i, title in enumerate(pages):  # one by one also for ipywidgets 7, which Colab has
-            tab.set_title(i, title)
-        return tab
     decks = [still(page, title) if isinstance(page, Figure) else page for title, page in pages.items()]
     titles = "".join(
         f'<button type="button" role="tab" aria-selected="{"false" if i else "true"}" tabindex="{-1 if i else 0}">'
@@ -126,37 +113,6 @@ def tabs(pages: dict[str, Figure | Page | ipywidgets.Widget]) -> Figure | Page |
     )
 
 
-def live(draw: Callable[..., Figure], **controls) -> VBox:
-    """Controls above a figure that the kernel draws anew after every change, so not for the published page.
-
-    Args:
-        draw: makes the figure from the controls' values; the sentence of a ValueError stands in its place.
-        controls: argument of `draw` → a control, or what `ipywidgets.interact` makes one of: a text,
-            (least, most) for a slider, a list or dict of choices.
-    """
-    controls = {name: interactive.widget_from_abbrev(control) for name, control in controls.items()}
-    view = ipywidgets.HTML()
-    width = f"{max(map(len, controls)) * 0.55 + 0.5:.1f}em"  # of the longest name: all start below each other
-    for name, control in controls.items():
-        control.description, control.style.description_width = name, width
-        control.layout = Layout(width="100%", max_width="36rem")
-        if control.has_trait("continuous_update"):
-            control.continuous_update = False  # wait for the slider's release, or the text's Enter
-
-    def redraw(change=None) -> None:
-        alt = ", ".join(f"{name} {getattr(c, 'label', c.value)}" for name, c in controls.items())
-        try:
-            figure = draw(**{name: control.value for name, control in controls.items()})
-            view.value = f"<style>{CSS}</style>{picture(figure, alt)}"
-        except ValueError as error:
-            view.value = f'<p role="alert">{escape(str(error))}</p>'
-
-    for control in controls.values():
-        control.observe(redraw, "value")
-    redraw()
-    return VBox([*controls.values(), view])
-
-
 def _deck(attributes: str, sliders: str, pictures: list[str], tables: list[str], index: int) -> Page:
     """The picture at an index below sliders, links to save it and its data, and, if there are others, all of them."""
     links = "".join(
@@ -164,8 +120,7 @@ def _deck(attributes: str, sliders: str, pictures: list[str], tables: list[str],
         for name in ("SVG", "CSV")
     )
     return Page(
-        f'<div class="modgrok-deck"{attributes}>{sliders}{pictures[index]}'
-        f'<p class="modgrok-files">{links}</p>',
+        f'<div class="modgrok-deck"{attributes}>{sliders}{pictures[index]}<p class="modgrok-files">{links}</p>',
         pictures if len(pictures) > 1 else (),
         tables,
     )
@@ -173,10 +128,8 @@ def _deck(attributes: str, sliders: str, pictures: list[str], tables: list[str],
 
 def _slider(description: str, labels: list[str], start: int, play: bool) -> str:
     """A slider with its buttons; where nothing is going on by itself, there is nothing to play."""
-    name, button = (
-        escape(description or "picture"),
-        '<button type="button" class="modgrok-{0}" aria-label="{1}">',
-    )
+    name = escape(description or "picture")
+    button = '<button type="button" class="modgrok-{0}" aria-label="{1}">'
     play_button = button.format("play", f"Play {name}") + "</button>" if play and len(labels) > 2 else ""
     return (
         f'<div class="modgrok-slider" data-labels="{escape(json.dumps(labels, ensure_ascii=False))}">'

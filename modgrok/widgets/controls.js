@@ -14,7 +14,7 @@
     });
   }
 
-  // The book keeps what is large in a script beside its pages (`book._mend_pages`); file:// allows no fetch.
+  // The book keeps what is large in a script beside its pages (`book.build.mend_pages`); file:// allows no fetch.
   async function packedText({ textContent, dataset: { beside } }) {
     if (!beside) return textContent;
     if (!globalThis.modgrokPictures?.[beside]) {

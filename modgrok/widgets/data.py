@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection, LineCollection, PatchCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_hex
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 
 from modgrok.plots.style import Written
@@ -45,9 +47,7 @@ def _marks(ax: Axes, names: dict[str, str]) -> Iterator[Mark]:
     """Everything on one panel that stands for data, in the order in which it was drawn."""
     groups = [group for group in ax.containers if isinstance(group, BarContainer)]
     bars = {id(bar): group.get_label() for group in groups for bar in group}
-    for artist in ax.get_children():
-        if not artist.get_visible():
-            continue
+    for artist in filter(Artist.get_visible, ax.get_children()):
         if isinstance(artist, Line2D) and artist.get_transform().contains_branch(ax.transData):
             yield from _points(_name(artist, artist.get_color(), names), "line", *artist.get_data(orig=True))
         elif isinstance(artist, Written):
@@ -58,8 +58,7 @@ def _marks(ax: Axes, names: dict[str, str]) -> Iterator[Mark]:
         elif isinstance(artist, AxesImage):
             yield from _cells(artist)
         elif id(artist) in bars:
-            label = bars[id(artist)]
-            color = to_hex(artist.get_facecolor())
+            label, color = bars[id(artist)], to_hex(artist.get_facecolor())
             series = names.get(color, color) if label.startswith("_") else label
             middle = artist.get_x() + artist.get_width() / 2
             yield series, "bar", middle, artist.get_y() + artist.get_height(), artist.get_height()
@@ -70,12 +69,10 @@ def _collection_marks(artist: Collection, names: dict[str, str]) -> Iterator[Mar
     colors = artist.get_facecolors() if len(artist.get_facecolors()) else artist.get_edgecolors()
     series = _name(artist, colors[0] if len(colors) else "none", names)
     if isinstance(artist, PathCollection):
-        values = artist.get_array()
-        yield from _points(series, "point", *np.asarray(artist.get_offsets()).T, values)
+        yield from _points(series, "point", *np.asarray(artist.get_offsets()).T, artist.get_array())
     elif isinstance(artist, PatchCollection):
-        for path, color in zip(
-            artist.get_paths(), np.resize(colors, (len(artist.get_paths()), 4)), strict=True
-        ):
+        paths = artist.get_paths()
+        for path, color in zip(paths, np.resize(colors, (len(paths), 4)), strict=True):
             yield series, "tile", *path.get_extents().get_points().mean(0), to_hex(color)
     elif isinstance(artist, LineCollection):
         for segment in artist.get_segments():
@@ -94,12 +91,12 @@ def _cells(image: AxesImage) -> Iterator[Mark]:
         bottom, top = top, bottom
     for row, column in np.ndindex(height, width):
         value = cells[row, column]
-        is_color = cells.ndim == 3
-        if not is_color and np.ma.is_masked(value):
+        if cells.ndim == 3:
+            value = to_hex(value / (1 if cells.dtype.kind == "f" else 255))
+        elif np.ma.is_masked(value):
             continue
         x = start + (column + 0.5) * (end - start) / width
-        y = bottom + (row + 0.5) * (top - bottom) / height
-        yield "", "cell", x, y, to_hex(value / (1 if cells.dtype.kind == "f" else 255)) if is_color else value
+        yield "", "cell", x, bottom + (row + 0.5) * (top - bottom) / height, value
 
 
 def _points(
@@ -110,14 +107,17 @@ def _points(
         yield series, kind, x, y, value
 
 
-def _name(artist: Line2D | Collection, color: object, names: dict[str, str]) -> str:
+def _name(artist: Artist, color: ColorType, names: dict[str, str]) -> str:
     """A mark's own label, else that of its colour and dashes in the legend, else its colour."""
-    label = str(artist.get_label())
+    label, color = str(artist.get_label()), _hex(color)
     if label and not label.startswith("_"):
         return label
-    color = "none" if isinstance(color, str) and color.lower() == "none" else to_hex(color)
     dashed = f"{color} {artist.get_linestyle()}" if isinstance(artist, Line2D) else color
     return names.get(dashed, names.get(color, color))
+
+
+def _hex(color: ColorType) -> str:
+    return "none" if str(color).lower() == "none" else to_hex(color)
 
 
 def _legend_names(figure: Figure) -> dict[str, str]:
@@ -128,7 +128,7 @@ def _legend_names(figure: Figure) -> dict[str, str]:
         for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
             color = handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()
             color = np.asarray(color)[0] if np.ndim(color) == 2 and len(color) else color
-            if not len(color) or (isinstance(color, str) and color.lower() == "none"):
+            if not len(color) or _hex(color) == "none":
                 continue
             names.setdefault(to_hex(color), text.get_text())
             if isinstance(handle, Line2D):

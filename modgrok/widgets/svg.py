@@ -10,7 +10,9 @@ cannot do that has a shadow, until the end is reached.
 import io
 import re
 from html import escape
+from pathlib import Path
 
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -19,46 +21,9 @@ from modgrok.plots.style import DARK, Written, drawing_settings
 LEAST = 9
 """CSS pixels, the height of the smallest label at any width of the page."""
 
-DARK_PAGES = (
-    'html[data-theme="dark"], html[theme="dark"], body[data-jp-theme-light="false"], body.vscode-dark'
-)
-"""Selectors of dark pages: the book's, Colab's, JupyterLab's and VS Code's."""
+_DARK = "\n".join(f"    --mg-{light[1:].lower()}: {dark};" for light, dark in DARK.items())
 
-CSS = (
-    """
-.modgrok-picture { overflow-x: auto; text-align: center; container-type: inline-size; }
-.modgrok-picture svg { height: auto; vertical-align: top; }
-.modgrok-picture svg.modgrok-narrow { display: none; }
-@container (max-width: 520px) {
-  .modgrok-picture svg.modgrok-narrow { display: inline; }
-  .modgrok-picture svg:has(+ .modgrok-narrow) { display: none; }
-}
-@property --mg-fade { syntax: "<length>"; inherits: false; initial-value: 0px; }
-@keyframes modgrok-fade { from, 90% { --mg-fade: 3rem; } to { --mg-fade: 0px; } }
-@supports (animation-timeline: scroll()) {
-  .modgrok-picture {
-    animation: modgrok-fade linear;
-    animation-timeline: scroll(self inline);
-    mask: linear-gradient(to left, transparent, #000 var(--mg-fade)) no-clip; /* its focus ring is outside */
-  }
-}
-@supports not (animation-timeline: scroll()) {
-  .modgrok-picture {
-    background:
-      linear-gradient(to left, var(--mg-ffffff, #ffffff) 50%, transparent) right / 4rem 100% no-repeat local,
-      linear-gradient(to left, #8889, transparent) right / 1.2rem 100% no-repeat;
-  }
-}
-@media print {
-  .modgrok-picture { overflow: visible; animation: none; mask: none; }
-  .modgrok-picture svg { min-width: 0 !important; } /* paper does not scroll */
-}
-@media not print {
-"""
-    + f"  :is({DARK_PAGES}) .modgrok-picture {{\n"
-    + "".join(f"    --mg-{light[1:].lower()}: {dark};\n" for light, dark in DARK.items())
-    + "  }\n}\n"
-)
+CSS = (Path(__file__).parent / "picture.css").read_text("utf8").replace("    /* DARK */", _DARK)
 """Of pictures: their widths, and the colours of a dark page."""
 
 
@@ -74,12 +39,6 @@ def picture(figure: Figure, alt: str) -> str:
     return f'<div class="modgrok-picture" role="img" aria-label="{escape(alt)}">\n{svg}</div>'
 
 
-def without_narrow(picture: str) -> str:
-    """A picture without its form for phones, to be shown until a script finds that the page is narrow."""
-    wide, narrow, _ = picture.partition('\n<svg class="modgrok-narrow"')
-    return f"{wide}</div>" if narrow else picture
-
-
 def _svg(figure: Figure, form: str) -> str:
     """A figure as SVG text, the same for the same figure: no date, no random ids, coordinates to 0.01 points."""
     width, points = figure.get_size_inches()[0] * 96, 72 * figure.get_size_inches()
@@ -87,7 +46,7 @@ def _svg(figure: Figure, form: str) -> str:
     with drawing_settings(svg_hashsalt=form):  # ids of a hidden SVG must not be those of a shown one
         getattr(figure, "lay_out", lambda: None)()
         figure.savefig(data, format="svg", facecolor="none", metadata={"Date": None})
-    close(figure)
+    pyplot.close(figure)  # or a notebook would show it a second time
     body = data.getvalue().partition("</defs>")[2]  # its header has a style that would be the whole page's
     body = re.sub(r"(?m)^\s+|^<!--.*-->$", "", body).replace("xlink:href", "href")
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # numbered in every figure alike
@@ -106,10 +65,3 @@ def _svg(figure: Figure, form: str) -> str:
 
 
 _COLORS = {light.lower(): f"var(--mg-{light[1:].lower()}, {light.lower()})" for light in DARK}
-
-
-def close(figure: Figure) -> None:
-    """Forget a pyplot figure, or the notebook would show it a second time."""
-    import matplotlib.pyplot
-
-    matplotlib.pyplot.close(figure)
