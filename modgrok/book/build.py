@@ -40,7 +40,6 @@ from modgrok.training.progress import duration
 
 log = logging.getLogger(__name__)
 
-
 COLUMN = 720
 """CSS pixels, the width of the text on a page of 1,400 pixels; wider figures may use the margin (class full-width)."""
 
@@ -154,11 +153,7 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(cores // n_workers))
     say(f"executing {len(todo)} of the chapters, {n_workers} at a time (threads each: {threads})")
     waiting = deque(sorted(todo, key=lambda notebook: -_cost(notebook)))
-    workers, running, seconds = (
-        {},
-        {},
-        {},
-    )  # pipe → process; pipe → (notebook, start); notebook → what it took
+    workers, running, seconds = {}, {}, {}  # pipe → process; → (notebook, its start); notebook → what it took
     spawn = get_context("spawn")  # processes, not threads: papermill changes the process's working directory
     start = time.perf_counter()
     try:
@@ -312,8 +307,8 @@ def _number_figures(cells: list[nbformat.NotebookNode]) -> list[nbformat.Noteboo
     Folded code moves into the caption's own fold, so that one line stands below a figure.
     """
     for cell, below in zip(cells, [*cells[1:], nbformat.v4.new_markdown_cell()], strict=True):
-        shown = [o for o in cell.get("outputs", []) if "modgrok_figure" in o.get("metadata", {})]
-        for output in shown[:1]:
+        figures = [o for o in cell.get("outputs", []) if "modgrok_figure" in o.get("metadata", {})]
+        for output in figures[:1]:
             caption = output["data"]["text/markdown"]
             if "caption" in _tags(below):
                 text = below.source.strip()

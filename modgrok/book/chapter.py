@@ -75,8 +75,8 @@ class Chapter:
         settings = self.parameters
         if name:
             return find_run(name, settings["root"])
-        where = (settings[key] for key in ("source", "preset", "root", "num_processes"))
-        return obtain(*where, **{"seed": settings["seed"]} | fields)
+        values = (settings[key] for key in ("source", "preset", "root", "num_processes"))
+        return obtain(*values, **{"seed": settings["seed"]} | fields)
 
     def every_seed(self, **fields) -> list[Run]:
         """Return the preset's runs with some fields replaced, one a seed, counted up from the parameter `seed`.
@@ -231,9 +231,7 @@ class Chapter:
         origin, difference = "No model was trained for this figure.", ""
         if shown_runs:
             names, cost = ", ".join(f"`{run.name}`" for run in shown_runs), _cost(shown_runs)
-            origin = (
-                f"From {names}: {scale(shown_runs)}; {cost}. To train anew, add `-p source train -p root my-runs`."
-            )
+            origin = f"From {names}: {scale(shown_runs)}; {cost}. To train anew, add `-p source train -p root my-runs`."
             difference = scale(shown_runs, flat(self.runs))
         text = (
             f'<details class="modgrok-made"><summary>How this figure was made</summary>\n\n{origin}\n\n'
@@ -298,7 +296,7 @@ def show_error(
 def obtain(
     source: str, preset_name: str, root: str | Path = "runs", num_processes: int = 1, **overrides
 ) -> Run:
-    """The run a notebook asks for by its parameters.
+    """The run a notebook asks for by its parameters, which are `checked`.
 
     Args:
         source: "shipped" finds a finished run under root, at any depth; "train" trains it there if there is none.
@@ -308,18 +306,14 @@ def obtain(
         num_processes: training processes, one a GPU, or CPU processes where there is no GPU.
 
     Raises:
-        ValueError: a parameter that is not allowed.
+        ValueError: no such preset, a field that is not allowed, or a batch that does not divide.
         FileNotFoundError: source="shipped" and no such run; the message says how to train it.
     """
-    if source not in ("shipped", "train"):
-        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
-    if isinstance(num_processes, bool) or not isinstance(num_processes, int) or num_processes < 1:
-        raise ValueError(f"num_processes={num_processes!r} is not allowed; choose 1 or more.")
     config = preset(preset_name, **overrides)
     try:
         return find_run(config, root)  # also in a subfolder, where `train` does not look
     except FileNotFoundError:
-        if source == "shipped":
+        if source != "train":
             raise
     if num_processes == 1:
         return train(config, root)
