@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from modgrok.data import sequences
 from modgrok.model import Transformer

@@ -1,5 +1,6 @@
 """The object of a notebook: what it says below figures, the command that makes them again, and how it finds runs."""
 
+import copy
 import os
 import shlex
 import sys
@@ -165,6 +166,40 @@ def test_evenly_keeps_the_ends_and_table_is_markdown():
     assert evenly(range(0, 100, 10), 4) == [0, 30, 60, 90] and evenly([5, 6], 9) == [5, 6]
     rows = [line.replace(" ", "").split("|")[1:-1] for line in table(["a", "b"], [[1, "2"]]).splitlines()]
     assert rows[::2] == [["a", "b"], ["1", "2"]] and set("".join(rows[1])) == set(":-")
+
+
+def test_a_table_says_what_is_missing():
+    assert table(["a", "b"], iter(())) == "These runs have nothing for this table."
+    assert table(["a", "b"], [], "No run has solved it.") == "No run has solved it."
+    lines = table(
+        ["a", "b", "c"], [["x", "0 of 0", "nan (nan to nan)"], ["y", "0 of 3", "banana"]]
+    ).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:4]]
+    assert rows == [["x", "–", "–"], ["y", "0 of 3", "banana"]]
+    assert lines[-1] == "*–: none of these runs has a case to count.*"
+    assert "case to count" not in table(["a"], [["0 of 3"]])
+
+
+def test_a_page_of_one_seed_says_that_it_shows_no_spread(alone):
+    page = Chapter("05_depth", {"n_seeds": None}, "", [alone])
+    assert "With one seed" not in page.about().data  # a page of one model promises none
+    page.runs = [alone, alone]
+    assert "With one seed, a mean over seeds is a single run" in page.about().data
+    other = copy.copy(alone)
+    other.config = tiny(seed=1)
+    page.runs = [alone, other]
+    assert "With one seed" not in page.about().data
+
+
+def test_a_cell_that_trained_keeps_no_progress_bar(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(chapter, "clear_output", lambda: calls.append("cleared"))
+    monkeypatch.setattr(chapter, "train", lambda *_: calls.append("trained"))
+    obtain("train", "smoke", tmp_path)
+    assert calls == ["trained"]  # outside a notebook there is no cell to empty
+    monkeypatch.setattr(chapter, "get_ipython", lambda: True)
+    obtain("train", "smoke", tmp_path)
+    assert calls[1:] == ["trained", "cleared"]
 
 
 def test_bounds_that_depend_on_the_model():

@@ -99,3 +99,7 @@ def test_a_table_of_factors_has_a_row_a_value():
     assert (steps == 10).all() and (accuracy == 0.6).all() and guess == pytest.approx(1 / 7)
     assert (matched < 1).all() and cost.measure([]).shape == (4, 0)
     assert [cost.step_text(step) for step in (1234.4, np.nan, np.inf)] == ["1,234", "never", "never"]
+
+
+def test_a_number_too_small_for_a_digit_after_the_point_keeps_its_first_digit():
+    assert [cost.billions(number) for number in (3.42e9, 1e8, 1.2e7)] == ["3.4", "0.1", "0.01"]

@@ -140,8 +140,13 @@ def test_cards_have_the_numbers_of_the_runs():
     assert numbers[0] == ["1.00"] * 3 + ["0.00"] * 3  # with most tasks and with fewest
     assert numbers[2] == ["0.00"] * 3 + ["1.00"] * 3  # one block, two
     assert numbers[5] == ["0.90"] * 3 + ["0.14"] * 4  # combinations: four blocks, two, a guess
-    assert "p = 7, 0 of 3 on training inputs, 0 of 0 on test inputs" in cards[3].sentence
+    assert "p = 7, 0 of 3 on training inputs, none solved on test inputs" in cards[3].sentence
     assert len({run.config for run in runs.judged}) == len(runs.judged) == 12
+
+
+def test_a_group_without_runs_says_so():
+    (ax,) = plots.seed_dots({"solve": [], "control": [1, 0]}, "parity is best", 0.5, "").axes
+    assert ax.texts[-1].get_text() == "none" and len(ax.lines) == 3  # the reference, a mean and its dots
 
 
 def test_seed_lines_are_the_curves_of_each_group_at_its_places():

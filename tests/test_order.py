@@ -80,6 +80,8 @@ def test_an_order_is_shown_when_p_allows_for_the_number_of_pairs():
     }
     assert [pair.verdict for pair in order.precedences({"a": 2 * runs, "b": runs}, runs)] == ["contrary"]
     assert order.precedences({"a": [np.inf], "b": [np.inf]}, [1]) == []
+    (tie,) = order.precedences({"a": [3], "b": [3]}, [1])
+    assert tie.n_runs == 0 and np.isnan(tie.p_value) and tie.verdict == "too few runs"
 
 
 def test_task_curves_of_a_model_that_knows_y_alone_and_then_everything():

@@ -106,6 +106,8 @@ def test_with_spread_draws_the_mean_and_every_seed():
         assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
     assert names(made.axes[0]) == ("training step", "accuracy") and keys(made) == SET_KEYS
     assert not lines(plots.with_spread(panels, STEPS, "training step", 0.2).axes[0], plots.INK)
+    fallen = {"1 block": {"ood_train": np.array([[0.3, 0.2, 0.1, 0.1]])}}  # best before training
+    assert not lines(plots.with_spread(fallen, STEPS, "training step", 0.2, mark=True).axes[0], plots.INK)
 
 
 def test_steps_and_work_have_a_panel_each():

@@ -61,8 +61,17 @@ def reading_heads(model: Transformer, tokens: Tensor) -> tuple[list[Head], list[
     return chosen, [head for head in in_block if head not in chosen]
 
 
+def name_heads(chosen: Sequence[Head], control: Sequence[Head]) -> dict[str, Sequence[Head]]:
+    """Name → heads, for what `reading_heads` returns; without a control there is no matching head to speak of."""
+    if control:
+        return {"matching heads": chosen, "the other heads": control}
+    return {f"all heads of block {chosen[0][0]}": chosen}
+
+
 def carrying_heads(effects: np.ndarray, n: int = 2) -> list[Head]:
-    """The n heads with the largest effects (depth, H), as by `patching`."""
+    """The n heads with the largest effects (depth, H), as by `patching`; none where these are nan."""
+    if np.isnan(effects).any():
+        return []
     return [divmod(int(i), effects.shape[1]) for i in np.argsort(-effects, axis=None)[:n]]
 
 
@@ -298,6 +307,10 @@ def draw_pairs(sample: Data, kind: int, n: int, shots: int = 8) -> Pairs:
     return Pairs(tokens[rows, :-1], donors[rows, :-1], usual[rows], donated[rows], places[rows])
 
 
+MIN_EFFECT = 0.5
+"""Nats by which another task must move the logits before the shares of its parts mean anything."""
+
+
 @torch.no_grad()
 def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     """Effect of activations taken from the sequence under the second task (activation patching).
@@ -308,7 +321,8 @@ def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         (depth + 1, 6) effects of the stream at each of PLACES, at the embedding and after each block; and (depth, H)
-        effects of the values that one head gathers at the query's y.
+        effects of the values that one head gathers at the query's y. All are nan if the whole sequence moves the
+        measure by less than MIN_EFFECT.
     """
     depth, n_head = model.config.depth, model.config.n_head
     streams = ["embed", *(f"blocks.{i}.resid_post" for i in range(depth))]
@@ -332,7 +346,8 @@ def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         [difference(pairs.tokens, {name: _replace(at_head, donated[name][at_head])}) for at_head in index]
         for name in mixes
     ]
-    return tuple((np.array(effect) - start) / (end - start) for effect in (by_place, by_head))
+    scale = end - start if end - start >= MIN_EFFECT else np.nan
+    return tuple((np.array(effect) - start) / scale for effect in (by_place, by_head))
 
 
 def joint_ablation(

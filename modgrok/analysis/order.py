@@ -189,7 +189,7 @@ def precedences(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[Prec
         n_runs, p_value = n_before + n_after, sign_test(n_before, n_after)
         are_learned = np.isfinite(first) & np.isfinite(second)
         n_close = int((abs(first[are_learned] - second[are_learned]) < spacing[are_learned]).sum())
-        if sign_test(n_runs, 0) >= level:
+        if not sign_test(n_runs, 0) < level:  # nan if no run tells
             verdict = "too few runs"
         elif p_value >= level:
             verdict = "not shown"

@@ -75,9 +75,12 @@ def binomial_tail(n_hits: int, n_trials: int, chance: float) -> float:
 
 
 def sign_test(n_before: int, n_after: int) -> float:
-    """Two-sided P that a split is at least as uneven if both sides are equally likely (sign test; Arbuthnot, 1710)."""
+    """Two-sided P that a split is at least as uneven if both sides are equally likely (sign test; Arbuthnot, 1710).
+
+    It is nan without a pair.
+    """
     n_pairs = n_before + n_after
-    return float(scipy.stats.binomtest(n_before, n_pairs).pvalue) if n_pairs else 1.0
+    return float(scipy.stats.binomtest(n_before, n_pairs).pvalue) if n_pairs else float("nan")
 
 
 def sign_flip_test(differences: ArrayLike, n_random: int = 2**18) -> float:

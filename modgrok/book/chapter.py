@@ -9,8 +9,8 @@ import dis
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import is_cuda_available
 from IPython import InteractiveShell, get_ipython
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, Markdown, clear_output, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from tabulate import tabulate
@@ -150,7 +150,8 @@ class Chapter:
             source, preset_name, root, n = (
                 page.parameters[key] for key in ("source", "preset", "root", "num_processes")
             )
-            return obtain_grid(source, preset_name, kind, root, seeds, n, partial, **fields)
+            with passing_output(source == "train"):
+                return obtain_grid(source, preset_name, kind, root, seeds, n, partial, **fields)
 
         if self.parameters[n_seeds] is not None or partial:
             return find(self, self.seeds(n_seeds))
@@ -159,9 +160,14 @@ class Chapter:
     def factors(self) -> dict[str, dict[Any, list[Run | None]]]:
         """Return the runs of the sweep PRESET-factors, laid out as by `sweep.obtain_factors`."""
         settings = self.parameters
-        return obtain_factors(
-            settings["source"], settings["preset"], settings["root"], self.seeds(), settings["num_processes"]
-        )
+        with passing_output(settings["source"] == "train"):
+            return obtain_factors(
+                settings["source"],
+                settings["preset"],
+                settings["root"],
+                self.seeds(),
+                settings["num_processes"],
+            )
 
     def seeds(self, n_seeds: str = "n_seeds") -> range:
         """Return `seed`, `seed` + 1, …, as many as the parameter of that name says."""
@@ -209,9 +215,15 @@ class Chapter:
         runs = flat(self.runs)
         chances = ", ".join(f"{1 / p:.2f}" for p in sorted({run.config.p for run in runs}))
         notes = [f" Note: {escaped(run.provenance['note'])}." for run in runs if "note" in run.provenance]
+        is_alone = (
+            "n_seeds" in self.parameters and len(runs) > 1 and len({run.config.seed for run in runs}) == 1
+        )
+        spread = (
+            " With one seed, a mean over seeds is a single run, and no spread is seen." if is_alone else ""
+        )
         return Markdown(
             f"*Models of this page: {len(runs)}; {scale(runs)}; {_cost(runs)}. Accuracy of a blind guess: {chances}."
-            f"{''.join(notes)}*"
+            f"{spread}{''.join(notes)}*"
         )
 
     def show(self, picture: Figure | HTML, name: str, runs: Runs | None = None) -> None:
@@ -315,14 +327,23 @@ def obtain(
     except FileNotFoundError:
         if source != "train":
             raise
-    if num_processes == 1:
-        return train(config, root)
-    check_divides(config, num_processes, 1)
-    AcceleratorState._reset_state(True)  # the launchers insist on starting afresh
-    # asked this way, CUDA is not started, which a process could not be forked after
-    launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
-    launch(_train_forked, (config, root), num_processes=num_processes)
+    with passing_output(True):
+        if num_processes == 1:
+            return train(config, root)
+        check_divides(config, num_processes, 1)
+        AcceleratorState._reset_state(True)  # the launchers insist on starting afresh
+        # asked this way, CUDA is not started, which a process could not be forked after
+        launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
+        launch(_train_forked, (config, root), num_processes=num_processes)
     return find_run(config, root)
+
+
+@contextmanager
+def passing_output(is_training: bool) -> Iterator[None]:
+    """Empty the notebook's cell once a training in it is done: saved, its progress bars would stay at 0 %."""
+    yield
+    if is_training and get_ipython() is not None:
+        clear_output()
 
 
 def _train_forked(config: Config, root: str | Path) -> None:
@@ -393,10 +414,28 @@ def percent(values: ArrayLike) -> str:
     return f"{share:.0f} ({low:.0f} to {high:.0f})"
 
 
-def table(head: Sequence, rows: Iterable[Sequence]) -> str:
-    """A Markdown table of any cells, each printed as it is; a bar within a cell is escaped."""
+NO_CASES = r"nan( %)?( \(.*\))?|0 of 0( \(.*\))?"
+"""Cells of a table that summarise nothing, as a regular expression."""
+
+
+def table(
+    head: Sequence, rows: Iterable[Sequence], missing: str = "These runs have nothing for this table."
+) -> str:
+    """A Markdown table of any cells, each printed as it is; a bar within a cell is escaped.
+
+    A cell that says "nan" or "0 of 0" becomes a dash, which a line below the table explains.
+
+    Args:
+        head: titles of the columns.
+        rows: of cells, one a column.
+        missing: sentence in place of a table without rows.
+    """
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return tabulate(cells, head, tablefmt="pipe", disable_numparse=True)
+    if not cells:
+        return missing
+    dashed = [["–" if re.fullmatch(NO_CASES, cell) else cell for cell in row] for row in cells]
+    note = "" if dashed == cells else "\n\n*–: none of these runs has a case to count.*"
+    return tabulate(dashed, head, tablefmt="pipe", disable_numparse=True) + note
 
 
 def _cost(runs: list[Run]) -> str:

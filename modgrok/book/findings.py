@@ -173,18 +173,18 @@ def cards(runs: Evidence) -> Iterator[Card]:
     )
 
     falls = "; ".join(
-        f"p = {row.p}, {row.fall_train} of {row.solve_train} on training inputs, {row.fall_test} of {row.solve_test} "
-        "on test inputs"
+        f"p = {row.p}, {_lost(row.fall_train, row.solve_train)} on training inputs, "
+        f"{_lost(row.fall_test, row.solve_test)} on test inputs"
         for row in rules.fallen_rows(runs.trained)
         if row.blocks == depth
-    )  # fmt: skip
+    )
     curves = {
         name: (group[0].metrics["step"], [skill_curve(run, "ood_train") for run in group])
         for name, group in (("2 blocks", shallow), (blocks, deep))
     }
     yield Card(
         f"With {blocks} the ability fades when training goes on; with 2 it stays.",
-        f"Runs of {blocks} that lose what they had solved: {falls}.",
+        f"Runs of {blocks} that lose what they had solved: {falls or 'none here learned its training set'}.",
         f"skill on unseen tasks, training inputs, along training, 2 blocks and {depth}, a line a seed",
         "05_depth",
         plots.seed_lines(curves, "training step", "skill", SOLVED, ""),
@@ -196,7 +196,10 @@ def cards(runs: Evidence) -> Iterator[Card]:
     yield Card(
         "Inside, numbers are ordered by their logarithm.",
         f"The parity of the logarithm halves the numbers best in {count(parity['solve'])} of the models that solve "
-        f"unseen tasks, and in {count(parity['control'])} of those that learned their own tasks alone.",
+        f"unseen tasks, and in {count(parity['control'])} of those that learned their own tasks alone."
+        if is_solving.any() and is_control.any()
+        else f"Nothing to compare: {is_solving.sum()} models here solve unseen tasks, {is_control.sum()} learned their "
+        "own tasks alone.",
         "share of models whose embedding splits best by parity of the logarithm: those that solve unseen tasks, and "
         "those that learned their own tasks alone",
         "07_heads",
@@ -221,6 +224,10 @@ REASONS = {
     "not shown": "To be shown: {agrees}. Seen: {measured}.",
 }
 """Verdict → what a card says of it."""
+
+
+def _lost(n_fallen: int, n_solved: int) -> str:
+    return f"{n_fallen} of {n_solved}" if n_solved else "none solved"
 
 
 def as_html(cards: Iterable[Card], claims: Mapping[str, Claim], note: str) -> HTML:

@@ -44,6 +44,11 @@ def step_text(step: float) -> str:
     return f"{step:,.0f}" if np.isfinite(step) else "never"
 
 
+def billions(number: float) -> str:
+    """A number in billions as text: to one digit after the point, or to its first digit where that shows nothing."""
+    return f"{number / 1e9:.1f}" if number >= 1e8 else f"{number / 1e9:.1g}"
+
+
 class Ladder(NamedTuple):
     """Cost of solving o.o.d. tasks with training inputs, against p.
 

@@ -93,7 +93,9 @@ def four_phases(runs: NDArray[np.object_]) -> Claim:
         runs,
         np.select([is_mostly_disordered, is_reached.all(1), is_squeezed], [-1, 1, CANNOT_TELL]),
         {name: str((reached == i).sum()) for i, name in enumerate(PHASES)}
-        | {"solve a set without the easier ones": f"{is_disordered.sum()} of {n_able.sum()}"},
+        | {"solve a set without the easier ones": f"{is_disordered.sum()} of {n_able.sum()}"}
+        if n_able.any()
+        else {"solve any set": "none"},
     )
 
 

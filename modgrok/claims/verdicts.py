@@ -32,6 +32,10 @@ CANNOT_TELL = np.nan
 """Outcome of a seed in which the presupposition of the claim does not hold."""
 
 
+NONE_TAUGHT = "None of these runs learned its training set, so there is nothing to count."
+"""What stands in place of a table of runs that generalise, and of their control, if there are none."""
+
+
 class Rule(NamedTuple):
     """How a claim is judged.
 
@@ -121,6 +125,17 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
         is_present[is_counted], is_solving[is_counted], seeds[is_counted]
     )
     n_able = len(set(seeds[is_solving]) & set(seeds[is_control]))
+    if is_solving.any() and is_control.any():
+        measured = {
+            f"runs that solve ({_depths(runs, is_solving)})": share(is_present[is_solving]),
+            "by chance": f"{chance:.2g} of them (P = {by_chance:.1g})",
+            f"control ({_depths(runs, is_control)})": f"{share(is_present[is_control])} (P = {p_more:.1g})",
+        }
+    else:
+        measured = {
+            "runs that solve": share(is_present[is_solving]),
+            "control": share(is_present[is_control]),
+        }
     outcome = int(by_chance < 0.01 and p_more < 0.05) or -int(p_fewer < 0.05)
     outcomes = np.full(n_able, outcome) if n_able else np.full(len(set(seeds)), CANNOT_TELL)
     return Claim(
@@ -134,11 +149,7 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
         ),
         verdict(outcomes, p),
         p,
-        {
-            f"runs that solve ({_depths(runs, is_solving)})": share(is_present[is_solving]),
-            "by chance": f"{chance:.2g} of them (P = {by_chance:.1g})",
-            f"control ({_depths(runs, is_control)})": f"{share(is_present[is_control])} (P = {p_more:.1g})",
-        },
+        measured,
         f"runs: {is_counted.sum()} of {len(runs)}; seeds: {len(set(seeds))}, able to tell: {n_able}",
         setting(runs),
     )
@@ -219,13 +230,15 @@ def by_seed(values: ArrayLike) -> str:
 def share(is_true: ArrayLike) -> str:
     """Number of true units in (n,) bool with the 95 % interval of their share, as text: "2 of 3 (0.21 to 0.94)"."""
     is_true = np.asarray(is_true, dtype=bool)
+    if not len(is_true):
+        return count(is_true)
     _, low, high = share_interval(is_true)
-    return f"{count(is_true)} ({low:.2f} to {high:.2f})" if len(is_true) else "0 of 0"
+    return f"{count(is_true)} ({low:.2f} to {high:.2f})"
 
 
 def count(is_true: ArrayLike) -> str:
-    """Number of true units in (n,) bool, as text: "2 of 3"."""
-    return f"{np.sum(is_true)} of {np.size(is_true)}"
+    """Number of true units in (n,) bool, as text: "2 of 3", or "none here" where n is 0."""
+    return f"{np.sum(is_true)} of {np.size(is_true)}" if np.size(is_true) else "none here"
 
 
 def setting(runs: Runs) -> dict[str, str]:
@@ -252,9 +265,9 @@ def curriculum(run: Run) -> str:
 
 
 def _depths(runs: Runs, is_chosen: NDArray[np.bool_]) -> str:
-    """The numbers of blocks of the chosen runs, as text; a dash if there are none."""
+    """The numbers of blocks of the chosen runs, as text."""
     depths = sorted({run.config.depth for run, chosen in zip(runs, is_chosen, strict=True) if chosen})
-    return f"d = {', '.join(map(str, depths)) or '–'}"
+    return f"d = {', '.join(map(str, depths))}"
 
 
 def _flat(runs: Runs) -> list[Run]:

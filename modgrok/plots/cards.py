@@ -24,7 +24,10 @@ def seed_dots(groups: Mapping[str, ArrayLike], ylabel: str, reference: float, la
     fig, ax = _small(ylabel, reference, label)
     for i, values in enumerate(groups.values()):
         values = np.asarray(values, dtype=float)
-        ax.plot([i - 0.28, i + 0.28], [values.mean() if len(values) else np.nan] * 2, color=style.INK, lw=2)
+        if not len(values):
+            ax.text(i, 0.5, "none", transform=ax.get_xaxis_transform(), ha="center", va="center", fontsize=9)
+            continue
+        ax.plot([i - 0.28, i + 0.28], [values.mean()] * 2, color=style.INK, lw=2)
         places = i + np.linspace(-0.12, 0.12, len(values) + 2)[1:-1]
         ax.plot(places, values, "o", color=style.COLORS["ood_train"], markersize=6, mec=style.PAPER, mew=0.6)
     ax.set(xticks=range(len(groups)), xticklabels=list(groups), xlim=(-0.6, len(groups) - 0.4))

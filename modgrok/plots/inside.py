@@ -174,7 +174,7 @@ def patching_maps(panels: Mapping[str, ArrayLike], places: Sequence[str]) -> Fig
     """How far the answer moves if the stream at some positions comes from another task: a row a stage.
 
     Args:
-        panels: title → (stages, places) effects, the embedding first.
+        panels: title → (stages, places) effects, the embedding first; nan where there is nothing to measure.
         places: names of the groups of positions.
     """
     fig, axes = style.panels(panels, (3.9, 2.5), (0.4, 0.9), title={"fontsize": 11}, shape=0.8)
@@ -183,6 +183,10 @@ def patching_maps(panels: Mapping[str, ArrayLike], places: Sequence[str]) -> Fig
         image = style.share_map(ax, effects, stages, 8)
         ax.set_xticks(range(len(places)), [place.replace(" ", "\n", 1) for place in places])
         ax.tick_params(labelsize=9)
+        if np.isnan(effects).all():
+            ax.text(
+                0.5, 0.5, "nothing moves the answer", transform=ax.transAxes, ha="center", color=style.INK
+            )
     fig.colorbar(image, ax=axes, label="effect on the answer", shrink=0.7, aspect=30)
     return fig
 
@@ -206,7 +210,8 @@ def progress_curves(panels: Mapping[str, Mapping[str, ArrayLike]], chance: float
         panels: title → "steps" and each of MEASURES → (checkpoints,).
         chance: accuracy of a blind guess, 1/p.
     """
-    fig, axes = style.panels(panels, (2.9, 3.6), (0.4, 0), len(panels), sharey=True)
+    width = max(2.9, 6.8 / len(panels))  # the legend needs as much
+    fig, axes = style.panels(panels, (width, 3.6), (0.4, 0), len(panels), sharey=True)
     for ax, measures in zip(axes, panels.values(), strict=True):
         for name, (label, color, dashes) in MEASURES.items():
             ax.plot(measures["steps"], measures[name], dashes, color=color, label=label, lw=2)

@@ -146,7 +146,8 @@ def with_spread(
         places: positions along the x axis, such as training steps.
         xlabel: name of the x axis.
         chance: accuracy of a blind guess, 1/p.
-        mark: draw a vertical line where the mean on o.o.d. tasks with training inputs is highest.
+        mark: draw a vertical line where the mean on o.o.d. tasks with training inputs is highest; none where that is
+            the first place, before training.
     """
     fig = style.figure(max(7, 2.6 * len(panels) + 0.6), 3.8)
     axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
@@ -154,8 +155,8 @@ def with_spread(
     for ax, (title, accuracy) in zip(axes, panels.items(), strict=True):
         for set_name, curves in accuracy.items():
             _mean_and_seeds(ax, places, curves, **_set_style(set_name), **markers)
-        if mark:
-            ax.axvline(places[np.mean(accuracy["ood_train"], axis=0).argmax()], color=style.INK, lw=1)
+        if mark and (best := np.mean(accuracy["ood_train"], axis=0).argmax()) > 0:
+            ax.axvline(places[best], color=style.INK, lw=1)
         style.chance_line(ax, chance)
         ax.set(title=title, xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02))
         style.whole_ticks(ax, 5 if len(panels) < 3 else 3)
@@ -214,12 +215,15 @@ def ladder(
             f"the paper's p = {primes[-1]}", (primes[-1], 0.02), xycoords=("data", "axes fraction"),
             xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=9, color=style.INK,
         )  # fmt: skip
-        scale = "log" if np.isfinite(values).any() else "linear"  # an empty axis cannot be logarithmic
-        ax.set(xscale="log", yscale=scale, xlabel="p", ylabel=label)
+        ax.set(xscale="log", xlabel="p", ylabel=label)
         ax.xaxis.set_minor_locator(FixedLocator([]))
         ticks = sorted({*p, primes[-1]})
         ax.set_xticks(ticks, map(str, ticks))
-        if scale == "log":
+        if not np.isfinite(values).any():
+            ax.set_yticks([])
+            ax.text(0.5, 0.5, "no run\ngets there", transform=ax.transAxes, ha="center", fontsize=11)
+        else:
+            ax.set_yscale("log")
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             ax.yaxis.set_minor_formatter(NullFormatter())

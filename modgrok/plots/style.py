@@ -300,13 +300,17 @@ def banded(ax: Axes, places: ArrayLike, curve: ArrayLike, **style) -> None:
 
 
 def share_map(ax: Axes, shares: ArrayLike, names: Sequence[str], size: float = 0) -> AxesImage:
-    """A map of shares (rows, columns) from 0 to 1, its rows named; numbers are written where their size is given."""
+    """A map of shares (rows, columns) from 0 to 1, its rows named; numbers are written where their size is given.
+
+    A share that is nan leaves its cell empty.
+    """
     image = ax.imshow(shares, cmap=ATTENTION, vmin=0, vmax=1, aspect="auto", interpolation="none")
     ax.set_yticks(range(len(names)), names)
     bare(ax)
     for (row, column), share in np.ndenumerate(np.round(shares, 2) if size else []):
         color = ON_DARK if share > 0.5 else INK
-        ax.text(column, row, f"{share:z.2f}", ha="center", va="center", fontsize=size, color=color)
+        text = "" if np.isnan(share) else f"{share:z.2f}"
+        ax.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
     return image
 
 
