@@ -97,11 +97,7 @@ class Chapter:
         return results
 
     def by_depth(self, *depths: int) -> dict[int, list[Run]]:
-        """Return depth → the runs of every seed, at the `largest` scale that has all depths.
-
-        Args:
-            depths: numbers of blocks, by default the parameter `depths`.
-        """
+        """Return depth → the runs of every seed, at the `largest` scale that has all depths, by default `depths`."""
         depths = depths or self.parameters["depths"]
         return self.largest(lambda page: {depth: page.every_seed(depth=depth) for depth in depths})
 
@@ -116,14 +112,9 @@ class Chapter:
         return {label: [run] for label, run in zip(labels, runs, strict=True)}
 
     def largest(self, find: Callable[["Chapter"], Result]) -> Result:
-        """Return what `find` returns at the largest scale that has it: the preset's, else the next smaller preset's.
+        """Return what `find` returns for this chapter or, if it finds nothing, with the next smaller preset, and so on.
 
-        Args:
-            find: takes the chapter with another preset in its parameters.
-
-        Raises:
-            FileNotFoundError: no scale has it; the message is that of the chapter's own preset.
-            NoSweep: no scale has such a sweep.
+        Raises the FileNotFoundError or NoSweep of the chapter's own preset if there is none at any scale.
         """
         names, errors = list(PRESETS), []
         for name in reversed(names[: names.index(self.parameters["preset"]) + 1]):
@@ -136,12 +127,10 @@ class Chapter:
     def sweep(
         self, kind: str, n_seeds: str = "n_seeds", partial: bool = False, **fields
     ) -> NDArray[np.object_]:
-        """Return the runs of the sweep PRESET-kind, laid out as by `sweep.obtain_grid`.
+        """Return the runs of the sweep PRESET-kind, such as "map", laid out as by `sweep.obtain_grid`.
 
         Args:
-            kind: of sweep, such as "map".
-            n_seeds: the parameter that says how many seeds; where it is None, all seeds from `seed` on that are
-                finished at every point.
+            n_seeds: the parameter that says how many seeds; None there: all that are finished at every point.
             partial: None stands for a run that is missing.
             fields: of the config that differ from the sweep's.
         """
@@ -177,21 +166,14 @@ class Chapter:
         return range(first_seed, first_seed + n)
 
     def sequences(self, config: Config, small: int = 0, large: int = 0) -> int:
-        """Return how many sequences of each set to score.
-
-        That is the parameter `sequences`; where it is None, what `by_size` says; 0 stands for as many as in training.
-        """
+        """Return the parameter `sequences`, where it is None what `by_size` says; for 0, as many as in training."""
         n_sequences = self.parameters["sequences"]
-        return (
-            by_size(config, small, large) if n_sequences is None else n_sequences
-        ) or config.eval_sequences
+        if n_sequences is None:
+            n_sequences = by_size(config, small, large)
+        return n_sequences or config.eval_sequences
 
     def within(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
-        """Return a whole-number parameter whose bounds depend on the model; `default` where it is None.
-
-        Raises:
-            ValueError: it is out of bounds.
-        """
+        """Return a whole-number parameter, `default` where it is None; a ValueError says that it is out of bounds."""
         value = self.parameters[name]
         if value is None:
             return default
@@ -200,11 +182,7 @@ class Chapter:
         return value
 
     def task(self, p: int, smallest: int = 0) -> list[int] | None:
-        """Return the parameter `task`, or None where it is empty.
-
-        Raises:
-            ValueError: it is no task modulo p, or holds a number below `smallest`.
-        """
+        """Return the parameter `task`, None where it is empty; a ValueError says that a number is not allowed."""
         task = self.parameters["task"]
         if not all(smallest <= number < p for number in task):
             raise ValueError(f"task={task} must be two numbers from {smallest} to p - 1 = {p - 1}.")
@@ -255,15 +233,11 @@ class Chapter:
 
 
 def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
-    """The object of a notebook, made in its set-up cell.
+    """The object of a notebook, made in its set-up cell. Errors as of `parameters.declared` and `checked`.
 
     Args:
         name: of the notebook, such as "05_depth".
         namespace: the notebook's `globals()`, with the values that its parameters have by now.
-
-    Raises:
-        ValueError: a parameter that is not allowed, in one sentence.
-        FileNotFoundError: the notebook's source is not at hand.
     """
     shell = get_ipython()
     if shell is not None:

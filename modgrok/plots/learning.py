@@ -159,7 +159,7 @@ def with_spread(
             ax.axvline(places[best], color=style.INK, lw=1)
         style.chance_line(ax, chance)
         ax.set(title=title, xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02))
-        style.whole_ticks(ax, 5 if len(panels) < 3 else 3)
+        style.whole_ticks(ax, {1: 8, 2: 5}.get(len(panels), 3))
         if len(places) < 8:
             ax.xaxis.set_major_locator(FixedLocator(places))
         ax.label_outer()

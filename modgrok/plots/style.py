@@ -275,8 +275,8 @@ def bare(ax: Axes) -> None:
     ax.spines[:].set_visible(False)
 
 
-def whole_ticks(ax: Axes, n: int | str = "auto") -> None:
-    """Ticks along x at whole numbers, about n of them."""
+def whole_ticks(ax: Axes, n: int = 10) -> None:
+    """Ticks along x at whole numbers, n intervals at most."""
     ax.xaxis.set_major_locator(MaxNLocator(n, integer=True))
 
 
