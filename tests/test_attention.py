@@ -143,7 +143,9 @@ def test_heads_that_match_pay_half_as_much_again():
     contrasts[0, :, 1, 0] += 0.04
     assert attention.match_ratios(contrasts).tolist() == [[False, False], [True, False]]
     look = attention.RunAttention(*[None] * 5, preferences=attention.preferences(contrasts))
-    assert look.heads == [(1, 0), (0, 1)]
+    assert look.heads == [(1, 0), (0, 1)] and look.strongest == (1, 0)
+    no_head = attention.RunAttention(*[None] * 5, preferences=look.preferences - 1)
+    assert no_head.heads == [] and no_head.strongest == (1, 0)
 
 
 def test_attention_of_a_run(model, config):

@@ -1,5 +1,6 @@
 """Interventions on a transformer built by hand, whose algorithm is known."""
 
+import numpy as np
 import pytest
 import torch
 from ratio_matcher import P, ratio_matcher
@@ -8,6 +9,7 @@ from tiny import tiny
 from modgrok.analysis import mechanisms
 from modgrok.data import Data
 from modgrok.evaluate import MULTIPLE, query_kinds, targets
+from modgrok.model import Transformer
 from modgrok.train import train
 
 
@@ -95,3 +97,18 @@ def test_progress_measures_are_shares_at_each_checkpoint(tmp_path):
         measure = progress[name]
         assert measure.shape == (len(run.steps),) and ((measure >= 0) & (measure <= 1)).all()
     assert mechanisms.measure_progress(run, run.steps[-1:], 20)["circle"] == progress["circle"][-1]
+
+
+def test_parts_of_an_answer_that_does_not_move_have_no_share(sample):
+    model = Transformer(sample.config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()  # every logit is 0, whatever the task
+    by_place, by_head = mechanisms.patching(model, mechanisms.draw_pairs(sample, MULTIPLE, 4, 3))
+    assert np.isnan(by_place).all() and np.isnan(by_head).all()
+    assert mechanisms.carrying_heads(by_head) == []
+
+
+def test_heads_without_a_control_are_not_called_matching():
+    assert list(mechanisms.name_heads([(1, 0)], [(1, 1)])) == ["matching heads", "the other heads"]
+    assert mechanisms.name_heads([(1, 0), (1, 1)], []) == {"all heads of block 1": [(1, 0), (1, 1)]}

@@ -147,6 +147,7 @@ def test_ladder_of_runs_that_never_solve_is_empty():
     )
     made.savefig(io.BytesIO())  # matplotlib makes the ticks only now
     assert not np.isfinite(made.axes[0].lines[1].get_ydata()).any()
+    assert "no run\ngets there" in words(made.axes[0]).values() and not len(made.axes[0].get_yticks())
 
 
 def test_no_run_is_drawn_as_nothing_in_a_phase_diagram():

@@ -134,6 +134,12 @@ class RunAttention(NamedTuple):
         return sorted(map(tuple, np.argwhere(low > 0).tolist()), key=lambda head: -mean[head])
 
     @property
+    def strongest(self) -> tuple[int, int]:
+        """The first of `heads`; if there is none, the head (block, number) with the largest mean preference."""
+        mean = self.preferences[0]
+        return (self.heads or [divmod(int(mean.argmax()), mean.shape[1])])[0]
+
+    @property
     def richest(self) -> int:
         """Index of the sequence with the most matching examples."""
         return int(self.matches.sum((1, 2)).argmax())

@@ -307,7 +307,7 @@ def draw_pairs(sample: Data, kind: int, n: int, shots: int = 8) -> Pairs:
     return Pairs(tokens[rows, :-1], donors[rows, :-1], usual[rows], donated[rows], places[rows])
 
 
-MIN_EFFECT = 0.5
+MIN_EFFECT = 0.2
 """Nats by which another task must move the logits before the shares of its parts mean anything."""
 
 
