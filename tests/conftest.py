@@ -55,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ("book" not in item.fixturenames, item.get_closest_marker("slow") is None))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Arrays are small here: a second thread only waits."""
+    torch.set_num_threads(1)
+
+
 @dataclass(frozen=True)
 class Book:
     html: Path  # folder of the pages

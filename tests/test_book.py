@@ -2,6 +2,7 @@ import contextlib
 import datetime
 import gzip
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -33,8 +34,13 @@ sys.modules["modgrok.storage.reads"] = types.SimpleNamespace(folders={os.path.ab
 
 
 @pytest.fixture
-def house(tmp_path):
-    """A repository with two chapters: `reads` reads one of two runs, `fails` raises for one parameter value."""
+def house(tmp_path, monkeypatch):
+    """A repository with two chapters: `reads` reads one of two runs, `fails` raises for one parameter value.
+
+    Chapters are executed in forks of this process, since a new one imports Sphinx and papermill, which takes seconds. A
+    build in a process of its own starts new ones: that of the book, and those that are ended here by a signal.
+    """
+    monkeypatch.setattr("modgrok.book.build.get_context", lambda method: multiprocessing.get_context("fork"))
     for folder in ("notebooks", "book", "modgrok", "runs/shown", "runs/other"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "runs/shown/metrics.csv").write_text("step\n1\n")
@@ -267,7 +273,7 @@ def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, slow_house):
         [sys.executable, "-P", "-c", code], cwd=slow_house, env=environment, stdout=-3, stderr=-3
     )
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not all((slow_house / name).exists() for name in ("kernel", "trainer")):
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.1)

@@ -9,7 +9,7 @@ import numpy as np
 import papermill.cli
 import pytest
 from matplotlib.figure import Figure
-from tiny import ROOT, assert_identical, assert_same_metrics, finish, one_thread, sentence, tiny
+from tiny import ROOT, assert_identical, assert_same_metrics, finish, sentence, tiny
 
 from modgrok import config as config_module
 from modgrok.book import chapter
@@ -20,8 +20,6 @@ from modgrok.scale.grids import SWEEPS, NoSweep, Sweep
 from modgrok.storage import find as find_module
 from modgrok.storage.runs import Run
 from modgrok.train import train
-
-__all__ = ["one_thread"]  # a fixture
 
 CONFIG = tiny()
 

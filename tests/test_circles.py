@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny import one_thread, tiny  # noqa: F401 (a fixture)
+from tiny import tiny
 
 from modgrok.analysis import circles, structure
 from modgrok.data import grid

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from tiny import ENV, ROOT, command, finish, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+from tiny import ENV, ROOT, command, finish, sentence, tiny
 
 from modgrok.__main__ import main
 from modgrok.config import PRESETS, Config, preset

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from tiny import FIELDS, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+from tiny import FIELDS, sentence, tiny
 
 from modgrok.config import (
     PRESETS,

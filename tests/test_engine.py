@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from tiny import ENV, command, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+from tiny import ENV, command, sentence, tiny
 
 from modgrok.config import preset
 from modgrok.data import Data
@@ -102,7 +102,8 @@ def test_a_gpu_compiles_and_keeps_fused_attention(machine):
     assert engine.arithmetic(preset("paper"))[:3] == (True, False, True)
 
 
-def test_one_thread_unless_the_user_says_otherwise(monkeypatch):
+def test_one_thread_unless_the_user_says_otherwise(monkeypatch, request):
+    request.addfinalizer(lambda: torch.set_num_threads(1))
     torch.set_num_threads(3)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with engine.one_thread():

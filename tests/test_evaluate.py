@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import one_thread, tiny  # noqa: F401 (a fixture)
+from tiny import tiny
 
 from modgrok.data import Data
 from modgrok.evaluate import (

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 import torch
-from tiny import one_thread, tiny  # noqa: F401 (a fixture)
+from tiny import tiny
 
 from modgrok.storage import files
 from modgrok.storage.files import load_state, load_tensors, save_tensors, write_atomically

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from tiny import one_thread, sentence, tiny  # noqa: F401 (a fixture)
+from tiny import sentence, tiny
 
 from modgrok.config import Config, preset
 from modgrok.scale.sweep import sweep

@@ -8,7 +8,7 @@ import pytest
 from IPython.display import HTML
 from made_up import ALL, COMBINES, NOTHING, RATIOS, seeds
 from test_browser import site, visit  # noqa: F401
-from tiny import one_thread, tiny  # noqa: F401
+from tiny import tiny
 
 from modgrok import evaluate, plots
 from modgrok.book import findings

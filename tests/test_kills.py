@@ -6,11 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import ENV, assert_same_metrics, command, evaluations, one_thread, processes, start, tiny, wait_for
+from tiny import ENV, assert_same_metrics, command, evaluations, processes, start, tiny, wait_for
 
 from modgrok.train import train
-
-__all__ = ["one_thread"]  # a fixture
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel")
 

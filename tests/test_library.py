@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import ROOT
 from test_authors import authors_state
-from tiny import one_thread  # noqa: F401 (a fixture)
 
 import modgrok
 

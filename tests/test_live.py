@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from tiny import one_thread, sentence, tiny  # noqa: F401
+from tiny import sentence, tiny
 
 from modgrok import live
 from modgrok.analysis import activations, interventions, mechanisms

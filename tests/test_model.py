@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import one_thread, tiny  # noqa: F401 (a fixture)
+from tiny import tiny
 
 from modgrok.data import Data
 from modgrok.evaluate import targets

@@ -16,7 +16,7 @@ from conftest import ROOT, shared_folder
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
-from tiny import one_thread, sentence  # noqa: F401 (a fixture)
+from tiny import sentence
 
 from modgrok.book.parameters import checked, declared
 

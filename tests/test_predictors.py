@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import one_thread  # noqa: F401 (a fixture)
 from torch.testing import assert_close as same
 
 from modgrok.data import grid

@@ -20,7 +20,6 @@ from tiny import (
     assert_identical,
     command,
     evaluations,
-    one_thread,
     sentence,
     start,
     tiny,
@@ -32,8 +31,6 @@ from modgrok.storage.files import load_state, save_tensors
 from modgrok.storage.runs import Run
 from modgrok.train import Training, train
 from modgrok.training.session import held
-
-__all__ = ["one_thread"]  # a fixture
 
 CONFIG = tiny(steps=24, eval_every=5, checkpoint_every=3)
 

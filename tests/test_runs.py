@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tiny import ENV, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+from tiny import sentence, tiny
 
 from modgrok.config import SETS
 from modgrok.data import Data

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT
 
 from modgrok.config import SETS, preset
@@ -81,7 +80,6 @@ def test_retraining_gives_the_first_evaluations(tmp_path):
     shipped = min(
         (run for run in runs if run.config.warmup_steps <= run.config.eval_every), key=cost_of_beginning
     )
-    torch.set_num_threads(1)
     retrained = train(dataclasses.replace(shipped.config, steps=shipped.config.eval_every), tmp_path)
     assert list(retrained.metrics["step"]) == list(shipped.metrics["step"][:2])
     for name in SETS:

@@ -19,7 +19,6 @@ from tiny import (
     command,
     evaluations,
     finish,
-    one_thread,
     sentence,
     start,
     tiny,
@@ -35,8 +34,6 @@ from modgrok.storage.runs import Run
 from modgrok.train import Training, checkpoint_steps, train
 from modgrok.training import engine
 from modgrok.training.optimizers import lr_factor, make_optimizers
-
-__all__ = ["one_thread"]  # a fixture
 
 CONFIG = tiny()
 TORCHRUN = [Path(sys.executable).with_name("torchrun"), "--nproc_per_node"]

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from tiny import ROOT, one_thread, sentence, tiny  # noqa: F401 (a fixture)
+from tiny import ROOT, sentence, tiny
 
 from modgrok.storage.export import export
 from modgrok.storage.files import load_tensors, save_tensors

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from modgrok.config import SETS, Config, preset
@@ -39,15 +38,6 @@ SHORT = dict(steps=4, warmup_steps=0, eval_every=2, n_checkpoints=1, checkpoint_
 def short(**overrides) -> Config:
     """The preset "smoke", cut short."""
     return preset("smoke", **SHORT | overrides)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Arrays are small here: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def command(config: Config, root: Path, *launcher: str | Path) -> list[str]:
