@@ -165,7 +165,7 @@ def cards(runs: Evidence) -> Iterator[Card]:
     taught = count([learned_training_set(run) for run in runs.shallow[1]])
     yield Card(
         "It takes two blocks; one is not enough.",
-        f"Skill on unseen tasks when stopped early, seed by seed: one block {by_seed(best['1 block'])}, two blocks "
+        f"Skill on unseen tasks when stopped early, seed by seed: one block {by_seed(best['1 block'])}; two blocks "
         f"{by_seed(best['2 blocks'])}. One block learned its own training set in {taught} seeds.",
         "skill on unseen tasks of one block and of two, a dot a seed",
         "05_depth",
@@ -209,8 +209,8 @@ def cards(runs: Evidence) -> Iterator[Card]:
     combined = [rules.pooled_accuracy(group, COMBINATION)[0] for group in (shallow, deep)]
     yield Card(
         f"2 blocks match ratios; {depth} also combine examples.",
-        f"Accuracy on questions that need a combination, seed by seed: {blocks} {by_seed(combined[1])}, 2 blocks "
-        f"{by_seed(combined[0])}, a guess {chance:.2f}.",
+        f"Accuracy on questions that need a combination, seed by seed: {blocks} {by_seed(combined[1])}; 2 blocks "
+        f"{by_seed(combined[0])}; a guess {chance:.2f}.",
         f"accuracy on unseen tasks' questions that need a combination, 2 blocks and {depth}, a dot a seed",
         "06_answers",
         plots.seed_dots(dict(zip(("2 blocks", blocks), combined, strict=True)), "accuracy", chance, "guess"),
