@@ -64,24 +64,24 @@ def test_skills_are_sorted_by_their_median():
 
 def test_what_never_arrives_is_later_and_what_was_not_measured_does_not_count():
     first, second = [1, 2, 3, np.inf, np.inf, np.nan], [2, 1, np.inf, np.inf, 5, 1]
-    (pair,) = order.precedences({"a": first, "b": second, "never": [np.inf] * 6}, [2] * 6)
-    assert pair == ("a", "b", 2, 4, 1, 2, "too few runs")
+    (row,) = order.precedence_rows({"a": first, "b": second, "never": [np.inf] * 6}, [2] * 6)
+    assert row == ["a before b", "2 of 4", "1", "2", "too few runs"]
 
 
 def test_an_order_is_shown_when_p_allows_for_the_number_of_pairs():
     repeats, multiples, combinations = list(order.SKILLS)[:3]
     runs = np.ones(12)
     steps = {repeats: runs, multiples: 2 * runs, combinations: np.tile([0.5, 3], 6), "task": runs}
-    outcomes = {(pair.first, pair.second): pair.verdict for pair in order.precedences(steps, 5 * runs)}
+    outcomes = {row[0]: row[-1] for row in order.precedence_rows(steps, 5 * runs)}
     assert outcomes == {  # a kind of task is compared with no kind of query
-        (repeats, multiples): "shown",
-        (repeats, combinations): "not shown",
-        (multiples, combinations): "not shown",
+        f"{repeats} before {multiples}": "shown",
+        f"{repeats} before {combinations}": "not shown",
+        f"{multiples} before {combinations}": "not shown",
     }
-    assert [pair.verdict for pair in order.precedences({"a": 2 * runs, "b": runs}, runs)] == ["contrary"]
-    assert order.precedences({"a": [np.inf], "b": [np.inf]}, [1]) == []
-    (tie,) = order.precedences({"a": [3], "b": [3]}, [1])
-    assert tie.n_runs == 0 and np.isnan(tie.p_value) and tie.verdict == "too few runs"
+    assert order.precedence_rows({"a": 2 * runs, "b": runs}, runs)[0][-1] == "contrary"
+    assert order.precedence_rows({"a": [np.inf], "b": [np.inf]}, [1]) == []
+    (tie,) = order.precedence_rows({"a": [3], "b": [3]}, [1])
+    assert tie == ["a before b", "0 of 0", "nan", "1", "too few runs"]
 
 
 def test_task_curves_of_a_model_that_knows_y_alone_and_then_everything():

@@ -25,18 +25,12 @@ def parts_of(model: Transformer) -> dict[str, str]:
 
 @contextmanager
 def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Predictor]:
-    """Context manager: parts of the model add nothing to the residual stream (A7).
+    """Context manager: parts of the model add nothing to the residual stream; yields the predictor that remains (A7).
 
     Args:
         model: the transformer.
-        parts: names as in `parts_of`: a head, all heads of a block, an MLP, or a whole block.
+        parts: names as in `parts_of`: a head, all heads of a block, an MLP, or a whole block; ValueError for another.
         mean: a part adds its mean over the batch at each position, instead of nothing.
-
-    Yields:
-        the predictor that remains.
-
-    Raises:
-        ValueError: the model has no part of a name.
     """
     names = sorted(parts_of(model).values())
     for part in parts:
@@ -72,8 +66,7 @@ def _silencer(mean: bool, heads: list[int] | None = None) -> Edit:
 def layer_readout(model: Transformer, tokens: Tensor) -> Tensor:
     """Logits of tokens (B, 3·K) read off early: the final LayerNorm and head applied before and after each block (A6).
 
-    Returns:
-        (depth + 1, B, K, p): from the embedding, then from the stream after each block. The last are the model's own.
+    They are (depth + 1, B, K, p): from the embedding, then from the stream after each block. The last are the model's.
     """
     names = ["embed", *(f"blocks.{i}.resid_post" for i in range(model.config.depth))]
     streams = activations(model, tokens, names, slice(1, None, 3))
@@ -81,14 +74,10 @@ def layer_readout(model: Transformer, tokens: Tensor) -> Tensor:
 
 
 def readout_by_kind(model: Transformer, tokens: Tensor) -> np.ndarray:
-    """Accuracy of answers read off early, by kind of query, all shots together (A6).
+    """Accuracy of answers to tokens (B, 3·K) read off early, by kind of query, all shots together (A6).
 
-    Args:
-        model: the transformer.
-        tokens: (B, 3·K).
-
-    Returns:
-        (3, depth + 1): repeats, other multiples, combinations; embedding, then each block. nan without such queries.
+    The result is (3, depth + 1): repeats, other multiples, combinations; embedding, then each block. nan without such
+    queries.
     """
     hits = torch.cat(
         [layer_readout(model, chunk).argmax(-1) == targets(chunk) for chunk in tokens.split(CHUNK)], 1

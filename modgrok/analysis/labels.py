@@ -33,22 +33,19 @@ def scores_with_wrong_labels(
         "accuracy" and "loss" (nats) → (K, K): after k shots (row) of which m (column) are wrong, of tokens (B, 3·K);
         nan where m > k.
     """
-    B, K = targets(tokens).shape
-    sums = {name: torch.zeros(K * K, dtype=torch.float64) for name in ("accuracy", "loss", "queries")}
-    z, shots = targets(tokens).cpu(), torch.arange(K)
+    (B, K), z = targets(tokens).shape, targets(tokens).cpu()
+    sums = torch.zeros(3, K * K, dtype=torch.float64)  # queries, right answers, loss
     for n_wrong in range(K + 1):  # K, too, or few prefixes would have wrong labels only
         rank = torch.from_numpy(rng.random((B, K)).argsort(1).argsort(1)).to(tokens.device)
         is_wrong = rank < n_wrong
         log_p = predict(with_wrong_labels(tokens, is_wrong, p, rng)).float().log_softmax(-1).cpu()
         n_wrong_before = is_wrong.cpu().long().cumsum(1) - is_wrong.cpu().long()
-        cell = (shots * K + n_wrong_before).flatten()
-        loss = -log_p.gather(-1, z[..., None])[..., 0]
-        additions = {"accuracy": log_p.argmax(-1) == z, "loss": loss, "queries": torch.ones_like(loss)}
-        for name, addition in additions.items():
-            sums[name].index_add_(0, cell, addition.double().flatten())
-    n_queries = sums.pop("queries")
-    n_queries = n_queries.where(n_queries > 0, torch.nan)
-    return {name: (total / n_queries).reshape(K, K).numpy() for name, total in sums.items()}
+        cell = (torch.arange(K) * K + n_wrong_before).flatten()
+        loss = -log_p.gather(-1, z[..., None])[..., 0].double()
+        sums.index_add_(1, cell, torch.stack([torch.ones_like(loss), log_p.argmax(-1) == z, loss]).flatten(1))
+    n_queries = sums[0].where(sums[0] > 0, torch.nan)
+    accuracy, loss = (sums[1:] / n_queries).reshape(2, K, K).numpy()
+    return {"accuracy": accuracy, "loss": loss}
 
 
 def accuracy_with_one_wrong(
@@ -56,8 +53,7 @@ def accuracy_with_one_wrong(
 ) -> np.ndarray:
     """Accuracy on tokens (B, 3·K) by number of shots when exactly one example has a wrong label (A5).
 
-    Returns:
-        (K - 1, K): row j for a wrong label in example j, from 0; column k for k shots; nan where k ≤ j.
+    The result is (K - 1, K): row j for a wrong label in example j, from 0; column k for k shots; nan where k ≤ j.
     """
     K = tokens.shape[1] // 3
     accuracy = np.full((K - 1, K), np.nan)
@@ -95,28 +91,20 @@ def change_by_one_wrong(run: Run, n_sequences: int) -> dict[str, np.ndarray]:
 def change_by_distance(change: np.ndarray, reach: int = 8) -> np.ndarray:
     """Mean change in accuracy if the wrong label is 1 … reach examples back, (reach,), over (K - 1) // 2 shots or more.
 
-    Args:
-        change: (K - 1, K), as by `change_by_one_wrong`.
-        reach: the largest distance, in examples; K - 2 if that is less.
+    change: (K - 1, K), as by `change_by_one_wrong`. The largest distance is K - 2 if that is less than `reach`.
     """
     last = len(change)
-    return np.array(
-        [
-            np.diagonal(change, back)[max(0, last // 2 - back) :].mean()
-            for back in range(1, min(reach + 1, last))
-        ]
+    curves = (
+        np.diagonal(change, back)[max(0, last // 2 - back) :] for back in range(1, min(reach + 1, last))
     )
+    return np.array([curve.mean() for curve in curves])
 
 
 def worst_lie(run: Run, change: np.ndarray) -> tuple[list[list[int]], list[int]]:
     """A sequence with one wrong label, at the place where a wrong label costs most accuracy at the last shot.
 
-    Args:
-        run: the run; the sequence is its first o.o.d. one with training inputs.
-        change: (K - 1, K) change in accuracy on that set, as by `change_by_one_wrong`.
-
-    Returns:
-        the first K - 1 examples [x, y, z], one of them with z + 1, and [x, y] of the last example.
+    The sequence is the run's first o.o.d. one with training inputs; change: (K - 1, K) that on this set, as by
+    `change_by_one_wrong`. Returns the first K - 1 examples [x, y, z], one of them with z + 1, and [x, y] of the last.
     """
     examples = Data(run.config).evaluation_set("ood_train", 1)[0].view(-1, 3).tolist()
     lie = examples[int(np.argmin(change[:, -1]))]

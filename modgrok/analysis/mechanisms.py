@@ -79,14 +79,12 @@ def carrying_heads(effects: np.ndarray, n: int = 2) -> list[Head]:
 
 
 class Swap(NamedTuple):
-    """Queries, a donor query of the same context for each, and the answers that tell the two apart.
+    """Sequences that end in a query, a donor of activations for each, and the answers that tell the two apart.
 
     Attributes:
-        tokens: (N, 3·k + 2) k examples, then x and y of the query.
-        donors: (N, 3·k + 2) the same examples, then x' and y' of the donor.
-        predicted: (N,) (y / y_j)·z_j for an example j of the donor's ratio.
-        usual: (N,) the query's answer, a·x + b·y.
-        donated: (N,) the donor's answer, a·x' + b·y'.
+        tokens, donors: (N, 3·k + 2) k examples, then x and y of the query.
+        predicted: (N,) the answer if the exchanged activations do what they are thought to do.
+        usual, donated: (N,) the correct answers a·x + b·y to `tokens` and to `donors`.
     """
 
     tokens: Tensor
@@ -99,8 +97,9 @@ class Swap(NamedTuple):
 def draw_swaps(sample: Data, n_contexts: int = 20, shots: int = 4) -> Swap:
     """Draw contexts (`draw_contexts`); take every query that has an example of its ratio, and a random donor for each.
 
-    The donor has an example of its ratio, too. Its ratio and its y differ from those of the query, and no y is 0. The
-    three answers of a `Swap` are different numbers. A query without such a donor is left out.
+    The donor follows the same examples and has one, j, of its ratio, too; predicted is (y / y_j)·z_j. Its ratio and its
+    y differ from those of the query, and no y is 0. The three answers of a `Swap` are different numbers. A query
+    without such a donor is left out.
     """
     p, pairs = sample.config.p, grid(sample.config.p)
     y = pairs[:, 1]
@@ -125,15 +124,6 @@ def draw_swaps(sample: Data, n_contexts: int = 20, shots: int = 4) -> Swap:
     return Swap(*(torch.from_numpy(np.concatenate(parts)) for parts in zip(*chosen, strict=True)))
 
 
-class Shares(NamedTuple):
-    """Shares of answers that are the predicted one, the query's own, the donor's, and any other number."""
-
-    predicted: float
-    usual: float
-    donated: float
-    elsewhere: float
-
-
 def swapped_logits(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Tensor:
     """The logits of the answer (N, p) when heads take their query vectors from the donor.
 
@@ -152,11 +142,11 @@ def swapped_logits(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Ten
         return model.plain_logits(swap.tokens)[:, -1]
 
 
-def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> Shares:
-    """Shares of the answers by `swapped_logits`, which takes the same arguments."""
+def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> np.ndarray:
+    """Shares (4,) of answers by `swapped_logits`: the predicted one, the query's, the donor's, and any other."""
     answers = swapped_logits(model, swap, heads).argmax(-1)
     shares = [float((answers == number).double().mean()) for number in swap[2:]]
-    return Shares(*shares, 1 - sum(shares))
+    return np.array([*shares, 1 - sum(shares)])
 
 
 # --- turned waves ---------------------------------------------------------------------------------------
@@ -271,40 +261,28 @@ PLACES = ("match x, y", "match z", "other x, y", "other z", "query x", "query y"
 """Groups of positions that `patching` replaces: in examples of the query's ratio, in other examples, in the query."""
 
 
-class Pairs(NamedTuple):
-    """Two sequences of the same pairs (x, y) under two tasks, whose answers differ.
+def draw_pairs(sample: Data, kind: int, n: int, shots: int = 8) -> Swap:
+    """Draw up to n sequences of `shots` examples and a query of one kind (`evaluate.KINDS`), and donors for them.
 
-    Attributes:
-        tokens, donors: (N, 3·k + 2) under the first and the second task.
-        usual, donated: (N,) their answers.
-        places: (N, 3·k + 2) index of PLACES at each position.
-    """
-
-    tokens: Tensor
-    donors: Tensor
-    usual: Tensor
-    donated: Tensor
-    places: Tensor
-
-
-def draw_pairs(sample: Data, kind: int, n: int, shots: int = 8) -> Pairs:
-    """Draw up to n pairs of sequences that end, after `shots` examples, in a query of one kind (`evaluate.KINDS`).
-
-    Inputs are training inputs. The two tasks of a pair are held out, with a and b not 0 (`draw_contexts`).
+    Inputs are training inputs. A donor has the same pairs (x, y) under another task; tasks are held out, with a and b
+    not 0 (`draw_contexts`). The answers differ; the donor's is predicted.
     """
     p, (contexts, tasks) = sample.config.p, draw_contexts(sample, 8 * n)
-    contexts = contexts[:, : min(shots, sample.config.n_examples - 1) + 1]
+    pairs = torch.from_numpy(contexts[:, : min(shots, sample.config.n_examples - 1) + 1])
     tokens, donors = (
-        paired_sequences(torch.from_numpy(task), torch.from_numpy(contexts), p)
-        for task in (tasks, np.roll(tasks, 1, axis=0))
+        paired_sequences(torch.from_numpy(task), pairs, p) for task in (tasks, np.roll(tasks, 1, axis=0))
     )
     usual, donated = tokens[:, -1], donors[:, -1]
     rows = ((query_kinds(tokens, p)[:, -1] == kind) & (usual != donated)).nonzero()[:n, 0]
-    ratio = ratio_classes(p)[contexts @ (p, 1)]
-    places = np.where(ratio == ratio[:, -1:], 0, 2)[..., None] + (0, 0, 1)  # (N, k + 1, 3)
-    places[:, -1] = 4, 5, 5
-    places = torch.from_numpy(places.reshape(len(places), -1)[:, :-1])
-    return Pairs(tokens[rows, :-1], donors[rows, :-1], usual[rows], donated[rows], places[rows])
+    return Swap(tokens[rows, :-1], donors[rows, :-1], donated[rows], usual[rows], donated[rows])
+
+
+def place_groups(tokens: Tensor, p: int) -> Tensor:
+    """Index of PLACES at each position of tokens (N, 3·k + 2) that end in a query: (N, 3·k + 2)."""
+    ratio = torch.from_numpy(ratio_classes(p))[tokens[:, 0::3] * p + tokens[:, 1::3]]  # (N, k + 1)
+    groups = torch.where(ratio == ratio[:, -1:], 0, 2)[..., None] + torch.tensor([0, 0, 1])
+    groups[:, -1] = torch.tensor([4, 5, 5])
+    return groups.flatten(1)[:, :-1]
 
 
 MIN_EFFECT = 0.2
@@ -312,19 +290,19 @@ MIN_EFFECT = 0.2
 
 
 @torch.no_grad()
-def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Effect of activations taken from the sequence under the second task (activation patching).
+def patching(model: Transformer, pairs: Swap) -> tuple[np.ndarray, np.ndarray]:
+    """Effect of activations taken from the donors of `draw_pairs` (activation patching).
 
-    The measure is the logit of the second task's answer less that of the first task's answer, averaged over sequences.
-    Its scale runs from 0 (nothing replaced) to 1 (the whole sequence under the second task). The sequences differ in z
-    alone, so x and y at the embedding are a control that must give 0.
+    The measure is the logit of the donor's answer less that of the usual answer, averaged over sequences. Its scale
+    runs from 0 (nothing replaced) to 1 (the whole sequence of the donor). The sequences differ in z alone, so x and y
+    at the embedding are a control that must give 0.
 
     Returns:
         (depth + 1, 6) effects of the stream at each of PLACES, at the embedding and after each block; and (depth, H)
         effects of the values that one head gathers at the query's y. All are nan if the whole sequence moves the
         measure by less than MIN_EFFECT.
     """
-    depth, n_head = model.config.depth, model.config.n_head
+    depth = model.config.depth
     streams = ["embed", *(f"blocks.{i}.resid_post" for i in range(depth))]
     mixes = [f"blocks.{i}.attn.mix" for i in range(depth)]
     donated = activations(model, pairs.donors, streams + mixes)
@@ -336,29 +314,24 @@ def patching(model: Transformer, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         return float((logits[rows, pairs.donated] - logits[rows, pairs.usual]).double().mean())
 
     start, end = difference(pairs.tokens, {}), difference(pairs.donors, {})
-    masks = [pairs.places == place for place in range(len(PLACES))]
-    by_place = [
-        [difference(pairs.tokens, {name: _replace(mask, donated[name][mask])}) for mask in masks]
-        for name in streams
-    ]
-    index = [(slice(None), -1, h) for h in range(n_head)]
-    by_head = [
-        [difference(pairs.tokens, {name: _replace(at_head, donated[name][at_head])}) for at_head in index]
-        for name in mixes
-    ]
+    places = place_groups(pairs.tokens, model.config.p)
+    masks = [places == i for i in range(len(PLACES))]
+    index = [(slice(None), -1, h) for h in range(model.config.n_head)]
+    effects = (
+        [
+            [difference(pairs.tokens, {name: _replace(part, donated[name][part])}) for part in parts]
+            for name in names
+        ]
+        for names, parts in ((streams, masks), (mixes, index))
+    )
     scale = end - start if end - start >= MIN_EFFECT else np.nan
-    return tuple((np.array(effect) - start) / scale for effect in (by_place, by_head))
+    return tuple((np.array(effect) - start) / scale for effect in effects)
 
 
 def joint_ablation(
     model: Transformer, tokens: Tensor, heads: Sequence[Head]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy by kind of query while heads add their mean over sequences, and while as many other heads do.
-
-    Args:
-        model: the transformer.
-        tokens: (B, 3·K).
-        heads: the heads to switch off.
+    """Accuracy on tokens (B, 3·K) by kind of query while heads add their mean over sequences, and while others do.
 
     Returns:
         (3,) accuracy on repeats, other multiples and combinations without `heads`; and (choices, 3) without as many
@@ -431,7 +404,7 @@ def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> d
                 "steps": step,
                 "repeats": float(hits[kind == REPEAT].double().mean()),
                 "multiples": float(hits[kind == MULTIPLE].double().mean()),
-                "swap": query_swap(model, swap, heads).predicted,
+                "swap": query_swap(model, swap, heads)[0],
                 "attention": attention,
                 "circle": circle,
                 "circle_by_chance": np.mean(by_chance),

@@ -149,36 +149,20 @@ def in_order(runs: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
     return {skill: table[skill] for skill in sorted(skills, key=earliness)}
 
 
-class Precedence(NamedTuple):
-    """How often one skill arrives before another.
+def precedence_rows(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[list[str]]:
+    """Compare the arrivals of every two skills that some run learns, a row of cells each.
 
-    Attributes:
-        first, second: the skills.
-        n_before: runs in which the first arrives earlier; a skill that never arrives is later.
-        n_runs: runs in which both were measured and at least one arrives.
-        p_value: two-sided P of the sign test.
-        n_close: runs that learn both, less than one evaluation apart.
-        verdict: "shown", "contrary" or "not shown", with P corrected for the number of pairs of skills (Bonferroni);
-            "too few runs" if not even unanimous runs could show it.
-    """
-
-    first: str
-    second: str
-    n_before: int
-    n_runs: int
-    p_value: float
-    n_close: int
-    verdict: str
-
-
-def precedences(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[Precedence]:
-    """Compare the arrivals of every two skills that some run learns.
-
-    Kinds of task are measured at checkpoints and kinds of query at evaluations, so the two are not compared.
+    Kinds of task are measured at checkpoints and kinds of query at evaluations, so the two are not compared. A skill
+    that never arrives is later. P is that of the two-sided sign test.
 
     Args:
         steps: skill → (runs,) steps of arrival, as by `in_order`.
         spacing: (runs,) steps between two evaluations.
+
+    Returns:
+        the order; in how many of the runs it holds, in which both were measured and at least one arrives; P; the number
+        of runs that learn both, less than one evaluation apart; and the outcome "shown", "contrary" or "not shown",
+        with P corrected for the number of pairs (Bonferroni), or "too few runs" if not even unanimous runs could show.
     """
     learned = [skill for skill in steps if np.isfinite(steps[skill]).any()]
     pairs = [pair for pair in combinations(learned, 2) if (pair[0] in SKILLS) == (pair[1] in SKILLS)]
@@ -195,5 +179,6 @@ def precedences(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[Prec
             verdict = "not shown"
         else:
             verdict = "shown" if n_before > n_after else "contrary"
-        rows.append(Precedence(*names, n_before, n_runs, p_value, n_close, verdict))
+        cells = [f"{names[0]} before {names[1]}", f"{n_before} of {n_runs}", f"{p_value:.2g}"]
+        rows.append([*cells, str(n_close), verdict])
     return rows

@@ -123,7 +123,7 @@ OUTCOMES = {
     "the donor's answer": "#D55E00",
     "another number": style.SOFT,
 }
-"""Outcomes of a query swap, in the order of `mechanisms.Shares`, and their colours."""
+"""Outcomes of a query swap, in the order of `mechanisms.query_swap`, and their colours."""
 
 
 @style.styled
