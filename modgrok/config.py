@@ -284,13 +284,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     "laptop": LAPTOP,
     "desk": DESK,
-    "night": DESK | dict(
-        p=13, n_tasks=132, batch_size=264, steps=6000,
-        curriculum="4x16:1500 4+0x16:500::0.5 0x16:2000::0.5 0x16:::0.2",
+    "p13": DESK | dict(
+        p=13, n_tasks=132, batch_size=264, steps=4500,
+        curriculum="1x4:900:0.08 2x16:1000:0.15 4+0x16:600 0x16:1500::0.5 0x16:::0.2",
     ),
     "p19": DESK | dict(
         p=19, n_tasks=256, batch_size=512, depth=2, n_embd=128, steps=6000,
-        curriculum="1x4:1000:0.05 2x6:700 2+4+8+0x12:500 4+0x16:1500::0.5 0x16:::0.2",
+        curriculum="1x4:1200:0.08 2x16:1500:0.15 4+0x16:1000 0x16:1500::0.5 0x16:::0.2",
     ),
     "paper": {},
 }  # fmt: skip
@@ -300,8 +300,8 @@ PRESET_COSTS = {
     "smoke": "seconds; to see that everything works",
     "laptop": "minutes on a CPU core, at p = 7; shows the phenomena",
     "desk": "an hour or two on a CPU core, at p = 11",
-    "night": "some 40 minutes on a CPU core at p = 13, by a curriculum; an experiment",
-    "p19": "hours on a CPU core at p = 19, by a curriculum; not tried yet",
+    "p13": "some 25 minutes on a CPU core at p = 13, by a curriculum",
+    "p19": "hours on a CPU core at p = 19, by a curriculum; not tried to its end",
     "paper": "hours on a GPU; the paper's d = 2 model",
 }
 """Name of a preset → how long a run of it takes."""

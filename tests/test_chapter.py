@@ -55,7 +55,7 @@ def test_the_command_has_what_differs_from_the_defaults_and_nothing_else():
 
 
 def test_a_large_model_is_measured_with_less_unless_it_is_said():
-    small, large = preset("night"), preset("paper")
+    small, large = preset("p13"), preset("paper")
     assert [chapter.by_size(config, 24, 8) for config in (small, large)] == [24, 8]
     for parameter, expected in ((None, [100, 50]), (70, [70, 70]), (0, [2048, 4096])):
         page = Chapter("10_parts", {"sequences": parameter}, "")
@@ -325,7 +325,7 @@ def test_a_sweep_has_all_seeds_that_finished_at_every_point(scales, monkeypatch)
     [
         (
             ("train", "tiny"),
-            "preset='tiny' is not known; choose one of smoke, laptop, desk, night, p19, paper",
+            "preset='tiny' is not known; choose one of smoke, laptop, desk, p13, p19, paper",
         ),
         (("train", "smoke", "runs", 7), "does not divide into 7 processes"),
     ],
