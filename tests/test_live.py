@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import tomllib
 from types import SimpleNamespace
 
 import nbformat
@@ -845,11 +844,3 @@ def test_the_product_is_assembled_from_its_text():
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert (ROOT / "modgrok/live/product.js").read_text("utf8") == script.assemble()
-
-
-def test_an_installed_package_has_all_files():
-    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folder = ROOT / "modgrok/live"
-    named = {file for pattern in tool["package-data"]["modgrok.live"] for file in folder.glob(pattern)}
-    assert "modgrok.live" in tool["packages"]
-    assert named == {file for file in folder.iterdir() if file.suffix not in (".py", "")}

