@@ -79,6 +79,8 @@ def test_an_algorithm_foretells_itself_best(name):
 
     agreement = algorithm.agreement_by_shot(answering(answer, p=5, n_examples=6))
     assert algorithm.nearest_cells(agreement, [2, 3, 4, 5]) == [f"{name} (1.00)"] * 4
+    assert algorithm.nearest_cells(agreement, [2, 3], repeats=0.2) == ["none", "none"]
+    assert algorithm.nearest_cells(np.full_like(agreement, np.nan), [2]) == ["nan"]
     assert agreement[algorithm.ALGORITHMS.index(name), 2:].min() == 1
 
 

@@ -87,14 +87,20 @@ def agreement_by_shot(run: Run) -> np.ndarray:
     return ((is_foretold & is_counted).sum(1) / n_queries.where(n_queries >= 50, torch.nan)).numpy()
 
 
-def nearest_cells(agreement: np.ndarray, shots: list[int]) -> list[str]:
+def nearest_cells(agreement: np.ndarray, shots: list[int], repeats: float = 1.0) -> list[str]:
     """The algorithm that predicts most answers at some numbers of shots, as table cells: "ratio matching (0.91)".
 
-    agreement: (algorithms, K), as by `agreement_by_shot`; where it is nan the name is a dash.
+    Args:
+        agreement: (algorithms, K), as by `agreement_by_shot`; where it is nan the cell is "nan".
+        shots: numbers of shots.
+        repeats: the model's accuracy on repeats; below one half it does not even copy, and no algorithm is named.
     """
-    names = [ALGORITHMS[i] if is_told else "–" for i, is_told in
-             zip(agreement.argmax(0), np.isfinite(agreement).all(0), strict=True)]  # fmt: skip
-    return [f"{names[k]} ({agreement[:, k].max():.2f})" for k in shots]
+    if repeats < 0.5:
+        return ["none"] * len(shots)
+    return [
+        f"{ALGORITHMS[shares.argmax()]} ({shares.max():.2f})" if np.isfinite(shares).all() else "nan"
+        for shares in agreement.T[shots]
+    ]
 
 
 def table_shots(shots: list[int]) -> list[int]:
