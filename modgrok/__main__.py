@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from modgrok.authors import import_authors
 from modgrok.config import PRESET_COSTS, PRESETS, SETS, preset
-from modgrok.scale import bench
+from modgrok.scale.bench import bench
 from modgrok.scale.grids import SWEEPS, grid, parse_values, sweep_named
 from modgrok.scale.sweep import sweep
 from modgrok.storage.export import check_export, export
@@ -69,7 +69,7 @@ Presets = tyro.extras.subcommand_type_from_defaults(
 """A config chosen by preset name, every field a flag."""
 
 SWEEP_HELP = "a preset, or a named sweep, whose own values --vary and --seeds replace: " + "; ".join(
-    f"{name} ({named.n_runs} runs, {named.cost})" for name, named in SWEEPS.items()
+    f"{name} ({len(grid(*named[:4]))} runs, {named.cost})" for name, named in SWEEPS.items()
 )
 
 app = tyro.extras.SubcommandApp()
@@ -136,7 +136,9 @@ def sweep_command(
     chosen_seeds = parse_values(f"seed={seeds}")[1] if seeds else named.seeds
     configs = grid(named.preset, named.vary | dict(replacements), chosen_seeds, named.one_at_a_time)
     options = dict(text.split("=", 1) if "=" in text else (text, True) for text in slurm)
-    results = sweep(configs, root, jobs, cluster, gpus, partition, minutes, options)
+    results = sweep(
+        configs, root, jobs, cluster=cluster, gpus=gpus, partition=partition, minutes=minutes, slurm=options
+    )
     if failed := [result for result in results if result.error]:
         sys.exit(
             f"modgrok: {len(failed)} of {len(results)} points failed; the same command tries them again."
@@ -190,8 +192,7 @@ def bench_command(
     """
     if repetitions < 1:
         raise ValueError(f"repetitions={repetitions} is not allowed; choose 1 or more.")
-    measured = bench.bench(repetitions, rows)
-    print(bench.table(measured))
+    measured = bench(repetitions, rows)
     write_atomically(out, json.dumps({"rows": measured, "environment": environment()}, indent=1))
 
 

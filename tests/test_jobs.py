@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import short
 
-from modgrok.scale.jobs import NO_LIMIT, Point, Resources, _error, _local_submit, slurm_executor
+from modgrok.scale.jobs import NO_LIMIT, Point, Resources, job_error, local_submit, slurm_executor
 from modgrok.scale.sweep import sweep
 from modgrok.storage.runs import Run
 from modgrok.train import train
@@ -24,7 +24,8 @@ def test_a_killed_job_is_told_from_one_that_ended():
             raise RuntimeError("Job 7 has not produced any output")
 
     assert (
-        _error(Killed()) == "ended without a result, killed or out of memory; its log is jobs/7/7_0_log.err"
+        job_error(Killed())
+        == "ended without a result, killed or out of memory; its log is jobs/7/7_0_log.err"
     )
 
 
@@ -114,10 +115,10 @@ def test_local_jobs_share_out_the_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(submitit.LocalExecutor, "submit", lambda self, point: self.parameters["visible_gpus"])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [_local_submit(tmp_path, gpus=1)(None, slot) for slot in range(3)] == [[0], [1], [0]]
-    assert _local_submit(tmp_path, gpus=0)(None, 1) == []
+    assert [local_submit(tmp_path, Resources(gpus=1))(None, slot) for slot in range(3)] == [[0], [1], [0]]
+    assert local_submit(tmp_path, Resources(gpus=0))(None, 1) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
-    assert [_local_submit(tmp_path, gpus=2)(None, slot) for slot in range(2)] == [[4, 6], [7, 4]]
+    assert [local_submit(tmp_path, Resources(gpus=2))(None, slot) for slot in range(2)] == [[4, 6], [7, 4]]
 
 
 def test_a_refused_array_leaves_no_folder(tmp_path, slurm):

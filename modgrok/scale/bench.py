@@ -1,7 +1,7 @@
 """`python -m modgrok bench`: each shortcut against the plain computation, alternating in one process.
 
 A researcher would write the plain computation first: logits at every position, rotary positions applied on the
-fly, float32, not compiled, batches stacked from a Dataset.
+fly, float32, not compiled, batches stacked sequence by sequence.
 """
 
 import json
@@ -12,12 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from modgrok.config import Config, preset
@@ -25,7 +25,7 @@ from modgrok.data import Data, sequences
 from modgrok.evaluate import query_grid, targets
 from modgrok.model import Transformer, flops_per_step
 from modgrok.train import Training
-from modgrok.training import engine, optimizers
+from modgrok.training import engine
 
 SHAPES = {
     "d 2, width 64": Config(n_embd=64, n_head=2, n_tasks=128, batch_size=128, mixed_precision="no"),
@@ -48,49 +48,61 @@ PAPER_SHAPES = {
     "paper d 4": preset("paper", depth=4, n_tasks=384, alpha=0.8, batch_size=1536),
 }
 
-
-Rows = dict[str, Callable[[], dict[str, float]]]
-"""Name of a row → the function that measures its figures."""
-
-
-class SequenceDataset(Dataset):
-    """The plain way to make batches: a sequence an item, calculated number by number."""
-
-    def __init__(self, data: Data):
-        self.config, self.tasks, self.pairs = data.config, data.tasks["id"], data.pairs["train"]
-
-    def __len__(self) -> int:
-        return self.config.batch_size
-
-    def __getitem__(self, index: int) -> Tensor:
-        a, b = self.tasks[index % len(self.tasks)]
-        chosen = self.pairs[torch.randint(len(self.pairs), (self.config.n_examples,))]
-        return torch.tensor([n for x, y in chosen for n in (x, y, (a * x + b * y) % self.config.p)])
+Figures = dict[str, float]
+"""What a row says: the name of a figure → its value."""
 
 
-def plain_grid(model: Transformer, task: list[int], pairs: Tensor, shots: list[int]) -> Tensor:
-    """Answers to all p² queries, (shots, p, p), each computed from a sequence of its own."""
-    p = model.config.p
-    queries = torch.cartesian_prod(torch.arange(p), torch.arange(p))
-    context = sequences(torch.tensor([task]), pairs[None], p)
-    with torch.no_grad():
-        return torch.stack(
-            [
-                model.plain_logits(torch.cat([context[:, : 3 * k].expand(p * p, -1), queries], dim=1))[:, -1]
-                .argmax(-1)
-                .view(p, p)
-                for k in shots
-            ]
+def bench(repetitions: int = 7, name_parts: Iterable[str] = ()) -> dict[str, Figures]:
+    """Measure rows one after the other and print each: name of the row → its figures.
+
+    Args:
+        repetitions: timed pairs of a comparison in this process.
+        name_parts: a row is measured if its name contains one of these parts; by default every row.
+
+    Raises:
+        ValueError: no row has a name with such a part.
+    """
+    rows = available_rows(repetitions)
+    names = [name for name in rows if not name_parts or any(part in name for part in name_parts)]
+    if not names:
+        raise ValueError(
+            f"no row is named like {' or '.join(name_parts)}; choose parts of: {'; '.join(rows)}."
         )
+    for name in ("laptop", "desk"):
+        print(f"{name} trains in {engine.arithmetic(preset(name))}: {engine.reason(preset(name))}.")
+    print(f"{len(names)} rows, a minute each or less.", flush=True)
+    measured = {}
+    with tqdm(names, desc="bench", unit="row") as bar:
+        for name in bar:
+            measured[name] = rows[name]()
+            figures = "  ".join(f"{figure} {value:.4g}" for figure, value in measured[name].items())
+            bar.write(f"{name:66} {figures}")
+    return measured
 
 
-def alternate(plain: Callable, fast: Callable, repetitions: int) -> dict[str, float]:
+def available_rows(repetitions: int) -> dict[str, Callable[[], Figures]]:
+    """Name of each row that this machine can measure → the function that measures it."""
+    rows = {f"training step, {name}": partial(compare_steps, c, repetitions) for name, c in SHAPES.items()}
+    rows["query grid, d 4, 0 … 31 shots"] = partial(compare_grids, max(1, repetitions // 3))
+    rows["making a batch"] = partial(compare_batches, repetitions)
+    rows["2 processes for 1, d 2, width 128"] = compare_processes
+    if torch.cuda.is_available():
+        return rows | {name: partial(time_step, config) for name, config in PAPER_SHAPES.items()}
+    for name in ("laptop", "desk"):
+        for way in candidates(preset(name)):
+            rows[f"{name}: {way}"] = partial(time_step, preset(name), way)
+    return rows | {name: partial(time_step, config) for name, config in CURRICULUM_SHAPES.items()}
+
+
+# --- in this process, on as many threads as torch uses ---------------------------------------------------------
+
+
+def alternate(plain: Callable, fast: Callable, repetitions: int) -> Figures:
     """Median seconds of two computations that run in turn after one warm-up each, and the median of plain / fast."""
     plain(), fast()
     times = [(seconds(plain), seconds(fast)) for _ in range(repetitions)]
-    medians = [statistics.median(column) for column in zip(*times, strict=True)]
-    ratio = statistics.median(a / b for a, b in times)
-    return {"plain_s": medians[0], "fast_s": medians[1], "ratio": ratio}
+    plain_s, fast_s = (statistics.median(column) for column in zip(*times, strict=True))
+    return {"plain_s": plain_s, "fast_s": fast_s, "ratio": statistics.median(a / b for a, b in times)}
 
 
 def seconds(call: Callable) -> float:
@@ -102,188 +114,108 @@ def seconds(call: Callable) -> float:
     return time.perf_counter() - start
 
 
-def training_step(
-    logits: Callable[[Transformer, Tensor], Tensor], model: Transformer, tokens: Tensor
-) -> None:
-    """Run forward and backward, without the optimizer, whose cost does not depend on `logits`."""
-    F.cross_entropy(logits(model, tokens).flatten(0, 1), targets(tokens).flatten()).backward()
-    model.zero_grad()
-
-
-def shortcuts(repetitions: int) -> Rows:
-    """Rows for the shortcuts that are measured in this process, on as many threads as torch uses."""
-    return {
-        f"training step, {name}": lambda c=c: compare_steps(c, repetitions) for name, c in SHAPES.items()
-    } | {
-        "query grid, d 4, 0 … 31 shots": lambda: compare_grids(max(1, repetitions // 3)),
-        "making a batch": lambda: compare_batches(repetitions),
-    }
-
-
-def compare_steps(config: Config, repetitions: int) -> dict[str, float]:
-    """`alternate` forward and backward with logits at every position, and with logits only where a loss is."""
+def compare_steps(config: Config, repetitions: int) -> Figures:
+    """Forward and backward with logits at every position, and with logits only where a loss is."""
     model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
     tokens = Data(config).batch(0)
-    ways = Transformer.plain_logits, Transformer.__call__
-    return alternate(*(lambda way=way: training_step(way, model, tokens) for way in ways), repetitions)
+
+    def step(logits: Callable[[Tensor], Tensor]) -> None:  # the optimizer's cost does not depend on them
+        F.cross_entropy(logits(tokens).flatten(0, 1), targets(tokens).flatten()).backward()
+        model.zero_grad()
+
+    return alternate(partial(step, model.plain_logits), partial(step, model), repetitions)
 
 
-def compare_grids(repetitions: int) -> dict[str, float]:
-    """`alternate` all queries after 0 … 31 shots as sequences of their own, and after one pass over the context."""
+def compare_grids(repetitions: int) -> Figures:
+    """All p² queries after 0 … 31 shots as sequences of their own, and after one pass over the context."""
     config = Config(depth=4, n_embd=64, mixed_precision="no")
-    model, data = Transformer(config).init_weights(torch.Generator().manual_seed(0)), Data(config)
-    context, shots = data.pairs["train"][:31], list(range(32))
-    return alternate(
-        lambda: plain_grid(model, [6, 6], context, shots),
-        lambda: query_grid(model, [[6, 6]], context, shots),
-        repetitions,
-    )
+    model, p = Transformer(config).init_weights(torch.Generator().manual_seed(0)), config.p
+    context, shots = Data(config).pairs["train"][:31], list(range(32))
+    queries = torch.cartesian_prod(torch.arange(p), torch.arange(p))
+    tokens = sequences(torch.tensor([[6, 6]]), context[None], p).expand(p * p, -1)
+
+    @torch.no_grad()
+    def plain_grid() -> None:
+        for k in shots:
+            model.plain_logits(torch.cat([tokens[:, : 3 * k], queries], dim=1))[:, -1].argmax(-1)
+
+    return alternate(plain_grid, lambda: query_grid(model, [[6, 6]], context, shots), repetitions)
 
 
-def compare_batches(repetitions: int) -> dict[str, float]:
-    """`alternate` a batch stacked from a Dataset, and a batch made in one go."""
+def compare_batches(repetitions: int) -> Figures:
+    """A batch stacked from sequences that are calculated number by number, and a batch made in one go."""
     data = Data(SHAPES["d 2, width 64"])
-    loader = DataLoader(SequenceDataset(data), batch_size=data.config.batch_size)
-    return alternate(lambda: next(iter(loader)), lambda: data.batch(0), repetitions)
+    c, tasks, pairs = data.config, data.tasks["id"], data.pairs["train"]
+
+    def plain_sequence(a: Tensor, b: Tensor) -> Tensor:
+        drawn_pairs = pairs[torch.randint(len(pairs), (c.n_examples,))]
+        return torch.tensor([n for x, y in drawn_pairs for n in (x, y, (a * x + b * y) % c.p)])
+
+    def plain_batch() -> Tensor:
+        return torch.stack([plain_sequence(*tasks[i % len(tasks)]) for i in range(c.batch_size)])
+
+    return alternate(plain_batch, lambda: data.batch(0), repetitions)
 
 
-def compare_processes() -> dict[str, float]:
+# --- the training loop, in processes of its own ----------------------------------------------------------------
+
+
+def compare_processes() -> Figures:
     """Seconds of a training step in one process (plain) and in two (fast), and their ratio."""
-    rates = {}
-    for processes in (1, 2):
-        speeds = [steps_per_second(SHAPES["d 2, width 128"], processes) for _ in range(3)]
-        rates[processes] = statistics.median(speeds)
-    return {"plain_s": 1 / rates[1], "fast_s": 1 / rates[2], "ratio": rates[2] / rates[1]}
+    config = SHAPES["d 2, width 128"]
+    plain_s, fast_s = (
+        statistics.median(step_seconds(config, n_processes) for _ in range(3)) for n_processes in (1, 2)
+    )
+    return {"plain_s": plain_s, "fast_s": fast_s, "ratio": plain_s / fast_s}
 
 
-def steps_per_second(
-    config: Config,
-    processes: int = 1,
-    steps: int = 20,
-    arithmetic: engine.Arithmetic | None = None,
-    torch_muon: bool = False,
-    threads: int = 1,
-) -> float:
-    """Steps per second of the real training loop, timed over `steps`; each process has a GPU if there are GPUs.
+def time_step(config: Config, arithmetic: engine.Arithmetic | None = None) -> Figures:
+    """Milliseconds of a training step, and the share of the GPU's peak FLOPs if there is a GPU of a known peak."""
+    step_s, peak = step_seconds(config, arithmetic=arithmetic), engine.peak_flops()
+    figures = {"step_ms": 1000 * step_s}
+    return figures | ({"model_flop_utilisation": flops_per_step(config) / step_s / peak} if peak else {})
 
-    By default training chooses the arithmetic of a step. `torch_muon` takes torch's own Muon instead of ours.
+
+def candidates(config: Config) -> list[engine.Arithmetic]:
+    """The ways in which this CPU can compute a step of a config."""
+    used = engine.arithmetic(config)
+    float32 = engine.Arithmetic(bf16=False, explicit=False, compiled=False)
+    ways = [used, float32]
+    if engine.compile_failure("cpu") is None:
+        ways += [float32._replace(compiled=True), float32._replace(compiled=True, explicit=True)]
+        ways += [engine.Arithmetic(bf16=True, explicit=True, compiled=True)] * engine.bf16_hardware()
+    return list(dict.fromkeys(ways))
+
+
+def step_seconds(config: Config, n_processes: int = 1, arithmetic: engine.Arithmetic | None = None) -> float:
+    """Seconds of a step of the real training loop, the mean of 10; each process has a GPU if there are GPUs.
 
     Raises:
         RuntimeError: a process failed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        job = {"config": config.to_dict(), "steps": steps, "root": folder}
-        job |= {"arithmetic": arithmetic, "torch_muon": torch_muon}
-        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MODGROK_BENCH": json.dumps(job)}
-        result = subprocess.run(
-            [sys.executable, *command, "-m", "modgrok.scale.bench"],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+    job = json.dumps({"config": config.to_dict(), "arithmetic": arithmetic or engine.arithmetic(config)})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc_per_node={n_processes}", "-m", "modgrok.scale.bench", job]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"the training processes failed: {result.stderr[-2000:]}")
     return float(result.stdout.split()[-1])
 
 
-def worker() -> None:
-    """One process of `steps_per_second`."""
-    job = json.loads(os.environ["MODGROK_BENCH"])
+def worker(job: dict) -> None:
+    """One process of `step_seconds`."""
     config = Config.from_dict(job["config"])
-    if job["arithmetic"]:
-        engine.arithmetic = lambda config: engine.Arithmetic(*job["arithmetic"])
-    if job["torch_muon"]:
-        optimizers.Muon = torch.optim.Muon
-    accelerator = engine.make_accelerator(config, Path(job["root"]))
-    training = Training(config, Path(job["root"]), accelerator)
-    for _ in range(3):  # compiles, if need be
-        training.update()
-    accelerator.wait_for_everyone()
-    elapsed = seconds(lambda: [training.update() for _ in range(job["steps"])])
-    accelerator.print(job["steps"] / elapsed)
+    engine.arithmetic = lambda config: engine.Arithmetic(*job["arithmetic"])
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator = engine.make_accelerator(config, Path(folder))
+        training = Training(config, Path(folder), accelerator)
+        for _ in range(3):  # compiles, if need be
+            training.update()
+        accelerator.wait_for_everyone()
+        accelerator.print(seconds(lambda: [training.update() for _ in range(10)]) / 10)
     accelerator.end_training()
 
 
-def candidates(name: str) -> Rows:
-    """Rows that measure the milliseconds of a CPU preset's step in each arithmetic; "(used)" marks that of training."""
-    config = preset(name)
-    used = engine.arithmetic(config)
-    float32 = engine.Arithmetic(bf16=False, explicit=False, compiled=False)
-    ways: dict[str, dict] = {
-        "float32, torch's own Muon, in bf16": {"arithmetic": float32, "torch_muon": True},
-        str(float32): {"arithmetic": float32},
-    }
-    if engine.compile_failure("cpu") is None:
-        compiled = [float32._replace(compiled=True), float32._replace(compiled=True, explicit=True)]
-        compiled += [engine.Arithmetic(True, True, True)] * engine.bf16_hardware()
-        ways |= {str(arithmetic): {"arithmetic": arithmetic} for arithmetic in compiled}
-    ways[f"{used}, two threads"] = {"arithmetic": used, "threads": 2}
-    return {
-        f"{name}: {way}" + " (used)" * (way == str(used)): lambda options=options: {
-            "step_ms": 1000 / steps_per_second(config, steps=10, **options)
-        }
-        for way, options in ways.items()
-    }
-
-
-def on_gpu(config: Config) -> dict[str, float]:
-    """Steps per second of a config on one GPU, and the share of the GPU's peak FLOPs if the peak is known."""
-    rate = steps_per_second(config, 1, steps=100)
-    peak = engine.peak_flops()
-    use = {"model_flop_utilisation": rate * flops_per_step(config) / peak} if peak else {}
-    return {"steps_per_s": rate} | use
-
-
-def bench(repetitions: int = 7, name_parts: Iterable[str] = ()) -> dict[str, dict[str, float]]:
-    """Measure rows one after the other: name → figures, each with its name.
-
-    Args:
-        repetitions: timed pairs of a comparison in this process.
-        name_parts: a row is measured if its name contains one of these parts; by default every row.
-
-    Raises:
-        ValueError: no row has a name with such a part.
-    """
-    rows = shortcuts(repetitions) | {"2 processes for 1, d 2, width 128": compare_processes}
-    if torch.cuda.is_available():
-        rows |= {name: lambda c=c: on_gpu(c) for name, c in PAPER_SHAPES.items()}
-    else:
-        rows |= candidates("laptop") | candidates("desk")
-        rows |= {
-            name: lambda c=c: {"step_ms": 1000 / steps_per_second(c, steps=5)}
-            for name, c in CURRICULUM_SHAPES.items()
-        }
-    names = [name for name in rows if not name_parts or any(part in name for part in name_parts)]
-    if not names:
-        raise ValueError(
-            f"no row is named like {' or '.join(name_parts)}; choose parts of: {'; '.join(rows)}."
-        )
-    for name in () if torch.cuda.is_available() else ("laptop", "desk"):
-        if any(row.startswith(name) for row in names):
-            print(
-                f"{name}: {engine.arithmetic(preset(name))}, for {engine.reason(preset(name))}.", flush=True
-            )
-    print(f"{len(names)} rows, half a minute each or less.", flush=True)
-    bar = tqdm(names, desc="bench", unit="row")
-    measured = {}
-    for name in bar:
-        bar.set_postfix_str(name)
-        measured[name] = rows[name]()
-    batch, step = measured.get("making a batch"), measured.get("training step, d 2, width 64")
-    if batch and step:
-        measured["batch making, share of a step"] = {"share": batch["fast_s"] / step["fast_s"]}
-    return measured
-
-
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """The rows of `bench` as text, one line a row."""
-    lines = []
-    for name, row in rows.items():
-        figures = "  ".join(f"{figure} {value:.4g}" for figure, value in row.items())
-        lines.append(f"{name:66} {figures}")
-    return "\n".join(lines)
-
-
 if __name__ == "__main__":
-    worker()
+    worker(json.loads(sys.argv[1]))

@@ -1,10 +1,9 @@
 """Which runs a sweep consists of: named grids over a preset, and grids from the command line."""
 
+import ast
 import contextlib
-import dataclasses
 import difflib
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,12 +28,6 @@ class Sweep(NamedTuple):
     seeds: Sequence[int] = (0,)
     one_at_a_time: bool = False
     cost: str = ""
-
-    @property
-    def n_runs(self) -> int:
-        lengths = [len(values) for values in self.vary.values()]
-        n_points = 1 + sum(length - 1 for length in lengths) if self.one_at_a_time else math.prod(lengths)
-        return n_points * len(self.seeds)
 
 
 SHORT = {"steps": (2000,), "eval_every": (100,)}
@@ -156,8 +149,7 @@ def grid(
     """
     preset(preset_name)
     configs, errors = [], []
-    for values in departures(vary) if one_at_a_time else _combinations(vary):
-        fields = _single_fields(values)
+    for fields in _points(vary, one_at_a_time):
         try:
             configs += [preset(preset_name, **{"seed": seed} | fields) for seed in seeds]
         except ValueError as error:
@@ -168,25 +160,26 @@ def grid(
     return configs
 
 
-def _combinations(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    return [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+def _points(vary: Mapping[str, Sequence[Any]], one_at_a_time: bool) -> list[dict[str, Any]]:
+    """Field → value at each point: every combination, or the first values and then each departure from them.
+
+    A value that departs comes last, so that it counts if its field has a second name.
+    """
+    points = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+    if one_at_a_time:
+        base = points[0]
+        departures = [(name, value) for name, values in vary.items() for value in values[1:]]
+        points = [base] + [
+            {field: base[field] for field in base if field != name} | {name: value}
+            for name, value in departures
+        ]
+    return [_single_fields(point) for point in points]
 
 
-def departures(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Points field → value: first the point of all first values, then each point that differs from it in one field."""
-    base = {name: values[0] for name, values in vary.items()}
-    return [base] + [departure(base, name, value) for name, values in vary.items() for value in values[1:]]
-
-
-def departure(base: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """A point with one value replaced. The new value comes last, so that it counts if a field has two names."""
-    return {field: base[field] for field in base if field != name} | {name: value}
-
-
-def _single_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+def _single_fields(point: Mapping[str, Any]) -> dict[str, Any]:
     """Field → value, where a name such as "lr,muon_lr" is split into its fields."""
     fields: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in point.items():
         fields |= zip(name.split(","), value, strict=True) if "," in name else {name: value}
     return fields
 
@@ -197,26 +190,18 @@ def in_words(fields: Mapping[str, Any]) -> str:
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:
-    """The field and the values of a text such as "n_tasks=4,8,16"; a value of a wrong type stays text.
+    """The field and the values of a text such as "n_tasks=4,8,16"; what is no number or truth stays text.
 
     Raises:
-        ValueError: the text is not NAME=VALUE,VALUE…, or the field holds several numbers (betas).
+        ValueError: the text is not NAME=VALUE,VALUE….
     """
-    name, equals, values = text.partition("=")
-    if not (name and equals and all(values.split(","))):
+    name, _, values = text.partition("=")
+    if not (name and all(values.split(","))):
         raise ValueError(f"{text!r} does not say what to vary; write it like n_tasks=4,8,16.")
-    name = name.replace("-", "_")
-    if name == "betas":
-        raise ValueError(
-            "betas is a pair of numbers, which --vary does not take; train such a run by itself."
-        )
-    types = {field.name: field.type for field in dataclasses.fields(Config)}
-    truths = {"true": True, "false": False}
-    parsers = {int: int, float: float, bool: lambda value: truths[value.lower()]}
+    return name.replace("-", "_"), [_parse(value) for value in values.split(",")]
 
-    def parse(value: str) -> Any:
-        with contextlib.suppress(ValueError, KeyError):
-            return parsers[types[name]](value)
-        return value  # the config will say what is wrong with it
 
-    return name, [parse(value) for value in values.split(",")]
+def _parse(value: str) -> Any:
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(value)
+    return value

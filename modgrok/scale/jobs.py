@@ -7,18 +7,16 @@ import signal
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from modgrok.config import Config
-from modgrok.storage.files import make_folder
 from modgrok.train import train
 from modgrok.training.session import signals
 
@@ -62,20 +60,20 @@ class Point:
 
     Attributes:
         config, root: the config to train, and the folder that holds runs.
-        alive: a lock that the sweep holds. The job saves and stops once the lock is free, however the sweep ended.
+        sweep_process: the id of the local process without which the job saves and stops.
     """
 
     config: Config
     root: Path
-    alive: Path | None = None
+    sweep_process: int | None = None
 
     def __call__(self) -> str | None:
         """Train; return the error, if any, as a sentence."""
         from submitit import JobEnvironment
         from submitit.helpers import TorchDistributedEnvironment
 
-        if self.alive:
-            threading.Thread(target=_end_with, args=(self.alive,), daemon=True).start()
+        if self.sweep_process:
+            threading.Thread(target=_end_with, args=(self.sweep_process,), daemon=True).start()
         if JobEnvironment().num_tasks > 1:  # Accelerate joins the group that these variables describe
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         try:
@@ -90,19 +88,20 @@ class Point:
         return DelayedSubmission(self)  # the run's own resume point is all there is to keep
 
 
-def _end_with(alive: Path) -> None:
-    """Wait until the lock of a sweep is free, at the latest when its process ends; then stop as if by SIGTERM."""
-    FileLock(alive, poll_interval=1).acquire().lock.release()  # for the next job that waits
+def _end_with(process: int) -> None:
+    """Wait until a process ends, however it does; then stop this one by SIGTERM."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(process).wait()
     while True:  # repeatedly, since a process that starts is deaf for a moment
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.5)
 
 
-Submit = Callable[[Point, int], Any]
-"""Takes a point and its slot, 0 … at_once - 1; starts the job and returns it."""
-
 NO_LIMIT = 60 * 24 * 365
 """Minutes after which submitit ends a local job; its own default is two."""
+
+Submit = Callable[[Point, int], Any]
+"""Takes a point and its slot, 0 … jobs - 1; starts the job and returns it."""
 
 
 def work_off(
@@ -110,85 +109,54 @@ def work_off(
 ) -> Iterator[tuple[Config, str | None]]:
     """Train configs under a root, several at once, and yield each as it ends, with its error if any.
 
+    Local jobs save and end when the generator is closed; those of SLURM go on.
+
     Args:
-        bar: progress line, which shows the steps of running jobs.
+        bar: progress line, which counts the steps of all runs.
 
     Raises:
-        ValueError: the machine lacks the resources.
+        ValueError: the machine lacks the resources, or SLURM refuses the jobs.
         ModuleNotFoundError: submitit is not installed.
         KeyboardInterrupt: the process received SIGINT or SIGTERM.
     """
+    try:
+        import submitit  # noqa: F401
+    except ModuleNotFoundError:
+        message = 'A sweep needs submitit; install it with: pip install "modgrok[sweep]"'
+        raise ModuleNotFoundError(message, name="submitit") from None
     # a time and a process id, so that submitit's files of former sweeps are not taken for those of this one
     logs = root / "sweep-logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    work_off_points = _work_off_locally if resources.cluster == "local" else _work_off_by_slurm
+    is_local = resources.cluster == "local"
+    points = [Point(config, root, os.getpid() if is_local else None) for config in configs]
     try:
-        for point, error in work_off_points(configs, root, resources, logs, bar):
-            yield point.config, error
+        submit = local_submit(logs, resources) if is_local else slurm_submit(logs, resources, points)
+        at_once = resources.jobs if is_local else len(points)
+        yield from _follow(points, submit, at_once, stop_locally if is_local else leave_queued, bar)
     finally:
         for folder in (logs / "%j", logs, logs.parent):  # "%j" is submitit's, for a job without a number
             with contextlib.suppress(OSError):  # it holds logs of jobs that failed
                 folder.rmdir()
 
 
-Outcomes = Iterator[tuple[Point, str | None]]
-"""Points as they end, each with its error if any."""
-
-
-def _work_off_locally(
-    configs: Sequence[Config], root: Path, resources: Resources, logs: Path, bar: tqdm
-) -> Outcomes:
-    submit = _local_submit(logs, resources.gpus)
-    make_folder(logs)
-    alive = FileLock(logs / "alive")
-    alive.acquire()
-    points = [Point(config, root, logs / "alive") for config in configs]
-    try:
-        yield from _follow(points, submit, resources.jobs, _stop_locally, bar)
-    finally:
-        (logs / "alive").unlink(missing_ok=True)  # before the lock is released, lest a job that ends take it
-        alive.release()
-
-
-def _work_off_by_slurm(
-    configs: Sequence[Config], root: Path, resources: Resources, logs: Path, bar: tqdm
-) -> Outcomes:
-    points = [Point(config, root) for config in configs]
-    try:
-        submit = _slurm_submit(slurm_executor(logs, resources), points)
-    except ValueError:
-        shutil.rmtree(logs, ignore_errors=True)  # the scripts of jobs that were refused
-        raise
-    yield from _follow(points, submit, len(points), _leave_queued, bar)
-
-
 def _follow(
-    points: list[Point],
-    submit: Submit,
-    at_once: int,
-    stop: Callable[[list[Any]], str],
-    bar: tqdm,
-) -> Outcomes:
-    """Submit the points, never more at once than allowed, and yield each as it ends.
-
-    Args:
-        stop: takes the jobs that still run when the sweep ends for any reason; returns advice about them.
-    """
-    waiting, running, n_ended = deque(points), {}, bar.n  # running: slot → (point, job)
-    advice = ""
+    points: list[Point], submit: Submit, at_once: int, stop: Callable[[list[Any]], str], bar: tqdm
+) -> Iterator[tuple[Config, str | None]]:
+    """Keep so many jobs running until all points are done, or a signal comes; see `work_off`."""
+    waiting, running, ended_steps = list(reversed(points)), {}, 0
     with signals() as received:
         try:
             while (waiting or running) and not received:
                 for slot in range(at_once):
                     if waiting and slot not in running:
-                        point = waiting.popleft()
+                        point = waiting.pop()
                         running[slot] = point, submit(point, slot)
                 time.sleep(0.5)
                 for slot, (point, job) in list(running.items()):
                     if job.done():
                         del running[slot]
-                        n_ended += 1
-                        yield point, _error(job)
-                _show_progress(bar, n_ended, [point for point, _ in running.values()])
+                        ended_steps += point.config.steps
+                        yield point.config, job_error(job)
+                bar.update(ended_steps + sum(_step(point) for point, _ in running.values()) - bar.n)
         finally:
             advice = stop([job for _, job in running.values()])
     if received:
@@ -196,54 +164,45 @@ def _follow(
         raise KeyboardInterrupt(f"stopped by {name}{advice}; the same command continues.")
 
 
-def _show_progress(bar: tqdm, n_ended: int, points: list[Point]) -> None:
-    """Count the running points by the share of their steps, and list the first few."""
-    progress = [(_step(point), point.config.steps) for point in points]
-    bar.n = round(n_ended + sum(step / steps for step, steps in progress), 2)
-    text = ", ".join(f"{step}/{steps}" for step, steps in progress[:4])
-    bar.set_postfix_str(text, refresh=text != bar.postfix)
-
-
-def _stop_locally(jobs: list[Any]) -> str:
-    """Make local jobs save and end."""
-    for job in jobs:
-        while not job.done():  # repeatedly, since a process that starts is deaf for a moment
-            os.kill(int(job.job_id), signal.SIGTERM)
-            time.sleep(0.5)
-        shutil.rmtree(job.paths.folder, ignore_errors=True)
-    return ""
-
-
-def _leave_queued(jobs: list[Any]) -> str:
-    """The advice how to end the jobs that SLURM continues."""
-    numbers = sorted({job.job_id.split("_")[0] for job in jobs})
-    return f"; scancel {' '.join(numbers)} ends the jobs that are queued" if numbers else ""
-
-
-def _submitit():
-    """submitit, which importing modgrok must not need."""
+def _step(point: Point) -> int:
+    """The step of the latest evaluation of a running point; 0 before the first."""
     try:
-        import submitit
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            'A sweep needs submitit; install it with: pip install "modgrok[sweep]"', name="submitit"
-        ) from None
-    return submitit
+        table = (point.root / point.config.name / "metrics.csv").read_text()
+        return int(table.splitlines()[-1].split(",")[0])
+    except (ValueError, OSError):  # not evaluated yet
+        return 0
 
 
-def _local_submit(logs: Path, gpus: int) -> Submit:
-    executor = _submitit().LocalExecutor(logs / "%j")
+def job_error(job: Any) -> str | None:
+    """The error of a job that ended, if any; the log of a job without an error is removed."""
+    try:
+        errors = [error for error in job.results() if error]
+    except Exception:  # submitit's way to say that there is no result
+        return f"ended without a result, killed or out of memory; its log is {job.paths.stderr}"
+    if not errors:
+        shutil.rmtree(job.paths.folder, ignore_errors=True)
+    return errors[0] if errors else None
+
+
+def local_submit(logs: Path, resources: Resources) -> Submit:
+    """How a point becomes a process of this machine, or as many as it has GPUs; more jobs than GPUs share them.
+
+    Raises:
+        ValueError: a job needs more GPUs than there are.
+    """
+    import submitit
+
+    gpus = resources.gpus
     cards = [int(card) for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card.isdigit()]
     cards = cards or list(range(torch.cuda.device_count()))
     if gpus > len(cards):
         raise ValueError(f"gpus={gpus} is more than this machine has; choose at most {len(cards)}.")
+    executor = submitit.LocalExecutor(logs / "%j")
 
-    def submit(point: Point, slot: int):
-        visible = [
-            cards[(slot * gpus + i) % len(cards)] for i in range(gpus)
-        ]  # more jobs than GPUs share them
+    def submit(point: Point, slot: int) -> Any:
+        visible_gpus = [cards[(slot * gpus + i) % len(cards)] for i in range(gpus)]
         executor.update_parameters(
-            tasks_per_node=max(1, gpus), gpus_per_node=gpus, visible_gpus=visible, timeout_min=NO_LIMIT
+            tasks_per_node=max(1, gpus), gpus_per_node=gpus, visible_gpus=visible_gpus, timeout_min=NO_LIMIT
         )
         # the job inherits it: Ctrl-C reaches this process, which then stops the job
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -255,15 +214,27 @@ def _local_submit(logs: Path, gpus: int) -> Submit:
     return submit
 
 
-def slurm_executor(logs: Path, resources: Resources):
+def stop_locally(jobs: list[Any]) -> str:
+    """Make local jobs save and end; they need no advice."""
+    for job in jobs:
+        while not job.done():  # repeatedly, since a process that starts is deaf for a moment
+            os.kill(int(job.job_id), signal.SIGTERM)
+            time.sleep(0.5)
+        shutil.rmtree(job.paths.folder, ignore_errors=True)
+    return ""
+
+
+def slurm_executor(logs: Path, resources: Resources) -> Any:
     """submitit's executor for an array of jobs, of which `resources.jobs` run at once.
 
     Raises:
         ValueError: SLURM is not on this machine.
     """
+    import submitit
+
     if not (shutil.which("sbatch") and shutil.which("srun")):
         raise ValueError('cluster="slurm" finds no sbatch and srun here; start the sweep on a login node.')
-    executor = _submitit().SlurmExecutor(logs / "%j", max_num_timeout=100)  # how often a run may be continued
+    executor = submitit.SlurmExecutor(logs / "%j", max_num_timeout=100)  # how often a run may be continued
     executor.update_parameters(
         job_name="modgrok",
         partition=resources.partition,
@@ -278,29 +249,24 @@ def slurm_executor(logs: Path, resources: Resources):
     return executor
 
 
-def _slurm_submit(executor: Any, points: list[Point]) -> Submit:
+def slurm_submit(logs: Path, resources: Resources, points: list[Point]) -> Submit:
+    """Submit all points at once: point → its job.
+
+    Raises:
+        ValueError: SLURM is not on this machine, or refuses the jobs.
+    """
+    from submitit.core.utils import FailedJobError
+
+    executor = slurm_executor(logs, resources)
     try:
-        submitted = dict(zip(points, executor.submit_array(points), strict=True))
-    except _submitit().core.utils.FailedJobError as error:
+        jobs = dict(zip(points, executor.submit_array(points), strict=True))
+    except FailedJobError as error:
+        shutil.rmtree(logs, ignore_errors=True)  # the scripts of jobs that were refused
         raise ValueError(f"sbatch refused the jobs: {str(error).strip().splitlines()[-1]}") from None
-    return lambda point, slot: submitted[point]
+    return lambda point, slot: jobs[point]
 
 
-def _error(job: Any) -> str | None:
-    """The error of a job that ended, if any; the log of a job without an error is removed."""
-    try:
-        errors = [error for error in job.results() if error]
-    except Exception:  # submitit's way to say that there is no result
-        return f"ended without a result, killed or out of memory; its log is {job.paths.stderr}"
-    if not errors:
-        shutil.rmtree(job.paths.folder, ignore_errors=True)
-    return errors[0] if errors else None
-
-
-def _step(point: Point) -> int:
-    """The step of the latest evaluation of a running point; 0 before the first."""
-    try:
-        table = (point.root / point.config.name / "metrics.csv").read_text()
-        return int(table.splitlines()[-1].split(",")[0])
-    except (ValueError, OSError):  # not evaluated yet
-        return 0
+def leave_queued(jobs: list[Any]) -> str:
+    """The advice how to end the jobs that SLURM continues."""
+    numbers = sorted({job.job_id.split("_")[0] for job in jobs})
+    return f"; scancel {' '.join(numbers)} ends the jobs that are queued" if numbers else ""

@@ -5,20 +5,19 @@ with its error and stops no other.
 """
 
 import contextlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config
-from modgrok.scale.grids import departure, grid, in_words, sweep_of_kind
+from modgrok.scale.grids import grid, in_words, sweep_of_kind
 from modgrok.scale.jobs import Resources, work_off
-from modgrok.storage.find import find_run, same_result
+from modgrok.storage.find import find_run
 from modgrok.storage.runs import Run
 from modgrok.training.session import finished_elsewhere, is_finished
 
@@ -32,43 +31,7 @@ class Result:
     error: str | None = None
 
 
-@dataclass
-class Report:
-    """The results so far, printed as rows above a progress line."""
-
-    labels: Mapping[str, str]
-    bar: tqdm
-    results: dict[str, Result] = field(default_factory=dict)
-
-    def add(self, result: Result) -> None:
-        """Keep a result, print its row, and advance the progress line."""
-        name = result.config.name
-        self.results[name] = result
-        label = f"{self.labels[name]}: {result.error}" if result.error else self.labels[name]
-        self.bar.write(f"{_row(result.run)}  {label}")
-        self.bar.n = len(self.results)
-        self.bar.refresh()
-
-    def announce(self, missing: Sequence[Config], jobs: int) -> None:
-        """Print how many runs are left to train, and start the clock of the progress line."""
-        steps = sum(config.steps for config in missing)
-        self.bar.write(
-            f"{len(missing)} of {len(self.labels)} runs to train, {jobs} at a time, {steps:,} steps in all; the time "
-            "that is left is known from their first evaluations on."
-        )
-        self.bar.initial, self.bar.start_t = self.bar.n, time.time()  # runs that were there took no time
-
-
-def sweep(
-    configs: Iterable[Config],
-    root: str | Path = "runs",
-    jobs: int = 2,
-    cluster: Literal["local", "slurm"] = "local",
-    gpus: int | None = None,
-    partition: str | None = None,
-    minutes: int = 24 * 60,
-    slurm: Mapping[str, Any] | None = None,
-) -> list[Result]:
+def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, **resources) -> list[Result]:
     """Make sure that the runs of some configs exist under a root, several at once.
 
     Prints a row for each run as it ends, and a progress line.
@@ -76,7 +39,8 @@ def sweep(
     Args:
         configs: the configs to train, such as a `grid`.
         root: folder that holds runs; on a cluster, one that all nodes share.
-        jobs, cluster, gpus, partition, minutes, slurm: see `jobs.Resources`.
+        jobs: number of runs at once.
+        **resources: other fields of `jobs.Resources`, such as cluster="slurm".
 
     Returns:
         a result for each config, in their order; equal configs give one.
@@ -86,37 +50,30 @@ def sweep(
         ModuleNotFoundError: submitit is not installed.
         KeyboardInterrupt: the process received SIGINT or SIGTERM; local runs saved their state, SLURM's continue.
     """
-    resources = Resources(jobs, cluster, gpus, partition, minutes, slurm or {})
-    root, points = Path(root).absolute(), _by_name(configs)
-    if not points:
-        return []
-    print(f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  point")
-    with tqdm(total=len(points), desc="sweep", unit="run", smoothing=0) as bar:
-        report, missing = Report(_labels(points), bar), []
-        for config in points.values():
-            if result := _existing(config, root):
-                report.add(result)
-            else:
-                missing.append(config)
-        if missing:
-            report.announce(missing, jobs)
-            with contextlib.closing(work_off(missing, root, resources, bar)) as work:  # leaves no job behind
-                for config, error in work:
-                    report.add(Result(config, None if error else Run(root / config.name), error))
-    return [report.results[name] for name in points]
+    machines = Resources(jobs, **resources)
+    root, points = Path(root).absolute(), {config.name: config for config in configs}
+    labels, results = _labels(points), {}
 
+    def report(result: Result) -> None:
+        name = result.config.name
+        results[name] = result
+        tqdm.write(f"{_row(result.run)}  {labels[name]}{f': {result.error}' if result.error else ''}")
 
-def _by_name(configs: Iterable[Config]) -> dict[str, Config]:
-    """Name → config, in order.
-
-    Raises:
-        ValueError: two different configs have one name.
-    """
-    points: dict[str, Config] = {}
-    for config in configs:
-        if not same_result(points.setdefault(config.name, config), config):
-            raise ValueError(f"two different points have the name {config.name}; train them under two roots.")
-    return points
+    tqdm.write(f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  point")
+    for config in points.values():
+        if result := _existing(config, root):
+            report(result)
+    missing = [config for name, config in points.items() if name not in results]
+    if missing:
+        tqdm.write(f"{len(missing)} of {len(points)} runs to train, {jobs} at a time")
+        n_steps = sum(config.steps for config in missing)
+        with (
+            tqdm(total=n_steps, desc="sweep", unit="step", smoothing=0) as bar,
+            contextlib.closing(work_off(missing, root, machines, bar)) as work,  # leaves no job behind
+        ):
+            for config, error in work:
+                report(Result(config, None if error else Run(root / config.name), error))
+    return [results[name] for name in points]
 
 
 def _existing(config: Config, root: Path) -> Result | None:
@@ -127,6 +84,28 @@ def _existing(config: Config, root: Path) -> Result | None:
         return Result(config, Run(finished)) if finished else None
     except ValueError as error:
         return Result(config, error=f"ValueError: {error}")
+
+
+def _row(run: Run | None) -> str:
+    """Minutes of a finished run and its accuracy at the last shot on the four sets, as text."""
+    if run is None:
+        return "failed".rjust(8) + " " * 11 * len(SETS)
+    minutes = run.provenance["seconds"] / 60
+    return f"{minutes:8.1f} " + " ".join(f"{run.metrics[f'{name}_acc'][-1]:10.2f}" for name in SETS)
+
+
+def _labels(points: Mapping[str, Config]) -> dict[str, str]:
+    """Name → the fields in which a config differs from others, in words; its name if it differs in none."""
+    dictionaries = {name: config.to_dict() for name, config in points.items()}
+    labels = {}
+    for name, fields in dictionaries.items():
+        varied = {
+            field: value
+            for field, value in fields.items()
+            if any(dictionary[field] != value for dictionary in dictionaries.values())
+        }
+        labels[name] = in_words(varied) or name
+    return labels
 
 
 def obtain_grid(
@@ -182,15 +161,15 @@ def obtain_factors(
         ValueError: a parameter that is not allowed, or a run that failed.
     """
     named = sweep_of_kind(preset_name, "factors")
-    _obtain(source, grid(named.preset, named.vary, seeds, one_at_a_time=True), root, jobs, partial=True)
-    base = {name: values[0] for name, values in named.vary.items()}
-
-    def runs_at(name: str, value: Any) -> list[Run | None]:
-        point = {field: (chosen,) for field, chosen in departure(base, name, value).items()}
-        return _obtain("shipped", grid(named.preset, point, seeds), root, jobs, partial=True)
-
+    configs = grid(named.preset, named.vary, seeds, one_at_a_time=True)
+    runs = _obtain(source, configs, root, jobs, partial=True)
+    base, *departures = (runs[i : i + len(seeds)] for i in range(0, len(runs), len(seeds)))
+    points = iter(departures)  # field by field, value by value, as in the grid
     return {
-        name.split(",")[0]: {value[0] if "," in name else value: runs_at(name, value) for value in values}
+        name.split(",")[0]: {
+            value[0] if "," in name else value: base if value == values[0] else next(points)
+            for value in values
+        }
         for name, values in named.vary.items()
         if len(values) > 1
     }
@@ -215,24 +194,3 @@ def _obtain(
                 raise
             runs.append(None)
     return runs
-
-
-def _row(run: Run | None) -> str:
-    """Minutes of a finished run and its accuracy at the last shot on the four sets, as text."""
-    if run is None:
-        return "failed".rjust(8) + " " * 11 * len(SETS)
-    minutes = run.provenance["seconds"] / 60
-    return f"{minutes:8.1f} " + " ".join(f"{run.metrics[f'{name}_acc'][-1]:10.2f}" for name in SETS)
-
-
-def _labels(points: Mapping[str, Config]) -> dict[str, str]:
-    """Name → the fields in which a config differs from others, in words; its name if it differs in none."""
-    dictionaries = {name: config.to_dict() for name, config in points.items()}
-    first = next(iter(dictionaries.values()))
-    varied = [
-        field for field in first if any(fields[field] != first[field] for fields in dictionaries.values())
-    ]
-    return {
-        name: in_words({field: fields[field] for field in varied}) or name
-        for name, fields in dictionaries.items()
-    }
