@@ -17,7 +17,7 @@ from modgrok.storage.runs import Run
 from modgrok.train import Training
 from modgrok.training.engine import make_accelerator
 from modgrok.training.progress import duration
-from modgrok.training.session import held, is_finished
+from modgrok.training.session import finished_folder, held
 
 SURPLUS = 18
 """Tokens of the authors' vocabulary that are no numbers below p: their 47 rows are for p = 29."""
@@ -97,9 +97,10 @@ def import_authors(
     digest = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
     accelerator = make_accelerator(config, path)
     with held(path, accelerator):
-        if is_finished(path, config) and Run(path).provenance.get("file") == digest:
+        is_finished = finished_folder(config, root, anew=True) is not None
+        if is_finished and Run(path).provenance.get("file") == digest:
             return Run(path)
-        if is_finished(path, config) or (path / "resume.safetensors").exists():
+        if is_finished or (path / "resume.safetensors").exists():
             raise ValueError(f"{path} holds a run that is not of {file}; remove it or choose another root.")
         accelerator.print(_cost(model))
         training = Training(config, path, accelerator)

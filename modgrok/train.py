@@ -27,7 +27,7 @@ from modgrok.storage.provenance import environment
 from modgrok.storage.runs import Run
 from modgrok.training import engine, progress
 from modgrok.training.optimizers import lr_factor, make_optimizers
-from modgrok.training.session import finished_elsewhere, finished_run, held, is_finished, signals
+from modgrok.training.session import finished_folder, finished_run, held, signals
 
 STOP_EVERY = 20
 """Steps on GPUs between agreements of several processes on whether one of them was asked to stop; on CPUs, where a step
@@ -66,13 +66,13 @@ def train(
     threads = engine.one_thread() if accelerator.device.type == "cpu" else contextlib.nullcontext()
     try:
         engine.check_divides(config, accelerator.num_processes, accumulate)
-        folder = path if is_finished(path, config) else None if anew else finished_elsewhere(config, root)
+        folder = finished_folder(config, root, anew)
         is_found = torch.tensor([folder is not None], dtype=torch.int, device=accelerator.device)
         if accelerator.gather(is_found).all():  # lest one process goes ahead while another one waits for it
             return finished_run(folder)  # before any lock is touched: a shipped root may be read-only
         engine.check_memory(config, accelerator)
         with held(path, accelerator), threads:
-            if is_finished(path, config):  # another training finished it while this one waited for the lock
+            if finished_folder(config, root, anew=True):  # another training finished it meanwhile
                 return finished_run(path)
             return Training(config, path, accelerator).run()
     finally:
@@ -108,9 +108,8 @@ class Training:
         self.phase_loss = torch.zeros_like(self.loss_sum)  # of the steps since the last look at the phase
         self.rows: list[dict[str, float]] = []  # the metrics of each evaluation
         # by set: correct answers (kinds, K) and mean divergences (references, K) of each evaluation
-        self.correct: dict[str, list[Tensor]] = {name: [] for name in SETS}
-        self.divergence: dict[str, list[Tensor]] = {name: [] for name in SETS}
-        self.clock: list[float] = []  # when the first steps of this session ended
+        tables = [f"{name}.{table}" for name in SETS for table in ("right", "divergence")]
+        self.scores: dict[str, list[Tensor]] = {table: [] for table in tables}
         self.plateau_step = 100  # the step of the last message about a plateau
         self.seconds = 0.0
         self.sessions: list[int] = []  # number of processes of each session
@@ -124,14 +123,17 @@ class Training:
         """Step after step, from wherever the folder stands to the end."""
         self.begin()
         self.started = time.monotonic() - self.seconds
-        with signals() as received, self.progress_bar() as bar:
+        c, is_quiet = self.config, not self.accelerator.is_main_process
+        bar = tqdm(
+            total=c.steps, initial=self.step, desc=c.name, unit="step", disable=is_quiet, mininterval=1
+        )
+        with signals() as received, bar:
             self.observe(bar)
-            while self.step < self.config.steps:
+            while self.step < c.steps:
                 self.heed(received)
                 self.update()
                 self.change_phase()
                 bar.update()
-                self.print_cost()
                 self.observe(bar)
         return self.finish()
 
@@ -188,7 +190,6 @@ class Training:
         if is_over:
             self.phase_starts.append(self.step)
             self.phase_loss.zero_()
-            self.clock.clear()
             self.accelerator.print(progress.phase_start(self.config, self.phase_starts))
 
     def observe(self, bar: tqdm) -> None:
@@ -206,19 +207,6 @@ class Training:
         if self.step in self.checkpoint_steps and self.accelerator.is_main_process:
             file = Run(self.path).checkpoint_file(self.step)
             files.save_tensors(file, self.weights.state_dict(), self.config.name)
-
-    def print_cost(self) -> None:
-        """Say what the rest of the run will take, if it is long, from ten steps after the two that compile.
-
-        Once in a session, and once in each phase of a curriculum.
-        """
-        if len(self.clock) == 13:
-            return
-        self.clock.append(time.monotonic())
-        if len(self.clock) == 13:
-            step_seconds = (self.clock[12] - self.clock[2]) / 10
-            if (self.config.steps - self.step) * step_seconds > 10:
-                self.accelerator.print(progress.cost(self.config, self.phase_starts, self.step, step_seconds))
 
     def heed(self, received: list[int]) -> None:
         """Save a resume point, and stop, if a signal asks for it; or only save, if one is due."""
@@ -258,12 +246,9 @@ class Training:
 
     def evaluate(self) -> None:
         """Score the four sets, add a row to the metrics, and write them."""
-        row = {
-            "step": self.step,
-            "lr": self.config.lr * self.lr_factor(),
-        }
         n_steps = self.step - self.rows[-1]["step"] if self.rows else 0
         loss_sum = float(self.accelerator.reduce(self.loss_sum, "sum"))
+        row = {"step": self.step, "lr": self.config.lr * self.lr_factor()}
         row["train_loss"] = loss_sum / n_steps if n_steps else math.nan
         self.loss_sum.zero_()
         self.weights.eval()
@@ -277,26 +262,20 @@ class Training:
                 f"{name}_acc": float(n_correct[:, -1].sum() / n_sequences),
                 f"{name}_novel": float(n_correct[1:, -1].sum() / n_queries[1:, -1].sum()),
             }
-            self.correct[name].append(n_correct.int())
-            self.divergence[name].append((divergence / n_sequences).float())
+            self.scores[f"{name}.right"].append(n_correct.int())
+            self.scores[f"{name}.divergence"].append((divergence / n_sequences).float())
         self.weights.train()
         self.rows.append(row)
         self.accelerator.log(row, step=self.step)
         if self.accelerator.is_main_process:
             scores = {f"{name}.asked": n_queries.int() for name, n_queries in self.queries.items()}
-            scores |= {f"{name}.right": torch.stack(counts) for name, counts in self.correct.items()}
-            scores |= {f"{name}.divergence": torch.stack(means) for name, means in self.divergence.items()}
+            scores |= {table: torch.stack(values) for table, values in self.scores.items()}
             files.save_tensors(self.path / "scores.safetensors", scores, self.config.name)
             files.write_csv(self.path / "metrics.csv", self.rows)
 
     def predict(self, tokens: Tensor) -> Tensor:
         """The model's logits in float32, whatever the arithmetic of training: what analyses will see."""
         return Transformer.forward(self.weights, tokens)
-
-    def progress_bar(self) -> tqdm:
-        """A line a step, on one process."""
-        c, quiet = self.config, not self.accelerator.is_main_process
-        return tqdm(total=c.steps, initial=self.step, desc=c.name, unit="step", disable=quiet, mininterval=1)
 
     def summary(self, speed: float | None) -> dict[str, str]:
         """What the progress bar shows: loss, and accuracy at the last shot on each set; speed in steps/s."""
@@ -312,11 +291,9 @@ class Training:
 
     def begin(self) -> None:
         """Claim an empty folder, or take up what a former session left in it."""
-        if (self.path / "config.json").exists():
-            Run(self.path)  # refuses a folder that holds another config
-        elif self.accelerator.is_main_process:
-            files.write_atomically(self.path / "config.json", json.dumps(self.config.to_dict(), indent=1))
         if self.accelerator.is_main_process:
+            if not (self.path / "config.json").exists():
+                files.write_atomically(self.path / "config.json", json.dumps(self.config.to_dict(), indent=1))
             for leftover in self.path.rglob(".part-*"):
                 leftover.unlink()  # of a process that was killed while it wrote
         if (self.path / "resume.safetensors").exists():
@@ -325,13 +302,13 @@ class Training:
         arithmetic = str(self.arithmetic)
         if self.accelerator.device.type == "cpu":
             arithmetic += f" on {engine.processor()}"
-        if self.arithmetics and self.arithmetics[-1] != arithmetic:
-            self.accelerator.print(
-                f"{self.config.name} was computed in {self.arithmetics[-1]} so far and continues in {arithmetic}: "
-                "the same training, but not bit for bit."
-            )
         if self.arithmetics[-1:] != [arithmetic]:
             self.arithmetics.append(arithmetic)
+            if len(self.arithmetics) > 1:
+                self.accelerator.print(
+                    f"{self.config.name} was computed in {self.arithmetics[-2]} so far and continues in {arithmetic}: "
+                    "the same training, but not bit for bit."
+                )
         self.accelerator.init_trackers("modgrok", config={k: str(v) for k, v in asdict(self.config).items()})
         self.accelerator.print(
             f"{'importing' if self.origin else 'training'} {self.config.name} "
@@ -344,17 +321,14 @@ class Training:
     def save(self) -> None:
         """Write everything that the next step depends on."""
         self.check_finite()
-        loss_sum, phase_loss = (
-            self.accelerator.reduce(loss, "sum") for loss in (self.loss_sum, self.phase_loss)
-        )
+        losses = {name: getattr(self, name) for name in ("loss_sum", "phase_loss")}
+        tensors = {name: self.accelerator.reduce(loss, "sum") for name, loss in losses.items()}
         if not self.accelerator.is_main_process:
             return
-        tensors = {f"model.{name}": tensor for name, tensor in self.weights.state_dict().items()}
+        tensors |= {f"model.{name}": tensor for name, tensor in self.weights.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in state.items()}
-        tensors["loss_sum"] = loss_sum
-        tensors["phase_loss"] = phase_loss
         notes = {"step": self.step, "seconds": self.seconds, "sessions": self.sessions}
         notes |= {"arithmetic": self.arithmetics, "phases": self.phase_starts}
         files.save_tensors(self.path / "resume.safetensors", tensors, self.config.name, notes)
@@ -386,29 +360,26 @@ class Training:
             if step <= self.step:  # lest the run be finished without it
                 files.load_tensors(run.checkpoint_file(step), run.name, run.repair)
         expected = np.arange(n) * self.config.eval_every
-        if not np.array_equal(run.metrics["step"][:n], expected) or min(map(len, run.correct.values())) < n:
+        n_scores = min(len(run.scores[table]) for table in self.scores)
+        if not np.array_equal(run.metrics["step"][:n], expected) or n_scores < n:
             raise ValueError(
                 f"{self.path} was edited: its metrics do not reach step {self.step}, where its resume point "
                 "stands; restore them, or remove resume.safetensors to start over."
             )
-        for i in range(n):
-            self.rows.append({name: values[i].item() for name, values in run.metrics.items()})
-            for name in SETS:
-                self.correct[name].append(torch.from_numpy(run.correct[name][i]))
-                self.divergence[name].append(torch.from_numpy(run.divergence[name][i]))
+        self.rows = [{name: values[i].item() for name, values in run.metrics.items()} for i in range(n)]
+        self.scores = {table: list(torch.from_numpy(run.scores[table][:n])) for table in self.scores}
 
     def finish(self) -> Run:
         """Write the provenance, which makes the run a finished one."""
         if self.accelerator.is_main_process:
-            session = {
+            record = {
                 "seconds": round(self.seconds, 1),
                 "processes": self.sessions,
                 "arithmetic": self.arithmetics,
             }
             if self.config.curriculum:
-                session["phases"] = self.phase_starts
-            provenance = session | self.environment | self.origin
-            Run(self.path).finish(json.dumps(provenance, indent=1).encode())
+                record["phases"] = self.phase_starts
+            Run(self.path).finish(json.dumps(record | self.environment | self.origin, indent=1).encode())
             (self.path / "resume.safetensors").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return Run(self.path)

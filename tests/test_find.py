@@ -5,7 +5,7 @@ import shutil
 import pytest
 from tiny import sentence, tiny
 
-from modgrok.config import Config, preset
+from modgrok.config import preset
 from modgrok.scale.sweep import sweep
 from modgrok.storage.find import find_run, finished_runs, run_folders, train_command
 from modgrok.storage.runs import Run
@@ -21,21 +21,6 @@ def test_a_name_is_a_name(kept):
         assert len(sentence(error)) < 400
     with pytest.raises(ValueError, match="root='' is not allowed"):
         find_run(kept.name, "")
-
-
-def test_two_configs_of_one_name_are_told_apart(kept, monkeypatch):
-    """As two of the short digests may be the same."""
-    other = tiny(lr=0.02)
-    monkeypatch.setattr(Config, "name", kept.name)
-    for ask in (lambda: find_run(other, kept.path.parent), lambda: train(other, kept.path.parent)):
-        with pytest.raises(
-            ValueError, match=r"of another config \(lr=0\.003\).*choose another root"
-        ) as error:
-            ask()
-        sentence(error)
-    assert find_run(tiny(checkpoint_every=7), kept.path.parent).path == kept.path  # no other result
-    with pytest.raises(ValueError, match="two different points have the name"):
-        sweep([CONFIG, other], kept.path.parent)
 
 
 def test_training_finds_a_run_in_a_subfolder_unless_told_not_to(kept, tmp_path):

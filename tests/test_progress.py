@@ -1,11 +1,11 @@
-"""What training says of its cost and its standing."""
+"""What training says of its phase and its standing."""
 
 import math
 
 import pytest
 
 from modgrok.config import preset
-from modgrok.training.progress import cost, duration, phase_start, standing
+from modgrok.training.progress import duration, phase_start, standing
 
 
 @pytest.mark.parametrize(
@@ -13,21 +13,6 @@ from modgrok.training.progress import cost, duration, phase_start, standing
 )
 def test_duration(seconds, words):
     assert duration(seconds) == words
-
-
-def test_cost_counts_the_steps_that_are_left():
-    config = preset("desk", steps=6000)
-    assert cost(config, [0], 0, 0.25) == "6,000 steps of 250 ms: about 25 minutes on this machine."
-    assert cost(config, [0], 5000, 0.25).startswith("1,000 steps of 250 ms: about 4 minutes")
-
-
-def test_cost_counts_longer_sequences_as_longer_and_phases_as_long_as_they_may_last():
-    config = preset("desk", steps=6000, curriculum="1x4:1000 2+0x8:2000 4x16:1000")
-    # in units of 4 examples: 500 + 2 · 2000 + 4 · 3000 steps
-    assert cost(config, [0], 500, 0.1) == "5,500 steps of 300 ms: about 28 minutes on this machine."
-    assert cost(config, [0, 600], 600, 0.2).startswith(
-        "5,400 steps of 326 ms"
-    )  # 2000 + 6800, in units of 0.2 s
 
 
 def test_a_phase_is_announced():

@@ -223,13 +223,9 @@ def test_checkpoints_are_log_spaced():
     assert max(ratios) < 2.1 and saved_steps[1] - saved_steps[0] < (saved_steps[-1] - saved_steps[-2]) / 10
 
 
-def test_says_what_it_will_cost_and_that_it_still_guesses(tmp_path, capsys, monkeypatch):
-    """By a clock that moves a second at each look; a step looks twice."""
-    clock = SimpleNamespace(monotonic=map(float, itertools.count()).__next__)
-    monkeypatch.setattr("modgrok.train.time", clock)
+def test_says_that_it_still_guesses(tmp_path, capsys):
     train(tiny(steps=300, eval_every=200, warmup_steps=0, lr=1e-9), tmp_path)
     printed = capsys.readouterr().out
-    assert "287 steps of 2000 ms: about 10 minutes on this machine." in printed
     assert printed.count("still on the first plateau") == 1 and "step 200: " in printed
 
 

@@ -19,7 +19,7 @@ from modgrok.scale.grids import grid, in_words, sweep_of_kind
 from modgrok.scale.jobs import Resources, work_off
 from modgrok.storage.find import find_run
 from modgrok.storage.runs import Run
-from modgrok.training.session import finished_elsewhere, is_finished
+from modgrok.training.session import finished_folder
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,9 @@ def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, *
 
 def _existing(config: Config, root: Path) -> Result | None:
     """The result at a point whose run is finished, or whose folder holds something else; else None."""
-    folder = root / config.name
     try:
-        finished = folder if is_finished(folder, config) else finished_elsewhere(config, root)
-        return Result(config, Run(finished)) if finished else None
+        folder = finished_folder(config, root)
+        return Result(config, Run(folder)) if folder else None
     except ValueError as error:
         return Result(config, error=f"ValueError: {error}")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from modgrok.storage.files import save_tensors, write_atomically
-from modgrok.storage.runs import TABLES, Run
+from modgrok.storage.runs import TABLES, Run, checkpoint_name
 from modgrok.storage.verify import check
 
 
@@ -17,16 +17,14 @@ def export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> Ru
         steps: steps of the checkpoints to copy, by default all; () copies no weights.
 
     Raises:
-        ValueError: the run is not finished, lacks a checkpoint, has a damaged file, or is under this root already;
-            nothing is written.
+        ValueError: as `check_export`; nothing is written then.
     """
     steps, folder = check_export(run, root, steps), Path(root) / run.name
     for name in TABLES:
         write_atomically(folder / name, run.read(name))
     for step in steps:
-        name = f"checkpoints/{run.checkpoint_file(step).name}"
-        halves = {key: tensor.half() for key, tensor in run.read_tensors(name).items()}
-        save_tensors(folder / name, halves, run.name)
+        halves = {key: tensor.half() for key, tensor in run.read_tensors(checkpoint_name(step)).items()}
+        save_tensors(folder / checkpoint_name(step), halves, run.name)
     copy = Run(folder)
     copy.finish(run.read("provenance.json"))
     return copy
@@ -36,7 +34,7 @@ def check_export(run: Run, root: str | Path, steps: Iterable[int] | None = None)
     """Check that `export` is possible, and return the steps whose weights it copies.
 
     Raises:
-        ValueError: the export is not possible; see `export`.
+        ValueError: the run is not finished, lacks a checkpoint, has a damaged file, or is under this root already.
     """
     if not run.finished:
         raise ValueError(f"{run.name} is not finished; train it to its end before exporting it.")
@@ -46,6 +44,4 @@ def check_export(run: Run, root: str | Path, steps: Iterable[int] | None = None)
     if not set(steps) <= set(run.steps):
         raise ValueError(f"steps={steps} are not checkpoints of {run.name}; choose among {run.steps}.")
     check(run)
-    for step in steps:
-        run.read_tensors(f"checkpoints/{run.checkpoint_file(step).name}")
     return steps

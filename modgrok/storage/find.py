@@ -4,7 +4,6 @@ import difflib
 import os
 import re
 import warnings
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,40 +15,31 @@ from modgrok.storage.runs import Run
 def run_folders(*roots: str | Path, pattern: str = "*") -> list[Path]:
     """The folder of every run at or below some roots, sorted within each root.
 
-    Symbolic links are followed. A folder is listed once, even if several links lead to it.
+    Symbolic links are followed. A folder is listed once, even if several links lead to it. Folders inside a run are
+    not searched.
 
     Args:
         roots: folders; one that does not exist holds no run.
         pattern: a shell pattern for the names of the runs, such as `p7-*`.
     """
-    visited: set[tuple[int, int]] = set()
-    return [Path(folder) for root in roots for folder in _walk(str(root), pattern, visited)]
-
-
-def _walk(folder: str, pattern: str, visited: set[tuple[int, int]]) -> Iterator[str]:
-    """Run folders at or below a folder; folders inside a run are not searched."""
-    try:
-        state = os.stat(folder)
-        identity = state.st_dev, state.st_ino
-        if identity in visited:
-            return
-        visited.add(identity)
-        if os.path.lexists(os.path.join(folder, "config.json")):
-            if fnmatchcase(os.path.basename(os.path.abspath(folder)), pattern):
-                yield folder
-            return
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    except OSError:  # the folder does not exist or may not be read
-        return
-    for name in names:
-        yield from _walk(os.path.join(folder, name), pattern, visited)
+    visited, folders = set(), []
+    for root in roots:
+        for folder, names, files in os.walk(root, followlinks=True):
+            state = os.stat(folder)
+            is_new = (state.st_dev, state.st_ino) not in visited
+            visited.add((state.st_dev, state.st_ino))
+            is_run = "config.json" in files or "config.json" in names
+            if is_new and is_run and fnmatchcase(os.path.basename(os.path.abspath(folder)), pattern):
+                folders.append(Path(folder))
+            names[:] = sorted(names) if is_new and not is_run else []  # where os.walk goes next
+    return folders
 
 
 def find_run(key: str | Config, *roots: str | Path) -> Run:
     """The finished run of a name or config, at any depth below the first root that has it.
 
     Raises:
-        ValueError: the key cannot be a run's name, a root is empty, or the run of that name has another config.
+        ValueError: the key cannot be a run's name, or a root is empty.
         FileNotFoundError: no root has the run; the message says how to train it and which runs have similar names.
     """
     name = key if isinstance(key, str) else key.name
@@ -59,16 +49,10 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
         )
     if "" in roots:
         raise ValueError("root='' is not allowed; name the folder that holds runs.")
-    namesake = None
     for root in roots:
         for folder in (Path(root, name), *run_folders(root, pattern=name)):
             if (folder / "provenance.json").is_file():
-                run = Run(folder)
-                if isinstance(key, str) or same_result(key, run.config):
-                    return run
-                namesake = run
-    if namesake:
-        raise ValueError(collision(key, namesake))
+                return Run(folder)
     for root in roots:
         reads.note(Path(root, "**", name))
     raise FileNotFoundError(_missing(key, roots))
@@ -117,21 +101,3 @@ def finished_runs(p: int | None, root: str | Path) -> list[Run]:
         except ValueError as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
     return [run for run in runs if run.finished]
-
-
-def same_result(config: Config, other_config: Config) -> bool:
-    """Whether two configs train the same weights.
-
-    Their names are equal then. Equal names alone do not suffice, because the digest in a name is short.
-    """
-    return config.result_fields() == other_config.result_fields()
-
-
-def collision(config: Config, run: Run) -> str:
-    """The message about a run that has the name of a config but was trained with another config."""
-    requested, trained = config.to_dict(), run.config.to_dict()
-    fields = ", ".join(f"{name}={trained[name]!r}" for name in requested if requested[name] != trained[name])
-    return (
-        f"{run.path} has the name of the run asked for, but is of another config ({fields}): two configs of one name; "
-        "choose another root, or another seed."
-    )

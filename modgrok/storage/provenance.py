@@ -67,7 +67,7 @@ def parse(content: bytes) -> dict:
         raise ValueError("") from None
     if not isinstance(provenance, dict) or len(provenance) > MAX_ENTRIES:
         raise ValueError("")
-    checks = {"seconds": _is_duration, "threads": _is_count, "processes": _are_counts}
+    checks = {"seconds": _is_amount, "threads": _is_amount, "processes": _are_amounts}
     for name in (*checks, *provenance):
         value = provenance.get(name)
         if not checks.get(name, _is_brief)(value):
@@ -75,17 +75,13 @@ def parse(content: bytes) -> dict:
     return provenance
 
 
-def _is_duration(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value < 1e12
+def _is_amount(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value < 1e12
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**6
-
-
-def _are_counts(value: object) -> bool:
-    return isinstance(value, list) and 0 < len(value) < 10**5 and all(map(_is_count, value))
+def _are_amounts(value: object) -> bool:
+    return isinstance(value, list) and 0 < len(value) < 10**5 and all(map(_is_amount, value))
 
 
 def _is_brief(value: object) -> bool:

@@ -18,6 +18,7 @@ import html
 import json
 import math
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -32,12 +33,8 @@ from modgrok.storage.files import LARGEST_TABLE, load_tensors, read_bytes, write
 TABLES = ("config.json", "metrics.csv", "scores.safetensors")
 """The files that every finished run has, besides its provenance and manifest."""
 
-COLUMNS = (
-    "step",
-    "lr",
-    "train_loss",
-    *(f"{name}_{quantity}" for name in SETS for quantity in ("loss", "acc", "novel")),
-)
+COLUMNS = ["step", "lr", "train_loss"]
+COLUMNS += [f"{name}_{quantity}" for name in SETS for quantity in ("loss", "acc", "novel")]
 """The columns of metrics.csv, in order."""
 
 LARGEST_CONFIG = 50_000
@@ -73,18 +70,20 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The name of the folder, which is that of the config: readable, with a digest of what sets the result."""
         return self.path.name
 
     @property
     def finished(self) -> bool:
+        """Whether the training came to its end; its provenance is written last."""
         return (self.path / "provenance.json").is_file()
 
     @cached_property
-    def manifest(self) -> dict[str, dict] | None:
-        """File → "sha256", and for a checkpoint also "step" and "dtype"; None if the run has no manifest.
+    def manifest(self) -> dict[str, dict]:
+        """File → "sha256", and for a checkpoint also "step" and "dtype", of a finished run.
 
         Raises:
-            ValueError: the manifest is damaged.
+            ValueError: the manifest is missing or damaged.
         """
         file = self.path / "manifest.json"
         try:
@@ -92,7 +91,7 @@ class Run:
             if all(isinstance(entry["sha256"], str) for entry in manifest.values()):
                 return manifest
         except FileNotFoundError:
-            return None
+            raise ValueError(f"{file} is missing; {self.repair}.") from None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             pass
         raise ValueError(f"{file} is damaged; {self.repair}.")
@@ -105,7 +104,7 @@ class Run:
         return f"restore it, or remove {self.path / 'resume.safetensors'} to train from the start"
 
     def read(self, name: str) -> bytes:
-        """The content of one of the run's files, compared with its digest if the run has a manifest.
+        """The content of one of the run's files, compared with its digest if the run is finished.
 
         Raises:
             ValueError: the file is missing, no ordinary file, or changed since the run was finished.
@@ -117,10 +116,8 @@ class Run:
             raise ValueError(f"{file} is missing; {self.repair}.") from None
         except ValueError as error:
             raise ValueError(f"{error}; {self.repair}.") from None
-        if self.finished and self.manifest is not None:
-            digest = self.manifest.get(name, {}).get("sha256")
-            if digest == hashlib.sha256(content).hexdigest():
-                return content
+        digest = self.manifest.get(name, {}).get("sha256") if self.finished else None
+        if self.finished and digest != hashlib.sha256(content).hexdigest():
             if digest == hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest():
                 raise ValueError(
                     f"{file} has the line ends of Windows, as git writes them under core.autocrlf=true; clone again "
@@ -129,20 +126,26 @@ class Run:
             raise ValueError(f"{file} is not what the run was finished with; {self.repair}.")
         return content
 
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors in one of the run's files, checked as by `read`."""
+        self.read(name)
+        return load_tensors(self.path / name, self.name, self.repair)
+
     def finish(self, record: bytes) -> None:
         """Write the manifest of all files and then the provenance, whose presence makes the run a finished one.
 
         Args:
             record: the content of provenance.json.
         """
+        checkpoints = [f"checkpoints/{file.name}" for file in self.path.glob("checkpoints/*")]
         contents = {name: (self.path / name).read_bytes() for name in TABLES} | {"provenance.json": record}
         manifest = {
             name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in contents.items()
         }
-        for step in self._steps_on_disk():
+        for step in checkpoint_steps(checkpoints):
             file = self.checkpoint_file(step)
             tensors = load_tensors(file, self.name)
-            manifest[f"checkpoints/{file.name}"] = {
+            manifest[checkpoint_name(step)] = {
                 "step": step,
                 "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
                 "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
@@ -175,27 +178,17 @@ class Run:
         last z where the query repeats no example; nan where there is no such query.
 
         Raises:
-            ValueError: the table is missing or damaged, or lacks an evaluation.
+            ValueError: the table is missing or damaged.
         """
         text, file = self.read("metrics.csv"), self.path / "metrics.csv"
         try:
             header, *rows = csv.reader(text.decode().splitlines())
             columns = dict(zip(header, np.array(rows, dtype=float).T, strict=True))
-            if header != list(COLUMNS):
+            if header != COLUMNS:
                 raise ValueError("its columns are not those of an evaluation")
-            self._check_steps(columns["step"])
             return columns | {"step": columns["step"].astype(int)}
         except (ValueError, csv.Error) as error:
             raise ValueError(f"{file} is damaged ({error}); {self.repair}.") from None
-
-    def _check_steps(self, steps: np.ndarray) -> None:
-        """Check that a table has every evaluation of the run; imported weights are evaluated once, at the end."""
-        expected = np.minimum(np.arange(len(steps)) * self.config.eval_every, self.config.steps)
-        is_complete = np.array_equal(steps, expected) and (np.diff(steps) > 0).all()
-        if not (is_complete or list(steps) == [self.config.steps]):
-            raise ValueError("an evaluation is missing or out of order")
-        if self.finished and steps[-1] != self.config.steps:
-            raise ValueError("its last evaluations are missing")
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
@@ -250,50 +243,48 @@ class Run:
 
     @property
     def steps(self) -> list[int]:
-        """The steps whose weights are kept: those in the manifest, or those on disk if there is no manifest."""
-        if not self.finished or self.manifest is None:
-            return self._steps_on_disk()
-        return sorted(int(name[17:-12]) for name in self.manifest if name.startswith("checkpoints/step-"))
+        """The steps whose weights are kept: those in the manifest, or on disk while the run is not finished."""
+        on_disk = (f"checkpoints/{file.name}" for file in self.path.glob("checkpoints/*"))
+        return checkpoint_steps(self.manifest if self.finished else on_disk)
 
-    def _steps_on_disk(self) -> list[int]:
-        names = (file.stem.removeprefix("step-") for file in self.path.glob("checkpoints/step-*.safetensors"))
-        return sorted(int(name) for name in names if re.fullmatch("[0-9]{7,12}", name))
-
-    def model(self, step: int | None = None, device: str = "cpu") -> Transformer:
-        """The model at a checkpoint, by default the last one that the run keeps.
+    def model(self, step: int | None = None) -> Transformer:
+        """The model at a checkpoint, by default the last one that the run keeps, in float32 on the CPU.
 
         Raises:
             ValueError: the run keeps no weights of that step, or the file is missing, damaged or of another run.
         """
-        if not self.steps:
-            raise ValueError(self._no_weights())
+        steps = self.steps
+        if not steps:
+            raise ValueError(
+                f"{self.name} keeps no weights, as it was shipped; train it under another root to have them."
+            )
         if step is None:
-            # a run without a manifest cannot say which checkpoints it had, but it had the last
-            lists_nothing = self.finished and self.manifest is None
-            step = self.config.steps if lists_nothing else self.steps[-1]
-        elif step not in self.steps:
-            raise ValueError(f"step={step} is not a checkpoint of {self.name}; choose one of {self.steps}.")
-        tensors = self.read_tensors(f"checkpoints/{self.checkpoint_file(step).name}")
+            step = steps[-1]
+        elif step not in steps:
+            raise ValueError(f"step={step} is not a checkpoint of {self.name}; choose one of {steps}.")
+        tensors = self.read_tensors(checkpoint_name(step))
         model = Transformer(self.config)
         try:
             model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except RuntimeError:  # its message lists all names and shapes
             file = self.checkpoint_file(step)
             raise ValueError(f"{file} holds no weights of this model; {self.repair}.") from None
-        return model.to(device).eval()
-
-    def _no_weights(self) -> str:
-        if self.finished and self.manifest is not None:
-            return f"{self.name} was shipped without weights; train it under another root to have them."
-        return f"{self.name} keeps no weights; {self.repair}."
+        return model.eval()
 
     def checkpoint_file(self, step: int) -> Path:
-        return self.path / "checkpoints" / f"step-{step:07d}.safetensors"
+        """Where the weights of a step lie."""
+        return self.path / checkpoint_name(step)
 
-    def read_tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors in one of the run's files, checked as by `read`."""
-        self.read(name)
-        return load_tensors(self.path / name, self.name, self.repair)
+
+def checkpoint_name(step: int) -> str:
+    """The name, relative to the run's folder, of the file with the weights of a step."""
+    return f"checkpoints/step-{step:07d}.safetensors"
+
+
+def checkpoint_steps(names: Iterable[str]) -> list[int]:
+    """The steps, ascending, of the files among some that are named as checkpoints are."""
+    matches = (re.fullmatch(r"checkpoints/step-([0-9]{7,12})\.safetensors", name) for name in names)
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def escaped(text: object) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from modgrok.config import SETS
 from modgrok.data import Data
 from modgrok.evaluate import KINDS, REFERENCES, Questions, count_kinds, prepare_questions, score
-from modgrok.storage.runs import Run
+from modgrok.storage.runs import TABLES, Run, checkpoint_name
 
 LOSS_TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
 """Nats between a recorded loss and that of the stored weights: other processors and half precision round otherwise."""
@@ -19,21 +19,11 @@ ANSWER_TOLERANCE = {"float32": 0.005, "float16": 0.01}
 def check(run: Run) -> None:
     """Compare every file of a finished run with its manifest.
 
-    For a run without a manifest the tables must agree, in finite numbers, and every checkpoint must be whole.
-
     Raises:
         ValueError: a file is missing, damaged or changed since the run was finished; the message names the first.
     """
-    if run.manifest is not None:
-        checkpoints = {_file_name(step) for step in run.steps}
-        for name in sorted({*run.manifest, "config.json", "metrics.csv", "scores.safetensors"} | checkpoints):
-            run.read(name)
-        return
-    if run.config.steps not in run.steps:
-        raise ValueError(f"{run.checkpoint_file(run.config.steps)} is missing; {run.repair}.")
-    check_tables(run)
-    for step in run.steps:
-        run.model(step)
+    for name in sorted({*run.manifest, *TABLES}):
+        run.read(name)
 
 
 def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
@@ -48,16 +38,12 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
         a sentence that says which checks were made.
 
     Raises:
-        ValueError: the run is not finished, has no manifest, or fails a check; the message names the first failure.
+        ValueError: the run is not finished, or fails a check; the message names the first failure.
     """
     if not run.finished:
         raise ValueError(f"{run.path} is not finished; train it to its end.")
-    if run.manifest is None:
-        raise ValueError(
-            f"{run.path} has no manifest; `python -m modgrok export` writes a copy that has one."
-        )
     check(run)
-    check_manifest(run)
+    check_checkpoints(run)
     check_tables(run)
     checked_files = f"{len(run.manifest)} files as recorded"
     set_questions = _questions(run, sets)
@@ -71,72 +57,41 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
     return f"{checked_files}; scored anew at {', '.join(map(str, steps))}, losses within {error:.1g}"
 
 
-def _questions(run: Run, sets: Sequence[str]) -> dict[str, Questions]:
-    """The questions of each set, which must be as many of each kind as the run recorded."""
-    data = Data(run.config)
-    set_questions = {}
-    for name in sets:
-        if name in data.sets:
-            set_questions[name] = prepare_questions(data.evaluation_set(name), run.config.p, data.tasks["id"])
-            if not np.array_equal(count_kinds(set_questions[name].kinds).numpy(), run.queries[name]):
-                raise ValueError(f"{run.path} was not scored on the sequences of its config ({name}).")
-    return set_questions
-
-
-def _loss_error(run: Run, step: int, set_questions: dict[str, Questions]) -> float:
-    """The largest difference, in nats, between recorded losses and those of the weights of a step.
-
-    Raises:
-        ValueError: losses or answers differ by more than the tolerance.
-    """
-    model, dtype = run.model(step), run.manifest[_file_name(step)]["dtype"]
-    row = run.metrics["step"].tolist().index(step)
-    errors = [0.0]
-    for name, asked_questions in set_questions.items():
-        sums = score(model, asked_questions)
-        loss, recorded = (
-            float(sums.loss.mean() / len(asked_questions.tokens)),
-            run.metrics[f"{name}_loss"][row],
-        )
-        n_changed = np.abs(sums.correct.numpy() - run.correct[name][row]).sum()
-        changed = n_changed / run.queries[name].sum()
-        if not (abs(loss - recorded) <= LOSS_TOLERANCE[dtype] and changed <= ANSWER_TOLERANCE[dtype]):
-            raise ValueError(
-                f"{run.path / _file_name(step)} has a loss of {loss:.4f} on {name}, recorded is {recorded:.4f}, "
-                f"and {changed:.1%} of its answers differ; {run.repair}."
-            )
-        errors.append(abs(loss - recorded))
-    return max(errors)
-
-
-def check_manifest(run: Run) -> None:
-    """Check that every checkpoint in the manifest is as described there, and that no other is on disk.
+def check_checkpoints(run: Run) -> None:
+    """Check that every checkpoint is as the manifest describes it, and that there is no other on disk.
 
     Raises:
         ValueError: a checkpoint is not as described; the message names the first.
     """
-    names = {name for name in run.manifest if name.startswith("checkpoints/")}
-    for name in sorted(names):
-        entry = run.manifest[name]
-        if entry.get("dtype") not in LOSS_TOLERANCE or name != _file_name(entry.get("step")):
-            raise ValueError(f"{run.path / 'manifest.json'} is damaged ({name}); {run.repair}.")
-        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in run.read_tensors(name).values()}
-        if dtypes != {entry["dtype"]}:
-            raise ValueError(f"{run.path / name} holds {' and '.join(sorted(dtypes))}, not {entry['dtype']}.")
+    for step in run.steps:
+        name = checkpoint_name(step)
+        entry, tensors = run.manifest[name], run.read_tensors(name)
+        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
+        if (
+            entry.get("step") != step
+            or entry.get("dtype") not in LOSS_TOLERANCE
+            or dtypes != {entry["dtype"]}
+        ):
+            raise ValueError(f"{run.path / name} is not what its manifest describes; {run.repair}.")
     on_disk = {f"checkpoints/{file.name}" for file in run.path.glob("checkpoints/*.safetensors")}
-    if unlisted := on_disk - names:
+    if unlisted := on_disk - run.manifest.keys():
         raise ValueError(
             f"{run.path / min(unlisted)} is no part of the run: its manifest does not list it; remove it."
         )
 
 
 def check_tables(run: Run) -> None:
-    """Check that metrics.csv and scores.safetensors agree at every evaluation, in finite numbers.
+    """Check that metrics.csv and scores.safetensors hold every evaluation, in finite numbers, and agree.
 
     Raises:
         ValueError: a column does not agree or is not finite; the message names the first.
     """
-    table = run.path / "metrics.csv"
+    table, steps = run.path / "metrics.csv", run.metrics["step"]
+    expected_steps = np.minimum(np.arange(len(steps)) * run.config.eval_every, run.config.steps)
+    is_imported = len(steps) == 1  # weights from elsewhere are evaluated once, at the end
+    is_complete = is_imported or (np.array_equal(steps, expected_steps) and (np.diff(steps) > 0).all())
+    if not is_complete or steps[-1] != run.config.steps:
+        raise ValueError(f"{table} lacks an evaluation, or has one out of order; {run.repair}.")
     for name in SETS:
         _check_shapes(run, name)
         correct, queries = run.correct[name][..., -1], run.queries[name][:, -1]  # of the last shot, by kind
@@ -160,17 +115,44 @@ def check_tables(run: Run) -> None:
 def _check_shapes(run: Run, name: str) -> None:
     """Check that the scores of a set have a row for each evaluation, a place for each kind, reference and shot."""
     n_rows, n_shots = len(run.metrics["step"]), run.config.n_examples
-    shapes = {
-        "correct": (n_rows, len(KINDS), n_shots),
-        "divergence": (n_rows, len(REFERENCES), n_shots),
-        "queries": (len(KINDS), n_shots),
-    }
-    for quantity, shape in shapes.items():
-        if getattr(run, quantity)[name].shape != shape:
+    shapes = run.correct[name].shape, run.divergence[name].shape, run.queries[name].shape
+    expected = (n_rows, len(KINDS), n_shots), (n_rows, len(REFERENCES), n_shots), (len(KINDS), n_shots)
+    if shapes != expected:
+        raise ValueError(
+            f"{run.path / 'scores.safetensors'} does not have the shape of its run; {run.repair}."
+        )
+
+
+def _questions(run: Run, sets: Sequence[str]) -> dict[str, Questions]:
+    """The questions of each set, which must be as many of each kind as the run recorded."""
+    data = Data(run.config)
+    set_questions = {}
+    for name in (name for name in sets if name in data.sets):
+        questions = prepare_questions(data.evaluation_set(name), run.config.p, data.tasks["id"])
+        if not np.array_equal(count_kinds(questions.kinds).numpy(), run.queries[name]):
+            raise ValueError(f"{run.path} was not scored on the sequences of its config ({name}).")
+        set_questions[name] = questions
+    return set_questions
+
+
+def _loss_error(run: Run, step: int, set_questions: dict[str, Questions]) -> float:
+    """The largest difference, in nats, between recorded losses and those of the weights of a step.
+
+    Raises:
+        ValueError: losses or answers differ by more than the tolerance.
+    """
+    model, dtype = run.model(step), run.manifest[checkpoint_name(step)]["dtype"]
+    row = run.metrics["step"].tolist().index(step)
+    errors = [0.0]
+    for name, questions in set_questions.items():
+        sums, recorded = score(model, questions), run.metrics[f"{name}_loss"][row]
+        loss = float(sums.loss.mean() / len(questions.tokens))
+        n_changed = np.abs(sums.correct.numpy() - run.correct[name][row]).sum()
+        changed = n_changed / run.queries[name].sum()
+        if not (abs(loss - recorded) <= LOSS_TOLERANCE[dtype] and changed <= ANSWER_TOLERANCE[dtype]):
             raise ValueError(
-                f"{run.path / 'scores.safetensors'} does not have the shape of its run; {run.repair}."
+                f"{run.checkpoint_file(step)} has a loss of {loss:.4f} on {name}, recorded is {recorded:.4f}, "
+                f"and {changed:.1%} of its answers differ; {run.repair}."
             )
-
-
-def _file_name(step: int) -> str:
-    return f"checkpoints/step-{step:07d}.safetensors" if isinstance(step, int) else ""
+        errors.append(abs(loss - recorded))
+    return max(errors)

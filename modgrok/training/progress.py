@@ -1,4 +1,4 @@
-"""What a training run says while it runs: what it will cost, and where it stands."""
+"""What a training run says while it runs: the phase that begins, and whether it still guesses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,25 +17,6 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.1f} hours"
-
-
-def cost(config: Config, starts: Sequence[int], step: int, step_seconds: float) -> str:
-    """What the rest of a run will cost on this machine, evaluations not counted, in a sentence.
-
-    Args:
-        config: of the run.
-        starts: the steps at which the phases so far began; the phases to come are taken to last their longest, and a
-            step to be as much longer as its sequences.
-        step: where the run stands.
-        step_seconds: what a step of this phase takes.
-    """
-    phases = config.phases[len(starts) - 1 :]
-    end, seconds, n_steps = starts[-1], 0.0, config.steps - step
-    for phase in phases:
-        begin, end = max(end, step), config.steps if phase.steps is None else end + phase.steps
-        seconds += (end - begin) * step_seconds * phase.n_examples / phases[0].n_examples
-    steps = f"{n_steps:,} steps of {1000 * seconds / n_steps:.0f} ms"
-    return f"{steps}: about {duration(seconds)} on this machine."
 
 
 def phase_start(config: Config, starts: Sequence[int]) -> str:

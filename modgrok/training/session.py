@@ -5,7 +5,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from modgrok.config import Config
 from modgrok.storage.files import make_folder, read_bytes, write_atomically
-from modgrok.storage.find import collision, find_run, same_result
+from modgrok.storage.find import find_run
 from modgrok.storage.runs import Run
 from modgrok.storage.verify import check
 from modgrok.training.process import terminate_with_parent
@@ -23,24 +23,19 @@ WAITING_INTERVAL = 10
 """Seconds between two exchanges of processes that wait for another trainer; a group that is silent is given up."""
 
 
-def is_finished(path: Path, config: Config) -> bool:
-    """Whether a folder holds the finished run of a config.
+def finished_folder(config: Config, root: str | Path, anew: bool = False) -> Path | None:
+    """The folder of a config's finished run, or None if there is none.
+
+    It is root/NAME, where a training would put it, or one deeper below the root unless the run is wanted `anew`.
 
     Raises:
-        ValueError: the folder holds a run of another config, or something else.
+        ValueError: root/NAME holds something else than this run.
     """
-    if not os.path.lexists(path / "config.json"):
-        return False
-    run = Run(path)
-    if not same_result(run.config, config):
-        raise ValueError(collision(config, run))
-    return run.finished
-
-
-def finished_elsewhere(config: Config, root: str | Path) -> Path | None:
-    """The folder of the finished run of a config in a subfolder of a root, or None."""
+    path = Path(root, config.name)
+    if os.path.lexists(path / "config.json") and Run(path).finished:
+        return path
     with contextlib.suppress(FileNotFoundError):
-        return find_run(config, root).path
+        return None if anew else find_run(config, root).path
 
 
 def finished_run(path: Path) -> Run:
@@ -61,8 +56,8 @@ def finished_run(path: Path) -> Run:
 def held(path: Path, accelerator: Accelerator) -> Iterator[None]:
     """Hold a run's folder, so that no other process trains it; wait while another one does.
 
-    SIGTERM raises KeyboardInterrupt in the body, as SIGINT does, so that the folder is let go. The system releases the
-    lock of a process that is killed.
+    SIGTERM raises KeyboardInterrupt in the body, as SIGINT does, so that the folder is let go; it is removed if
+    nothing is in it. The system releases the lock of a process that is killed.
 
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came.
@@ -73,20 +68,29 @@ def held(path: Path, accelerator: Accelerator) -> Iterator[None]:
             pass
         yield
         return
-    holder = path / "holder"
-    make_folder(path)
-    lock, was_announced = FileLock(path / "lock"), False
-    with _raising_on_sigterm():
-        while not _all_ready(_acquire(lock, WAITING_INTERVAL if was_announced else 0), accelerator):
-            if not was_announced:
-                print(f"{path.name} is being trained by {_holder_name(holder)}; waiting for it.", flush=True)
-            was_announced = True
+    holder, lock = path / "holder", FileLock(path / "lock")
+
+    def stop(signal_number: int, frame: object) -> None:
+        raise KeyboardInterrupt("stopped by SIGTERM before the first step; the same command starts again.")
+
+    with handling((signal.SIGTERM,), stop):
         try:
+            make_folder(path)
+            seconds = 0
+            while not _all_ready(_acquire(lock, seconds), accelerator):
+                if not seconds:
+                    print(
+                        f"{path.name} is being trained by {_holder_name(holder)}; waiting for it.", flush=True
+                    )
+                seconds = WAITING_INTERVAL
             write_atomically(holder, f"process {os.getpid()} on {platform.node()}")
             yield
         finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
+            if lock.is_locked:
+                holder.unlink(missing_ok=True)
+                lock.release()
+                with contextlib.suppress(OSError):  # it holds a run
+                    path.rmdir()
 
 
 def _holder_name(holder: Path) -> str:
@@ -96,11 +100,9 @@ def _holder_name(holder: Path) -> str:
 
 
 def _acquire(lock: FileLock, seconds: float) -> bool:
-    try:
+    with contextlib.suppress(Timeout):
         lock.acquire(timeout=seconds)
-        return True
-    except Timeout:
-        return False
+    return lock.is_locked
 
 
 def _all_ready(is_ready: bool, accelerator: Accelerator) -> bool:
@@ -108,30 +110,16 @@ def _all_ready(is_ready: bool, accelerator: Accelerator) -> bool:
     return bool(accelerator.gather(torch.tensor([int(is_ready)], device=accelerator.device)).all())
 
 
-def _is_main_thread() -> bool:
-    """Python allows signal handlers in the main thread only."""
-    return threading.current_thread() is threading.main_thread()
-
-
 @contextlib.contextmanager
-def _raising_on_sigterm() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, so that what is held is let go.
-
-    Raises:
-        KeyboardInterrupt: SIGTERM came.
-    """
-
-    def stop(signal_number: int, frame: object) -> None:
-        raise KeyboardInterrupt("stopped by SIGTERM before the first step; the same command starts again.")
-
-    if not _is_main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGTERM, stop)
+def handling(numbers: tuple[int, ...], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle some signals in the body; nothing outside the main thread, where Python allows no handlers."""
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.signal(number, handler) for number in numbers if is_main_thread}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, former_handler in handlers.items():
+            signal.signal(number, former_handler)
 
 
 @contextlib.contextmanager
@@ -141,14 +129,6 @@ def signals() -> Iterator[list[int]]:
     In a notebook's kernel the end of the process that started it counts as SIGTERM, too.
     """
     received: list[int] = []
-    if not _is_main_thread():
+    numbers = signal.SIGINT, signal.SIGTERM
+    with handling(numbers, lambda number, frame: received.append(number)), terminate_with_parent():
         yield received
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, lambda number, frame: received.append(number)) for number in numbers]
-    try:
-        with terminate_with_parent():
-            yield received
-    finally:
-        for number, handler in zip(numbers, handlers, strict=True):
-            signal.signal(number, handler)
