@@ -88,9 +88,13 @@ def held(path: Path, accelerator: Accelerator) -> Iterator[None]:
         finally:
             if lock.is_locked:
                 holder.unlink(missing_ok=True)
+                is_empty = os.listdir(path) == ["lock"]
+                if is_empty:
+                    (path / "lock").unlink()
                 lock.release()
-                with contextlib.suppress(OSError):  # it holds a run
-                    path.rmdir()
+                if is_empty:
+                    with contextlib.suppress(OSError):  # another process has just come
+                        path.rmdir()
 
 
 def _holder_name(holder: Path) -> str:
