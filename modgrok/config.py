@@ -19,9 +19,6 @@ LIMITS = {
 }  # fmt: skip
 """What no machine gets beyond; memory sets narrower bounds when training starts."""
 
-MAX_EVALUATIONS = 100_000
-"""The scores of all evaluations of a run are kept in memory and in one file."""
-
 MAX_LENGTHS = 8
 """Numbers of examples that the phases of a run may have: the model is compiled once for each."""
 
@@ -52,9 +49,8 @@ class Phase(NamedTuple):
         steps = "" if self.steps is None else f"{self.steps}"
         margin = f"{self.margin:g}" if self.margin else ""
         lr_factor = f"{self.lr_factor:g}" if self.lr_factor != 1 else ""
-        return ":".join(
-            ["+".join(map(str, self.lines)) + f"x{self.n_examples}", steps, margin, lr_factor]
-        ).rstrip(":")
+        pairs = "+".join(map(str, self.lines)) + f"x{self.n_examples}"
+        return ":".join([pairs, steps, margin, lr_factor]).rstrip(":")
 
 
 @dataclass(frozen=True)
@@ -104,9 +100,9 @@ class Config:
                 object.__setattr__(self, f.name, float(getattr(self, f.name)))
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
         object.__setattr__(self, "curriculum", " ".join(map(str, parse_curriculum(self.curriculum))))
-        allowed = "must be prime" if self.p <= LIMITS["p"] else f"must be prime and at most {LIMITS['p']}"
-        valid = self.p <= LIMITS["p"] and is_prime(self.p)
-        _require(valid, "p", self.p, allowed, nearest_prime(self.p))
+        limit = LIMITS["p"]
+        allowed = "must be prime" if self.p <= limit else f"must be prime and at most {limit}"
+        self._require("p", self.p <= limit and is_prime(self.p), allowed, nearest_prime(self.p))
         self._check_tasks()
         self._check_inputs()
         self._check_model()
@@ -115,109 +111,99 @@ class Config:
 
     def _check_tasks(self):
         n, p = self.n_tasks, self.p
-        _require(n >= 1, "n_tasks", n, "must be at least 1", 4 if self.task_rule == "rectangle" else 1)
-        if self.task_rule == "rectangle":
-            # two cells a row and rectangle leave one unused in an odd row; beyond p = 13 the search for the last
-            # few rectangles would take long, or fail for some seeds
-            limit = 4 * (p * (p - p % 2) // 4) if p <= 13 else 4 * int(0.94 * p * p / 4)
-            if n > limit:
-                raise ValueError(
-                    f"n_tasks={_short(n)} is more than the rectangular rule can place at p={p}: at most {limit}, "
-                    'or choose task_rule="random".'
-                )
-            allowed = 'must be a multiple of 4 under task_rule="rectangle"'
-            _require(n % 4 == 0, "n_tasks", n, allowed, nearest_multiple(n, 4, limit))
-        else:
-            _require(n <= p * p, "n_tasks", n, f"must be at most p² = {p * p}", p * p)
+        if self.task_rule == "random":
+            self._require_between("n_tasks", 1, p * p)
+            return
+        # two cells a row and rectangle leave one unused in an odd row; beyond p = 13 the search for the last
+        # few rectangles would take long, or fail for some seeds
+        limit = 4 * (p * (p - p % 2) // 4) if p <= 13 else 4 * int(0.94 * p * p / 4)
+        if n > limit:
+            raise ValueError(
+                f"n_tasks={_short(n)} is more than the rectangular rule can place at p={p}: at most {limit}, "
+                'or choose task_rule="random".'
+            )
+        self._require_multiple("n_tasks", 4, limit, 'of 4 under task_rule="rectangle"')
 
     def _check_inputs(self):
         pairs = self.p**2
         n_train = n_training_pairs(self.p, min(max(0.0, self.alpha), 1.0))  # 0 for nan
-        nearest = min(max(n_train, 1), pairs - 1) / pairs
         allowed = f"must leave at least one of the {pairs} pairs for training and one for testing"
-        _require(0 < n_train < pairs, "alpha", self.alpha, allowed, round(nearest, 8))
-        self._check_range("n_examples")
+        nearest = min(max(n_train, 1), pairs - 1) / pairs
+        self._require("alpha", 0 < n_train < pairs, allowed, round(nearest, 8))
+        self._require_between("n_examples", 1, LIMITS["n_examples"])
 
     def _check_model(self):
-        self._check_range("depth", "n_head")
+        for name in ("depth", "n_head"):
+            self._require_between(name, 1, LIMITS[name])
         unit = 2 * self.n_head  # rotary positions turn pairs of coordinates, so a head's width is even
-        allowed = f"must be a multiple of 2·n_head = {unit} (heads of equal, even width)"
-        if self.n_embd > LIMITS["n_embd"]:
-            allowed += f" and at most {LIMITS['n_embd']}"
-        valid = 0 < self.n_embd <= LIMITS["n_embd"] and self.n_embd % unit == 0
-        limit = LIMITS["n_embd"] // unit * unit
-        _require(valid, "n_embd", self.n_embd, allowed, nearest_multiple(self.n_embd, unit, limit))
-        allowed = "must be finite and greater than 1"
-        _require(1 < self.rope_base < math.inf, "rope_base", self.rope_base, allowed, 10000.0)
+        reason = f"of 2·n_head = {unit} (heads of equal, even width)"
+        self._require_multiple("n_embd", unit, LIMITS["n_embd"], reason)
+        is_valid = 1 < self.rope_base < math.inf
+        self._require("rope_base", is_valid, "must be finite and greater than 1", 10000.0)
 
     def _check_training(self):
         for name in ("lr", "muon_lr", "init_std"):
-            value = getattr(self, name)
             default = type(self).__dataclass_fields__[name].default
-            _require(0 < value < math.inf, name, value, "must be positive and finite", default)
-        valid, allowed = 0 <= self.weight_decay < math.inf, "must be finite and at least 0"
-        _require(valid, "weight_decay", self.weight_decay, allowed, 0.0)
-        for beta in self.betas:
-            _require(0 <= beta < 1, "betas", self.betas, "must lie in [0, 1)", (0.9, 0.98))
-        self._check_range("steps", "eval_every", "eval_sequences", "n_checkpoints", "checkpoint_every")
-        lowest = math.ceil(self.steps / MAX_EVALUATIONS)
-        allowed = (
-            f"must be at least {lowest}, for at most {MAX_EVALUATIONS} evaluations in steps = {self.steps}"
-        )
-        _require(self.eval_every >= lowest, "eval_every", self.eval_every, allowed, lowest)
-        allowed = f"must lie between 0 and steps = {self.steps}"
-        nearest = min(max(self.warmup_steps, 0), self.steps)
-        _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, allowed, nearest)
-        self._check_batch()
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "must lie between 0 and 2**63 - 1", 0)
-
-    def _check_batch(self):
-        size, unit = self.batch_size, self.n_tasks if self.balanced else 1
-        limit = LIMITS["batch_size"] // unit * unit
-        allowed = f"must lie between {unit} and {limit}"
-        if self.balanced:
-            allowed += f" and be a multiple of n_tasks = {unit} while balanced=True"
-        valid = unit <= size <= limit and size % unit == 0
-        _require(valid, "batch_size", size, allowed, nearest_multiple(size, unit, limit))
+            self._require(name, 0 < getattr(self, name) < math.inf, "must be positive and finite", default)
+        is_valid = 0 <= self.weight_decay < math.inf
+        self._require("weight_decay", is_valid, "must be finite and at least 0", 0.0)
+        is_valid = all(0 <= beta < 1 for beta in self.betas)
+        self._require("betas", is_valid, "must lie in [0, 1)", (0.9, 0.98))
+        for name in ("steps", "eval_every", "eval_sequences", "n_checkpoints", "checkpoint_every"):
+            self._require_between(name, 1, LIMITS[name])
+        self._require_between("warmup_steps", 0, self.steps)
+        self._require_between("seed", 0, 2**63 - 1)
+        unit = self.n_tasks if self.balanced else 1
+        reason = f"of n_tasks = {unit} while balanced=True"
+        self._require_multiple("batch_size", unit, LIMITS["batch_size"], reason)
 
     def _check_curriculum(self):
-        *phases, last = self.phases
-        for i, phase in enumerate(self.phases, start=1):
-            if max(phase.lines) > self.p + 1:
-                self._refuse_phase(i, f"asks for {max(phase.lines)} lines, and p = {self.p} has {self.p + 1}")
-            if phase.n_examples > self.n_examples:
-                self._refuse_phase(
-                    i,
-                    f"asks for {phase.n_examples} examples, and a sequence has n_examples = {self.n_examples}",
-                )
-        for i, phase in enumerate(phases, start=1):
-            if phase.steps is None:
-                self._refuse_phase(i, "has no number of steps, which only the last phase may leave out")
-        if last.lines != (0,) or last.n_examples != self.n_examples:
-            self._refuse_phase(
-                len(self.phases),
-                f"goes on to the end, so it must be 0x{self.n_examples}, the paper's uniform pairs",
-            )
-        longest = sum(phase.steps for phase in phases)
-        if longest >= self.steps:
-            self._refuse_phase(
-                len(phases),
-                f"may last to step {longest}, and steps = {self.steps} must leave some to uniform pairs",
-            )
+        end = 0
+        for number, phase in enumerate(self.phases, start=1):
+            is_last, n_lines, end = number == len(self.phases), max(phase.lines), end + (phase.steps or 0)
+            is_uniform = (phase.lines, phase.n_examples) == ((0,), self.n_examples)
+            faults = {
+                f"asks for {n_lines} lines, and p = {self.p} has {self.p + 1}": n_lines > self.p + 1,
+                f"asks for {phase.n_examples} examples, and a sequence has n_examples = {self.n_examples}": (
+                    phase.n_examples > self.n_examples
+                ),
+                "has no number of steps, which only the last phase may leave out": (
+                    not is_last and phase.steps is None
+                ),
+                f"may last to step {end}, and steps = {self.steps} must leave some to uniform pairs": (
+                    not is_last and end >= self.steps
+                ),
+                f"goes on to the end, so it must be 0x{self.n_examples}, the paper's uniform pairs": (
+                    is_last and not is_uniform
+                ),
+            }
+            for fault, is_fault in faults.items():
+                if is_fault:
+                    text = _short(self.curriculum)
+                    raise ValueError(f"curriculum={text} is impossible: phase {number} {fault}.")
         if len({phase.n_examples for phase in self.phases}) > MAX_LENGTHS:
             raise ValueError(
                 f"curriculum={_short(self.curriculum)} has sequences of more than {MAX_LENGTHS} different lengths; "
                 "let some phases share theirs."
             )
 
-    def _refuse_phase(self, number: int, reason: str) -> None:
-        raise ValueError(f"curriculum={_short(self.curriculum)} is impossible: phase {number} {reason}.")
+    def _require(self, name: str, is_valid: bool, allowed: str, nearest: Any) -> None:
+        if not is_valid:
+            value = _short(getattr(self, name))
+            raise ValueError(f"{name}={value} {allowed}; the nearest valid choice is {nearest!r}.")
 
-    def _check_range(self, *names: str) -> None:
-        for name in names:
-            value, limit = getattr(self, name), LIMITS[name]
-            _require(value >= 1, name, value, "must be at least 1", 1)
-            _require(value <= limit, name, value, f"must be at most {limit}", limit)
+    def _require_between(self, name: str, lowest: int, highest: int) -> None:
+        nearest = min(max(getattr(self, name), lowest), highest)
+        allowed = f"must lie between {lowest} and {highest}"
+        self._require(name, getattr(self, name) == nearest, allowed, nearest)
+
+    def _require_multiple(self, name: str, unit: int, limit: int, reason: str) -> None:
+        value, limit = getattr(self, name), limit // unit * unit
+        is_valid = unit <= value <= limit and value % unit == 0
+        allowed = f"must lie between {unit} and {limit}" + (
+            f" and be a multiple {reason}" if unit > 1 else ""
+        )
+        self._require(name, is_valid, allowed, min(nearest_multiple(value, unit), limit))
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -333,7 +319,7 @@ def parse_curriculum(text: str) -> tuple[Phase, ...]:
         ValueError: one sentence that names the first phase which is not written so.
     """
     phases = []
-    for word in re.split(r"[,\s]+", text.strip()) if text.strip() else ():
+    for word in text.replace(",", " ").split():
         match = _PHASE.fullmatch(word)
         try:
             phase = Phase(
@@ -371,15 +357,9 @@ def nearest_prime(n: int) -> int:
     return next(m for d in range(n + 3) for m in (n - d, n + d) if is_prime(m)) if n > 2 else 2
 
 
-def nearest_multiple(n: int, unit: int, limit: int | None = None) -> int:
-    """The positive multiple of a unit that is nearest to n, or `limit` if that is less."""
-    nearest = max(unit, unit * ((n + unit // 2) // unit))
-    return nearest if limit is None else min(nearest, limit)
-
-
-def _require(valid: bool, name: str, value: Any, allowed: str, nearest: Any) -> None:
-    if not valid:
-        raise ValueError(f"{name}={_short(value)} {allowed}; the nearest valid choice is {nearest!r}.")
+def nearest_multiple(n: int, unit: int) -> int:
+    """The positive multiple of a unit that is nearest to n."""
+    return max(unit, unit * ((n + unit // 2) // unit))
 
 
 def _short(value: Any) -> str:
@@ -405,17 +385,17 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
         if value not in get_args(kind):
             choices = " or ".join(repr(choice) for choice in get_args(kind))
             raise ValueError(f"{name}={_short(value)} is not allowed; choose {choices}.")
-    elif get_origin(kind) is tuple:
-        if not (isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))):
-            raise ValueError(f"{name}={_short(value)} must be two numbers, such as (0.9, 0.98).")
-    elif kind is str and not isinstance(value, str):
-        raise ValueError(f"{name}={_short(value)} must be text.")
-    elif kind is bool and not isinstance(value, bool):
-        raise ValueError(f"{name}={_short(value)} must be True or False.")
-    elif kind is int and not (isinstance(value, int) and not isinstance(value, bool)):
-        raise ValueError(f"{name}={_short(value)} must be a whole number.")
-    elif kind is float and not _is_number(value):
-        raise ValueError(f"{name}={_short(value)} must be a number, at most 1e308.")
+        return
+    is_pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
+    is_valid, allowed = {
+        str: (isinstance(value, str), "text"),
+        bool: (isinstance(value, bool), "True or False"),
+        int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+        float: (_is_number(value), "a number, at most 1e308"),
+        tuple[float, float]: (is_pair, "two numbers, such as (0.9, 0.98)"),
+    }[kind]
+    if not is_valid:
+        raise ValueError(f"{name}={_short(value)} must be {allowed}.")
 
 
 def _is_number(value: Any) -> bool:
