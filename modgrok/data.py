@@ -96,15 +96,9 @@ def line_numbers(pairs: np.ndarray, p: int) -> np.ndarray:
 
 
 def sequences(tasks: Tensor, pairs: Tensor, p: int) -> Tensor:
-    """Token sequences x₁ y₁ z₁ x₂ y₂ z₂ … of every task on every row of pairs.
+    """Token sequences x₁ y₁ z₁ x₂ y₂ z₂ … of every task (n, 2) on every row of pairs (s, k, 2), the modulus p.
 
-    Args:
-        tasks: (n, 2) task vectors (a, b).
-        pairs: (s, k, 2) input pairs, shared by all tasks.
-        p: the modulus.
-
-    Returns:
-        (n·s, 3·k) tokens, the s rows of the first task first.
+    Returns (n·s, 3·k) tokens, the s rows of the first task first.
     """
     n, s = len(tasks), len(pairs)
     return paired_sequences(tasks.repeat_interleave(s, 0), pairs.repeat(n, 1, 1), p)
@@ -147,12 +141,8 @@ class Data:
 
         Every task has the same number of sequences, one after another; without `balanced` the tasks come in random
         order until the batch is full, none again before all have come. With `shared_pairs` every task has the same
-        pairs, else each sequence has pairs of its own.
-
-        Args:
-            step: the optimizer step.
-            phase: the phase of the curriculum, which says where pairs come from and how many examples a sequence has;
-                by default the last.
+        pairs, else each sequence has pairs of its own. The phase of the curriculum, by default the last, says where
+        pairs come from and how many examples a sequence has.
         """
         c, phase = self.config, phase or self.config.phases[-1]
         index = np.arange(c.batch_size)
@@ -190,9 +180,8 @@ class Data:
         Ratio matching knows the answer wherever an example on the query's line came before, and for (0, 0); it
         guesses among p numbers elsewhere. So a sequence costs ln p for each line that appears in it.
         """
-        losses = []
+        uniform, losses = self._line_sizes / len(self.pairs["train"]), []
         for n_lines in phase.lines:
-            uniform = self._line_sizes / len(self.pairs["train"])
             chances = (
                 np.full(n_lines, 1 / n_lines) if n_lines else uniform
             )  # of an example to lie on each line
@@ -206,11 +195,12 @@ class Data:
         They are independent: each has input pairs of its own, and the tasks take turns. The same at every
         evaluation, a function of (seed, name). Without o.o.d. tasks the set is empty.
         """
-        task_set, inputs = name.split("_")
-        tasks, n = self.tasks[task_set], self.config.eval_sequences if n is None else n
-        n = n if len(tasks) else 0
+        c, (task_set, inputs) = self.config, name.split("_")
+        tasks, pairs = self.tasks[task_set], self.pairs[inputs]
+        n = 0 if not len(tasks) else c.eval_sequences if n is None else n
         turn = torch.arange(n, device=self.device) % max(len(tasks), 1)
-        return paired_sequences(tasks[turn], self._pairs(inputs, n, name), self.config.p)
+        drawn_pairs = generator(c.seed, name).integers(len(pairs), size=(n, c.n_examples))
+        return paired_sequences(tasks[turn], pairs[self._tensor(drawn_pairs)], c.p)
 
     @property
     def sets(self) -> list[str]:
@@ -225,12 +215,6 @@ class Data:
     def evaluation_sets(self) -> dict[str, Tensor]:
         """All four evaluation sets by name."""
         return {name: self.evaluation_set(name) for name in SETS}
-
-    def _pairs(self, inputs: str, rows: int, purpose: str, step: int = 0) -> Tensor:
-        """Rows of pairs (rows, n_examples, 2), drawn independently; fewer rows are a prefix of more."""
-        pairs = self.pairs[inputs]
-        rng = generator(self.config.seed, purpose, step)
-        return pairs[self._tensor(rng.integers(len(pairs), size=(rows, self.config.n_examples)))]
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)

@@ -3,7 +3,8 @@
 `predictors(p)` binds p. A predictor then maps tokens x₁ y₁ z₁ x₂ y₂ z₂ … of shape (batch, 3·examples), or
 (batch, 3·examples − 1) without the last z, to natural log-probabilities (batch, examples, p). Entry k is the
 distribution over the z of example k + 1, given its (x, y) and the k examples before it: the answer at k shots.
-A probability of zero is −inf. Where an algorithm has no answer, every z has probability 1/p.
+A probability of zero is −inf. Where an algorithm has no answer, every z has probability 1/p. All raise ValueError
+if p is not prime, or the tokens have another shape, type or range.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,26 +12,17 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from modgrok.config import is_prime
-from modgrok.data import grid
+from modgrok.data import grid, line_numbers
 
 
 def look_up(tokens: Tensor, p: int) -> Tensor:
     """Answer a repeated pair with its earlier z, and anything else uniformly: memory without arithmetic.
 
     Earlier examples that disagree (wrong labels, A5) have one vote each.
-
-    Args:
-        tokens: (batch, 3·examples) or (batch, 3·examples − 1) integers in 0 … p − 1.
-        p: the modulus.
-
-    Returns:
-        (batch, examples, p) log-probabilities.
-
-    Raises:
-        ValueError: p is not prime, or the tokens have another shape, type or range.
     """
     x, y, z = _examples(tokens, p)
     is_repeat = (x[:, :, None] == x[:, None, :]) & (y[:, :, None] == y[:, None, :])  # (batch, query, earlier)
@@ -42,7 +34,7 @@ def ratio_matching(tokens: Tensor, p: int) -> Tensor:
 
     c may be 0, so that any earlier example answers the query (0, 0) with 0. At 0 shots every query gets a
     uniform guess. An earlier pair (0, 0) matches only the query (0, 0). Examples that disagree (A5) have one
-    vote each. Shapes and errors are those of `look_up`.
+    vote each.
     """
     x, y, z = _examples(tokens, p)
     # (batch, query, earlier)
@@ -56,7 +48,7 @@ def modular_regression(tokens: Tensor, p: int) -> Tensor:
     A query is determined if it lies in the span of the earlier pairs. At rank 2 that is every query, at rank 1
     the multiples of the first non-zero pair, at rank 0 the query (0, 0), also at 0 shots. Elsewhere, and where
     the system has no solution (wrong labels, A5), the guess is uniform. The result equals `bayes` over all p²
-    tasks. Shapes and errors are those of `look_up`.
+    tasks.
     """
     examples = torch.stack(_examples(tokens, p), -1)
     batch, n, _ = examples.shape
@@ -85,16 +77,11 @@ def modular_regression(tokens: Tensor, p: int) -> Tensor:
 
 
 def bayes(tokens: Tensor, p: int, tasks: Tensor | np.ndarray | None = None) -> Tensor:
-    """Posterior predictive under a uniform prior over some task vectors, or over all p² of them.
+    """Posterior predictive under a uniform prior over task vectors (n_tasks, 2), or by default over all p² of them.
 
     With the pre-training tasks it is optimal on the i.d. sets (claim 1), with all tasks it is optimal on
     average over all tasks. Where no task fits the earlier examples (an o.o.d. sequence, a wrong label) the
-    guess is uniform. Shapes and errors are those of `look_up`.
-
-    Args:
-        tokens: as in `look_up`.
-        p: the modulus.
-        tasks: (n_tasks, 2) integers (a, b) in 0 … p − 1; a repeated row counts twice. By default all tasks.
+    guess is uniform. A repeated task counts twice.
     """
     x, y, z = _examples(tokens, p)
     if tasks is None:
@@ -112,18 +99,13 @@ def bayes(tokens: Tensor, p: int, tasks: Tensor | np.ndarray | None = None) -> T
 
 
 def consistent_tasks(tokens: Tensor | np.ndarray, shots: int, p: int) -> tuple[np.ndarray, list[int]]:
-    """The tasks that fit the first examples of a sequence, and their answers to the next query.
-
-    Args:
-        tokens: (3·K,) one sequence.
-        shots: number of examples, 0 … K − 1.
-        p: the modulus.
+    """The tasks that fit the first `shots` examples of a sequence (3·K,), and their answers to the next query.
 
     Returns:
         (p, p) bool, indexed [a, b], whether task (a, b) fits; and the different z that these tasks give, ascending.
 
     Raises:
-        ValueError: as `look_up`, or shots out of range.
+        ValueError: as the predictors, or shots is not in 0 … K − 1.
     """
     x, y, z = (numbers[0] for numbers in _examples(torch.as_tensor(tokens)[None], p))
     a, b = torch.arange(p)[:, None, None], torch.arange(p)[:, None]
@@ -139,12 +121,7 @@ def predictors(
 ) -> dict[str, Callable[[Tensor], Tensor]]:
     """All exact predictors by name, from weak to strong, each called like the model: `predictor(tokens)`.
 
-    Args:
-        p: the modulus.
-        pretraining_tasks: (n_tasks, 2) of "Bayes, pre-training tasks", which is left out without them.
-
-    Raises:
-        ValueError: p is not prime.
+    "Bayes, pre-training tasks" is left out without pretraining_tasks (n_tasks, 2).
     """
     _check_prime(p)
     by_name = {
@@ -159,16 +136,9 @@ def predictors(
 
 
 def expected_accuracy(scores: Tensor, answers: Tensor) -> Tensor:
-    """Probability that the highest score belongs to the right answer, with ties broken at random.
+    """Probability (…) that the highest of scores (…, p) is that of the right answer (…), ties broken at random.
 
     A uniform guess scores 1/p, where a plain argmax would always say 0. Scores closer than 1e-5 are tied.
-
-    Args:
-        scores: (…, p) log-probabilities or logits.
-        answers: (…) integers in 0 … p − 1.
-
-    Returns:
-        (…) in [0, 1].
     """
     best = scores > scores.amax(-1, keepdim=True) - 1e-5  # equal but for rounding in the logarithm
     return best.gather(-1, answers[..., None]).squeeze(-1) / best.sum(-1)
@@ -193,33 +163,26 @@ def ratio_matches(pairs: Tensor | np.ndarray, shots: Sequence[int], p: int) -> n
     for k in shots:
         if not 0 <= k <= len(pairs):
             raise ValueError(f"shots must be in 0 … {len(pairs)}, the number of context pairs, got {k}.")
-    x_i, y_i = pairs[:, 0, None, None], pairs[:, 1, None, None]
-    numbers = torch.arange(p, device=pairs.device)
-    is_multiple, _ = _ratios(numbers[:, None], numbers, x_i, y_i, p)  # (examples, p, p)
-    is_matched = np.zeros((len(pairs) + 1, p, p), dtype=bool)
-    is_matched[1:] = np.logical_or.accumulate(is_multiple.cpu().numpy())
-    return is_matched[np.asarray(shots, dtype=int)]
+    lines = line_numbers(pairs.cpu().numpy(), p)[:, None]
+    is_multiple = (lines == ratio_classes(p)) | (ratio_classes(p) == -1)  # (examples, p²)
+    is_matched = np.zeros((len(pairs) + 1, p * p), dtype=bool)
+    is_matched[1:] = np.logical_or.accumulate(is_multiple)
+    return is_matched[np.asarray(shots, dtype=int)].reshape(-1, p, p)
 
 
 def modular_inverse(p: int) -> Tensor:
-    """Table (p,) of inverses: c · table[c] ≡ 1 mod p for c = 1 … p − 1, and table[0] = 0.
-
-    Raises ValueError if p is not prime.
-    """
+    """Table (p,) of inverses: c · table[c] ≡ 1 mod p for c = 1 … p − 1, and table[0] = 0."""
     _check_prime(p)
     numbers = torch.arange(p)
     return (numbers[:, None] * numbers % p == 1).long().argmax(1)
 
 
 def ratio_classes(p: int) -> np.ndarray:
-    """The ratio x/y mod p of each pair in the order of `data.grid`: (p²,) integers.
+    """The line, as by `data.line_numbers`, of each pair in the order of `data.grid`: (p²,) integers.
 
-    0 … p − 1 is the ratio, p stands for y = 0, and −1 for (0, 0). Two pairs share a class exactly when one is a
-    multiple c·(x, y), c ≠ 0, of the other.
+    Two pairs share a class exactly when one is a multiple c·(x, y), c ≠ 0, of the other.
     """
-    x, y = grid(p).T
-    inverse = modular_inverse(p).numpy()
-    return np.where(y > 0, x * inverse[y] % p, np.where(x > 0, p, -1))
+    return line_numbers(grid(p), p)
 
 
 def _ratios(x: Tensor, y: Tensor, x_i: Tensor, y_i: Tensor, p: int) -> tuple[Tensor, Tensor]:
@@ -252,8 +215,7 @@ def _examples(tokens: Tensor, p: int) -> tuple[Tensor, Tensor, Tensor]:
     _check_prime(p)
     check_tokens(tokens)
     tokens = _checked_numbers(tokens, p, "tokens")
-    tokens = torch.nn.functional.pad(tokens, (0, -tokens.shape[1] % 3))
-    return tokens.unflatten(1, (-1, 3)).unbind(2)
+    return F.pad(tokens, (0, -tokens.shape[1] % 3)).unflatten(1, (-1, 3)).unbind(2)
 
 
 def check_tokens(tokens: Tensor) -> None:
