@@ -9,12 +9,13 @@ if "TORCHELASTIC_RUN_ID" in os.environ:
     # wait for each other for minutes.
     die_with_parent()
 
-import csv
 import difflib
 import io
 import json
 import signal
 import sys
+from csv import DictWriter
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,25 +43,6 @@ except ModuleNotFoundError:
     sys.exit('The command line needs tyro; install it with: pip install "modgrok[cli]"')
 
 
-def parse_path(text: str) -> Path:
-    """A path as it was typed; an empty one, which a script's unset variable gives, is not the current folder."""
-    if not text:
-        raise ValueError("an empty path is not allowed; name a folder or a file.")
-    return Path(text)
-
-
-TypedPath = Annotated[
-    Path,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="PATH",
-        instance_from_str=lambda words: parse_path(*words),
-        is_instance=lambda value: isinstance(value, Path),
-        str_from_instance=lambda path: [str(path)],
-    ),
-]
-"""A folder or file named on the command line."""
-
 Presets = tyro.extras.subcommand_type_from_defaults(
     {name: preset(name) for name in PRESETS},
     descriptions={name: f"{cost[0].upper()}{cost[1:]}." for name, cost in PRESET_COSTS.items()},
@@ -78,7 +60,7 @@ app = tyro.extras.SubcommandApp()
 @app.command(name="train")
 def train_command(
     config: Annotated[Presets, tyro.conf.arg(name="")],
-    root: TypedPath = Path("runs"),
+    root: Path = Path("runs"),
     accumulate: int = 1,
     log_with: str | None = None,
     anew: bool = False,
@@ -104,7 +86,7 @@ def sweep_command(
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=SWEEP_HELP)],
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     seeds: str | None = None,
-    root: TypedPath = Path("runs"),
+    root: Path = Path("runs"),
     jobs: int = 2,
     cluster: Literal["local", "slurm"] = "local",
     gpus: int | None = None,
@@ -147,8 +129,8 @@ def sweep_command(
 
 @app.command(name="import-authors")
 def import_authors_command(
-    file: tyro.conf.Positional[TypedPath],
-    root: TypedPath = Path("authors-runs"),
+    file: tyro.conf.Positional[Path],
+    root: Path = Path("authors-runs"),
     n_head: int = 4,
     p: int | None = None,
     n_tasks: int | None = None,
@@ -173,14 +155,13 @@ def import_authors_command(
     """
     fields = {"n_tasks": n_tasks, "alpha": alpha, "batch_size": batch_size, "eval_sequences": eval_sequences}
     fields = {name: value for name, value in fields.items() if value is not None}
-    run = import_authors(file, root, n_head, p, seed=seed, **fields)
-    print(f"imported: {run.path}")
+    print(f"imported: {import_authors(file, root, n_head, p, seed=seed, **fields).path}")
 
 
 @app.command(name="bench")
 def bench_command(
     rows: tyro.conf.Positional[tuple[str, ...]] = (),
-    out: TypedPath = Path("bench.json"),
+    out: Path = Path("bench.json"),
     repetitions: int = 7,
 ) -> None:
     """Time each shortcut against the plain computation, and two processes against one: some ten minutes in all.
@@ -199,8 +180,8 @@ def bench_command(
 @app.command(name="export")
 def export_command(
     names: tyro.conf.Positional[tuple[str, ...]],
-    to: TypedPath,
-    root: TypedPath = Path("runs"),
+    to: Path,
+    root: Path = Path("runs"),
     steps: tuple[int, ...] | None = None,
     weights: bool = True,
 ) -> None:
@@ -213,12 +194,8 @@ def export_command(
         steps: checkpoints to take along, by default all.
         weights: whether to take any; without, what was measured during training is shipped alone, 40 kB a run.
     """
-    if not weights and steps:
-        raise ValueError(
-            "--steps names checkpoints to take along, --no-weights takes none; leave one of them out."
-        )
-    if weights and steps == ():
-        raise ValueError("--steps names checkpoints to take along; to take none say --no-weights.")
+    if (not weights and steps) or (weights and steps == ()):
+        raise ValueError("--steps names the checkpoints to take along; to take none say --no-weights alone.")
     steps = steps if weights else ()
     if not names:
         raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")
@@ -230,49 +207,37 @@ def export_command(
 
 
 @app.command(name="runs")
-def runs_command(roots: tyro.conf.Positional[tuple[str, ...]] = ("runs",), csv: bool = False) -> None:
+def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),), csv: bool = False) -> None:
     """List the runs under some folders: steps done, minutes, and last-shot accuracy on the four sets.
 
     Args:
         roots: folders that hold runs, at any depth.
         csv: print a table with all metrics and fields of the config instead, as CSV.
     """
-    folders = existing_runs(*map(parse_path, roots))
+    folders, errors, table = existing_runs(*roots), [], None
     if not csv:
         print(f"{'step':>15} {'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  run")
-    rows, n_damaged = [], 0
     for folder in folders:
-        row = describe(folder)
-        if isinstance(row, str):  # the others are listed all the same
-            print(row, file=sys.stderr if csv else sys.stdout)
-            n_damaged += 1
-        elif csv:
-            rows.append(row)
-        else:
+        try:
+            row = {"path": str(folder)} | Run(folder).summary()
+        except ValueError as error:  # the others are listed all the same
+            errors.append(error)
+            print(error, file=sys.stderr if csv else sys.stdout)
+            continue
+        if not csv:
             print(f"{table_row(row)}  {folder}")
-    if rows:
-        print_csv(rows)
-    if n_damaged:
-        sys.exit(f"modgrok: {n_damaged} run(s) cannot be read.")
-
-
-def describe(folder: Path) -> dict[str, object] | str:
-    """A run's folder and `Run.summary`, or the sentence that says why it cannot be read."""
-    try:
-        return {"path": str(folder)} | Run(folder).summary()
-    except ValueError as error:
-        return str(error)
-
-
-def print_csv(rows: list[dict[str, object]]) -> None:
-    writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+        else:
+            if not table:
+                table = DictWriter(sys.stdout, row, lineterminator="\n")
+                table.writeheader()
+            table.writerow(row)
+    if errors:
+        sys.exit(f"modgrok: {len(errors)} run(s) cannot be read.")
 
 
 @app.command(name="verify")
 def verify_command(
-    names: tyro.conf.Positional[tuple[str, ...]] = (), root: TypedPath = Path("runs"), checkpoints: int = 2
+    names: tyro.conf.Positional[tuple[str, ...]] = (), root: Path = Path("runs"), checkpoints: int = 2
 ) -> None:
     """Check finished runs: files against the manifest, tables against each other, weights against the metrics.
 
@@ -341,16 +306,19 @@ def check_launcher() -> None:
 COMMANDS = ("train", "sweep", "import-authors", "bench", "export", "runs", "verify")
 
 
-def check_command(words: list[str]) -> None:
-    """Refuse a command that does not exist, also before --help, which would print the general help.
+def check_words(words: list[str]) -> None:
+    """Refuse a command that does not exist, also before --help, and paths that are empty, as unset variables are.
 
     Raises:
-        ValueError: one sentence with the commands that there are.
+        ValueError: one sentence; for a wrong command with those that there are.
     """
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         similar = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"did you mean {similar[0]}?" if similar else f"the commands are {', '.join(COMMANDS)}."
         raise ValueError(f"{words[0][:80]!r} is not a command; {hint}")
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    if any(part == "" and flag != "--curriculum" for flag, part in pairwise(parts)):
+        raise ValueError("an empty path is not allowed; name a folder or a file.")
 
 
 def main() -> None:
@@ -359,7 +327,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no failure
             stream.reconfigure(errors="backslashreplace")
     try:
-        check_command(sys.argv[1:])
+        check_words(sys.argv[1:])
         app.cli(prog="modgrok", config=(tyro.conf.CascadeSubcommandArgs,))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has enough

@@ -3,20 +3,17 @@
 import hashlib
 import math
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from modgrok.config import SETS, Config, is_prime
-from modgrok.data import Data
+from modgrok.config import Config, is_prime
 from modgrok.model import Transformer
 from modgrok.storage.runs import Run
 from modgrok.train import Training
 from modgrok.training.engine import make_accelerator
-from modgrok.training.progress import duration
 from modgrok.training.session import finished_folder, held
 
 SURPLUS = 18
@@ -102,7 +99,6 @@ def import_authors(
             return Run(path)
         if is_finished or (path / "resume.safetensors").exists():
             raise ValueError(f"{path} holds a run that is not of {file}; remove it or choose another root.")
-        accelerator.print(_cost(model))
         training = Training(config, path, accelerator)
         training.weights.load_state_dict(model.state_dict())
         training.step = config.steps  # nothing left but to evaluate and to keep
@@ -113,17 +109,6 @@ def import_authors(
             "seconds are those of the evaluation",
         }
         return training.run()
-
-
-@torch.no_grad()
-def _cost(model: Transformer) -> str:
-    """What scoring a model on the four sets will take, in a sentence."""
-    sample, n_sequences = Data(model.config).batch(0)[:8], len(SETS) * model.config.eval_sequences
-    model(sample)  # the first call is slower
-    started = time.monotonic()
-    model(sample)
-    seconds = (time.monotonic() - started) / len(sample) * n_sequences
-    return f"scoring {n_sequences:,} sequences: about {duration(seconds)} on this machine."
 
 
 def _state(source: str | Path | dict[str, Tensor]) -> dict[str, Tensor]:
@@ -160,14 +145,14 @@ def _their_name(name: str) -> str:
 
 
 def _check_shapes(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], description: str) -> None:
-    for name in [*expected, *state]:
-        if name not in state:
-            raise ValueError(f"{name} is missing from the checkpoint (a model of {description}).")
-        if name not in expected:
-            raise ValueError(f"{name} is no parameter of a model of {description}.")
-        if tuple(state[name].shape) != expected[name]:
+    stored = {name: tensor.shape for name, tensor in state.items()}
+    for name in [*expected, *stored]:
+        shape, expected_shape = (
+            tuple(shapes[name]) if name in shapes else "nothing" for shapes in (stored, expected)
+        )
+        if shape != expected_shape:
             raise ValueError(
-                f"{name} has shape {tuple(state[name].shape)}; a model of {description} has {expected[name]}."
+                f"{name}: the checkpoint has {shape}, a model of {description} has {expected_shape}."
             )
 
 

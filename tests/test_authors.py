@@ -120,20 +120,20 @@ def changed(name, change):
     ("damage", "message"),
     [
         (without("transformer.wte.weight"), "transformer.wte.weight, a matrix, is missing"),
-        (without("transformer.h.1.mlp.c_fc.weight"), "transformer.h.1.mlp.c_fc.weight is missing"),
-        (without("transformer.h.0.attn.rotary_emb.freqs"), "transformer.h.0.attn.rotary_emb.freqs is missing"),
-        (without("transformer.ln_f.bias"), "transformer.ln_f.bias is missing"),
-        (changed("transformer.h.0.attn.bias", lambda _: torch.ones(3)), "transformer.h.0.attn.bias is no parameter"),
-        (changed("transformer.wpe.weight", lambda _: torch.ones(3, 3)), "transformer.wpe.weight is no parameter"),
-        (changed("transformer.h.1.attn.o.weight", lambda w: w[:-1]), r"h.1.attn.o.weight has shape \(31, 32\)"),
-        (changed("lm_head.weight", lambda w: w[:P]), r"lm_head.weight has shape \(29, 32\)"),
+        (without("transformer.h.1.mlp.c_fc.weight"), "transformer.h.1.mlp.c_fc.weight: the checkpoint has nothing"),
+        (without("transformer.h.0.attn.rotary_emb.freqs"), "h.0.attn.rotary_emb.freqs: the checkpoint has nothing"),
+        (without("transformer.ln_f.bias"), "transformer.ln_f.bias: the checkpoint has nothing"),
+        (changed("transformer.h.0.attn.bias", lambda _: torch.ones(3)), r"transformer.h.0.attn.bias: .* has nothing\.$"),
+        (changed("transformer.wpe.weight", lambda _: torch.ones(3, 3)), r"transformer.wpe.weight: .* has nothing\.$"),
+        (changed("transformer.h.1.attn.o.weight", lambda w: w[:-1]), r"h.1.attn.o.weight: the checkpoint has \(31, 32\)"),
+        (changed("lm_head.weight", lambda w: w[:P]), r"lm_head.weight: the checkpoint has \(29, 32\)"),
         (changed("lm_head.weight", lambda w: w + 1), "lm_head.weight differs from transformer.wte.weight"),
         (changed("transformer.h.1.attn.rotary_emb.freqs", lambda f: f * 1.01), "h.1.attn.rotary_emb.freqs does not"),
         (changed("transformer.h.0.attn.rotary_emb.freqs", lambda f: f + 0.1), "h.0.attn.rotary_emb.freqs does not"),
         (changed("transformer.h.0.attn.rotary_emb.freqs", torch.zeros_like), "h.0.attn.rotary_emb.freqs does not"),
         (
             lambda state: state.update({name: state["lm_head.weight"][:46] for name in ("lm_head.weight",)}),
-            r"lm_head.weight has shape \(46, 32\)",
+            r"lm_head.weight: the checkpoint has \(46, 32\)",
         ),
         (changed("transformer.wte.weight", lambda w: w[:46]), "p=28 does not fit transformer.wte.weight"),
         (changed("transformer.wte.weight", lambda w: [1.0]), "no dictionary of tensors"),
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_named(damage, message):
 
 
 def test_other_heads_and_moduli_are_refused():
-    with pytest.raises(ValueError, match=r"rotary_emb.freqs has shape \(4,\); .* has \(8,\)"):
+    with pytest.raises(ValueError, match=r"rotary_emb.freqs: the checkpoint has \(4,\), .* has \(8,\)"):
         load_authors(authors_state(), n_head=2)
     for p in (28, 53):
         with pytest.raises(ValueError, match=f"p={p} does not fit transformer.wte.weight, whose 47 rows"):

@@ -31,15 +31,6 @@ WORTH_COMPILING = 5e12
 """Operations of a whole run from which compiling pays: a minute of one core, where compiling takes half of one."""
 
 
-UNSUPPORTED = (
-    "ACCELERATE_USE_DEEPSPEED",
-    "ACCELERATE_USE_MEGATRON_LM",
-    "ACCELERATE_USE_PARALLELISM_CONFIG",
-    "ACCELERATE_USE_SAGEMAKER",
-)
-"""Variables by which Accelerate is told to train in ways that a run's folder cannot be saved and resumed from."""
-
-
 class Arithmetic(NamedTuple):
     """How a step is computed; the same numbers but for rounding.
 
@@ -56,26 +47,21 @@ class Arithmetic(NamedTuple):
     failure: str | None = None
 
     def __str__(self) -> str:
-        words = [
-            "bf16" if self.bf16 else "float32",
-            "explicit attention" if self.explicit else "fused attention",
-        ]
-        if self.compiled:
-            words.append("compiled")
-        if self.failure:
-            words.append(f"not compiled ({self.failure})")
+        words = ["bf16" if self.bf16 else "float32", f"{'explicit' if self.explicit else 'fused'} attention"]
+        words += ["compiled"] * self.compiled
+        words += [f"not compiled ({self.failure})"] * bool(self.failure)
         return ", ".join(words)
 
 
 def arithmetic(config: Config) -> Arithmetic:
     """The fastest arithmetic that works on this machine for a config."""
     is_gpu = torch.cuda.is_available()
-    failure = compile_failure("cuda" if is_gpu else "cpu") if is_gpu or worth_compiling(config) else None
-    is_compiled = failure is None and (is_gpu or worth_compiling(config))
-    if is_gpu:
-        return Arithmetic(config.mixed_precision != "no", False, is_compiled, failure)
-    is_bf16 = {"auto": is_compiled and bf16_hardware(), "bf16": True, "no": False}[config.mixed_precision]
-    return Arithmetic(is_bf16, is_bf16 and is_compiled, is_compiled, failure)
+    is_worth_it = is_gpu or worth_compiling(config)
+    failure = compile_failure("cuda" if is_gpu else "cpu") if is_worth_it else None
+    is_compiled = is_worth_it and failure is None
+    is_fast = is_gpu or (is_compiled and bf16_hardware())
+    is_bf16 = {"auto": is_fast, "bf16": True, "no": False}[config.mixed_precision]
+    return Arithmetic(is_bf16, is_bf16 and is_compiled and not is_gpu, is_compiled, failure)
 
 
 def reason(config: Config) -> str:
@@ -90,9 +76,7 @@ def reason(config: Config) -> str:
     if config.mixed_precision != "auto":
         return f"mixed_precision={config.mixed_precision!r} asks for it"
     if not bf16_hardware():
-        return (
-            "this CPU has no bf16 instructions, so that bf16 would be many times slower, Muon's own included"
-        )
+        return "this CPU has no bf16 instructions, so that bf16 would be many times slower"
     return "this CPU has bf16 instructions, which pay with attention written out and compiled"
 
 
@@ -108,13 +92,10 @@ def bf16_hardware() -> bool:
 
 @functools.cache
 def compile_failure(device: str) -> str | None:
-    """Why torch.compile does not work here, in a few words, or None if it does.
+    """Why torch.compile does not work on a device, "cpu" or "cuda", in a few words, or None if it does.
 
     Compiles a trivial function, which takes some seconds the first time: a compiler may lack headers, or the cache
     folder may be missing or not allow programs.
-
-    Args:
-        device: "cpu" or "cuda".
     """
     check_cache_folder()
     if torch._dynamo.config.disable:
@@ -125,11 +106,9 @@ def compile_failure(device: str) -> str | None:
         with torch._dynamo.config.patch(suppress_errors=False):
             torch.compile(lambda numbers: numbers + 1)(torch.ones(2, device=device))
     except Exception as error:  # of the compiler, the linker or the file system
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        message = next(
-            (line for line in lines if "error" in line.lower()), lines[0] if lines else "no message"
-        )
-        return "".join(filter(str.isprintable, f"{type(error).__name__}: {message}"))[:200]
+        lines = str(error).splitlines() or ["no message"]
+        message = next((line for line in lines if "error" in line.lower()), lines[0])
+        return "".join(filter(str.isprintable, f"{type(error).__name__}: {message.strip()}"))[:200]
     return None
 
 
@@ -142,10 +121,7 @@ def check_cache_folder() -> None:
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
-            print(
-                f"TORCHINDUCTOR_CACHE_DIR={folder} cannot be made ({error.strerror}) and is not used.",
-                flush=True,
-            )
+            print(f"TORCHINDUCTOR_CACHE_DIR={folder} cannot be made ({error.strerror}) and is not used.")
             del os.environ["TORCHINDUCTOR_CACHE_DIR"]
 
 
@@ -187,19 +163,16 @@ def keep_memory() -> None:
     """
     trim_threshold, mmap_max = -1, -4  # as malloc.h numbers the parameters of mallopt
     if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, -1)  # never give back the top of the heap
-        libc.mallopt(mmap_max, 0)  # and have everything on the heap
+        ctypes.CDLL(None).mallopt(trim_threshold, -1)  # never give back the top of the heap
+        ctypes.CDLL(None).mallopt(mmap_max, 0)  # and have everything on the heap
 
 
 def make_accelerator(
     config: Config, path: Path, accumulate: int = 1, log_with: str | None = None
 ) -> Accelerator:
-    """The object that distributes a training over processes and computes its steps.
+    """The object that distributes a training over processes and computes its steps; arguments as for `train.train`.
 
-    Args:
-        config, accumulate, log_with: as for `train.train`.
-        path: the run's folder, for trackers.
+    Trackers write into path, the run's folder.
 
     Raises:
         ValueError: the environment or torch's defaults ask for something else.
@@ -238,21 +211,16 @@ def check_environment(accumulate: int) -> None:
     Raises:
         ValueError: one sentence naming the variable or the default.
     """
-    for name in UNSUPPORTED:
-        if os.environ.get(name, "false").lower() in ("true", "1", "yes"):
-            raise ValueError(f"{name}={os.environ[name]} asks for what modgrok does not support; unset it.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    wanted_device = os.environ.get("ACCELERATE_TORCH_DEVICE", device)
-    if wanted_device.split(":")[0] != device:
-        raise ValueError(
-            f"ACCELERATE_TORCH_DEVICE={wanted_device} is not the device here, {device}; unset it."
-        )
-    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", str(accumulate))
-    if steps != str(accumulate):
-        raise ValueError(
-            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={steps} is not accumulate={accumulate}; unset it, or choose the "
-            "number by --accumulate."
-        )
+    requested = {
+        "ACCELERATE_TORCH_DEVICE": device,
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": str(accumulate),
+    }
+    for name, value in os.environ.items():
+        is_way = name.startswith("ACCELERATE_USE_") and value.lower() in ("true", "1", "yes")
+        is_other = name in requested and value.split(":")[0] != requested[name]
+        if is_other or (is_way and name != "ACCELERATE_USE_CPU"):
+            raise ValueError(f"{name}={value} asks for another training than the one requested; unset it.")
     if torch.get_default_dtype() != torch.float32 or torch.get_default_device().type != "cpu":
         raise ValueError(
             f"torch's defaults are {torch.get_default_dtype()} on {torch.get_default_device()}; training needs "
@@ -267,26 +235,20 @@ def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: i
         ValueError: one sentence naming the first difference.
     """
     kinds = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    requested = {
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "mixed precision": "bf16" if steps.bf16 else "no",
-        "micro-batches": accumulate,
-        "compilation": "INDUCTOR" if steps.compiled else "NO",
-        "distribution": accelerator.distributed_type
-        if accelerator.distributed_type in kinds
-        else "data-parallel",
+    options = {
+        "device": (accelerator.device.type, "cuda" if torch.cuda.is_available() else "cpu"),
+        "mixed precision": (accelerator.mixed_precision, "bf16" if steps.bf16 else "no"),
+        "micro-batches": (accelerator.gradient_accumulation_steps, accumulate),
+        "compilation": (
+            accelerator.state.dynamo_plugin.backend.value,
+            "INDUCTOR" if steps.compiled else "NO",
+        ),
+        "data parallelism": (accelerator.distributed_type in kinds, True),
     }
-    actual = {
-        "device": accelerator.device.type,
-        "mixed precision": accelerator.mixed_precision,
-        "micro-batches": accelerator.gradient_accumulation_steps,
-        "compilation": accelerator.state.dynamo_plugin.backend.value,
-        "distribution": accelerator.distributed_type,
-    }
-    for name, value in requested.items():
-        if actual[name] != value:
+    for name, (value, requested) in options.items():
+        if value != requested:
             raise ValueError(
-                f"Accelerate took {name} {actual[name]} where {value} was asked for; unset ACCELERATE_… and see "
+                f"Accelerate took {name} {value} where {requested} was asked for; unset ACCELERATE_… and see "
                 "`accelerate env`."
             )
 
