@@ -67,7 +67,7 @@ def targets(tokens: Tensor) -> Tensor:
 def prepare_questions(tokens: Tensor, p: int, pretraining_tasks: Tensor) -> Questions:
     """Sort the queries of tokens (B, 3·K) by kind and answer them by every exact predictor.
 
-    pretraining_tasks: (n_tasks, 2), for Bayes over the pre-training tasks.
+    Bayes over the pre-training tasks has pretraining_tasks (n_tasks, 2).
     """
     exact = predictors(p, pretraining_tasks)
     references = torch.stack([log_probabilities(exact[name], tokens) for name in REFERENCES])
@@ -89,13 +89,9 @@ def query_kinds(tokens: Tensor, p: int) -> Tensor:
     return weakest_certain([log_probabilities(exact[name], tokens) for name in REFERENCES[:3]])
 
 
-def count_kinds(kinds: Tensor, selected: Tensor | None = None) -> Tensor:
-    """Count queries by kind: kinds (B, K) → (kinds, K).
-
-    selected: (B, K) bool; with it only these queries count.
-    """
-    is_kind = torch.stack([kinds == i for i in range(len(KINDS))])
-    return (is_kind if selected is None else is_kind & selected).sum(1)
+def count_kinds(kinds: Tensor, selected: Tensor | bool = True) -> Tensor:
+    """Count queries by kind: kinds (B, K) → (kinds, K); if some are `selected`, (B, K) bool, these alone."""
+    return torch.stack([((kinds == i) & selected).sum(0) for i in range(len(KINDS))])
 
 
 @torch.no_grad()
@@ -145,8 +141,7 @@ def query_grid(
         (n, len(shots), p, p) integers, the predicted z at [task, shots, x, y].
 
     Raises:
-        ValueError: tasks or pairs that are not pairs of numbers 0 … p - 1, or a number of shots beyond the context or
-            the model's sequence length.
+        ValueError: tasks or pairs that are not pairs of numbers 0 … p - 1, or a number of shots out of range.
     """
     p, device = model.config.p, model.embed.weight.device
     tasks, pairs = (
@@ -160,14 +155,9 @@ def query_grid(
         )
     contexts = sequences(tasks, pairs[None, : max(shots)], p)  # (n, 3·k)
     shots_per_pass = max(1, chunk // p**2)
+    parts = [shots[i : i + shots_per_pass] for i in range(0, len(shots), shots_per_pass)]
     answers = [
-        torch.cat(
-            [
-                model.query_logits(context[None], shots[i : i + shots_per_pass]).argmax(-1)
-                for i in range(0, len(shots), shots_per_pass)
-            ],
-            dim=1,
-        )
+        torch.cat([model.query_logits(context[None], part).argmax(-1) for part in parts], dim=1)
         for context in contexts
     ]
     return torch.cat(answers).cpu().numpy()
@@ -210,9 +200,9 @@ def is_certain(reference: Tensor) -> Tensor:
 
 
 def weakest_certain(references: list[Tensor]) -> Tensor:
-    """The first of several predictors, ordered from weak to strong, that is certain of each answer.
+    """The first of several predictors, log-probabilities (…, p) each, that is certain of an answer.
 
-    references: log-probabilities (…, p) each → (…) an index of the list, its length where none is certain.
+    They come from weak to strong. Returns (…) indices of the list, its length where none is certain.
     """
     certain = torch.stack([is_certain(reference) for reference in references])
     return torch.where(certain.any(0), certain.byte().argmax(0), len(references))

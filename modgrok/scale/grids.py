@@ -139,10 +139,7 @@ def grid(
     seeds: Sequence[int] = (0,),
     one_at_a_time: bool = False,
 ) -> list[Config]:
-    """The configs of every combination of values and seeds on top of a preset.
-
-    Args:
-        preset_name, vary, seeds, one_at_a_time: as in `Sweep`.
+    """The configs of every combination of values and seeds on top of a preset; arguments as in `Sweep`.
 
     Raises:
         ValueError: the preset is unknown, or some points are not valid; the message has a line for each.

@@ -23,7 +23,7 @@ from modgrok.training.session import signals
 
 @dataclass(frozen=True)
 class Resources:
-    """The machines that train the runs of a sweep.
+    """The machines that train the runs of a sweep; a value that is not allowed raises ValueError.
 
     Attributes:
         jobs: number of runs at once. Local runs share this machine's CPU cores and GPUs.
@@ -32,9 +32,6 @@ class Resources:
         partition: partition of SLURM.
         minutes: time limit of a SLURM job; a job that reaches it is requeued and resumes.
         slurm: other options of sbatch, such as {"account": "lab", "cpus_per_task": 8, "mem": "16GB"}.
-
-    Raises:
-        ValueError: a value that is not allowed.
     """
 
     jobs: int = 2

@@ -117,15 +117,13 @@ def obtain_grid(
     partial: bool = False,
     **fields,
 ) -> NDArray[np.object_]:
-    """The runs of the sweep "PRESET-KIND" in an array with the axes of its grid.
+    """The runs of the sweep "PRESET-KIND", such as "laptop-map", in an array with the axes of its grid.
 
     Args:
-        source: "shipped" finds finished runs under root; "train" makes sure they exist.
-        preset_name: the first half of the sweep's name, such as "laptop".
-        kind: the second half, such as "map"; see SWEEPS.
+        source: "shipped" finds finished runs under root; "train" makes sure they exist, so many `jobs` at once.
+        preset_name, kind: the halves of a name in SWEEPS.
         root: the folder that holds runs.
         seeds: seeds of the runs at every point.
-        jobs: number of runs that train at once.
         partial: whether a missing run gives None instead of an error.
         **fields: fields of the config that differ from the sweep's.
 
@@ -147,10 +145,7 @@ def obtain_grid(
 def obtain_factors(
     source: str, preset_name: str, root: str | Path, seeds: Sequence[int], jobs: int = 2
 ) -> dict[str, dict[Any, list[Run | None]]]:
-    """The runs of the sweep "PRESET-factors", one setting changed at a time (A8).
-
-    Args:
-        source, preset_name, root, seeds, jobs: as in `obtain_grid`.
+    """The runs of the sweep "PRESET-factors", one setting changed at a time (A8); arguments as for `obtain_grid`.
 
     Returns:
         field → value, that of the base point first → a run for each seed, None if it is missing. Fields that change

@@ -102,15 +102,11 @@ def load_tensors(path: Path, run_name: str, repair: str | None = None) -> dict[s
 
 
 def load_state(path: Path, run_name: str, repair: str | None = None) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and notes that `save_tensors` wrote for a run.
-
-    Args:
-        path: the file.
-        run_name: the run that the file must belong to.
-        repair: the advice at the end of an error message.
+    """The tensors and notes that `save_tensors` wrote for the run of this name.
 
     Raises:
-        ValueError: the file is missing, truncated or edited, or belongs to another run.
+        ValueError: the file is missing, truncated or edited, or belongs to another run; `repair`, an advice, ends
+            the message.
     """
     repair = repair or "restore it, or remove it to train the run from the start"
     try:

@@ -132,11 +132,7 @@ class Run:
         return load_tensors(self.path / name, self.name, self.repair)
 
     def finish(self, record: bytes) -> None:
-        """Write the manifest of all files and then the provenance, whose presence makes the run a finished one.
-
-        Args:
-            record: the content of provenance.json.
-        """
+        """Write the manifest of all files, and then the record as provenance.json, which makes the run finished."""
         checkpoints = [f"checkpoints/{file.name}" for file in self.path.glob("checkpoints/*")]
         contents = {name: (self.path / name).read_bytes() for name in TABLES} | {"provenance.json": record}
         manifest = {
@@ -157,8 +153,7 @@ class Run:
     def provenance(self) -> dict:
         """Versions, commit, device, processes and wall time (seconds); empty until the run is finished.
 
-        Raises:
-            ValueError: the file is damaged, or a value has a wrong type or length.
+        Raises ValueError if the file is damaged, or a value has a wrong type or length.
         """
         if not self.finished:
             return {}
@@ -192,11 +187,7 @@ class Run:
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
-        """The arrays of `scores.safetensors`; see `correct`, `queries` and `divergence`.
-
-        Raises:
-            ValueError: the file is missing or damaged.
-        """
+        """The arrays of `scores.safetensors`; see `correct`, `queries` and `divergence`, which raise as `metrics`."""
         tensors = self.read_tensors("scores.safetensors")
         if tensors.keys() != {
             f"{name}.{table}" for name in SETS for table in ("right", "asked", "divergence")

@@ -113,10 +113,7 @@ def compile_failure(device: str) -> str | None:
 
 
 def check_cache_folder() -> None:
-    """Use torch's own folder for compiled code if the one that TORCHINDUCTOR_CACHE_DIR names cannot be made.
-
-    torch would fail otherwise, even where nothing is compiled.
-    """
+    """Unset a TORCHINDUCTOR_CACHE_DIR that cannot be made: torch would fail, even where nothing is compiled."""
     if folder := os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
         try:
             os.makedirs(folder, exist_ok=True)
@@ -206,11 +203,7 @@ def make_accelerator(
 
 
 def check_environment(accumulate: int) -> None:
-    """Refuse variables of the environment, and defaults of torch, that would change a training unseen.
-
-    Raises:
-        ValueError: one sentence naming the variable or the default.
-    """
+    """Raise ValueError where a variable of the environment, or a default of torch, would change a training unseen."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     requested = {
         "ACCELERATE_TORCH_DEVICE": device,
@@ -229,11 +222,7 @@ def check_environment(accumulate: int) -> None:
 
 
 def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: int) -> None:
-    """Compare what Accelerate took with what it was asked for.
-
-    Raises:
-        ValueError: one sentence naming the first difference.
-    """
+    """Raise ValueError if Accelerate took something else than it was asked for."""
     kinds = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
     options = {
         "device": (accelerator.device.type, "cuda" if torch.cuda.is_available() else "cpu"),
@@ -254,11 +243,7 @@ def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: i
 
 
 def check_divides(config: Config, processes: int, accumulate: int) -> None:
-    """Refuse a batch that so many processes and micro-batches cannot share evenly.
-
-    Raises:
-        ValueError: one sentence with the nearest size that can be shared.
-    """
+    """Raise ValueError, with the nearest size, if processes and micro-batches cannot share a batch evenly."""
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
         raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
     parts = processes * accumulate
@@ -272,11 +257,7 @@ def check_divides(config: Config, processes: int, accumulate: int) -> None:
 
 
 def check_memory(config: Config, accelerator: Accelerator) -> None:
-    """Refuse what cannot fit, before anything is created.
-
-    Raises:
-        ValueError: one sentence naming the field that needs most, how much, and what there is.
-    """
+    """Raise ValueError, naming the field that needs most, if a training cannot fit, before anything is created."""
     needs = memory(config, accelerator.num_processes, accelerator.gradient_accumulation_steps)
     if accelerator.device.type == "cuda":
         free = torch.cuda.mem_get_info(accelerator.device)[0]

@@ -20,9 +20,8 @@ SAVING_TIMEOUT = 60
 def die_with_parent(parent: int | None = None) -> None:
     """Have the system kill this process as soon as the one that started it ends, however it ends (Linux only).
 
-    Args:
-        parent: its process id, if known. It may have ended before this call. Where the id is not known, that shows in
-            the machine's first process being the parent (in a container that may itself be the launcher).
+    That one may have ended before this call. It shows in its process id, `parent`, or, where this is not known, in
+    the machine's first process being the parent (in a container that may itself be the launcher).
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
