@@ -17,7 +17,7 @@ import sys
 from csv import DictWriter
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy  # noqa: F401  # before torch, which loses a Ctrl-C that comes while it loads numpy
 import torch
@@ -27,6 +27,7 @@ from modgrok.authors import import_authors
 from modgrok.config import PRESET_COSTS, PRESETS, SETS, preset
 from modgrok.scale.bench import bench
 from modgrok.scale.grids import SWEEPS, grid, parse_values, sweep_named
+from modgrok.scale.jobs import Resources
 from modgrok.scale.sweep import sweep
 from modgrok.storage.export import check_export, export
 from modgrok.storage.files import write_atomically
@@ -87,12 +88,7 @@ def sweep_command(
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     seeds: str | None = None,
     root: Path = Path("runs"),
-    jobs: int = 2,
-    cluster: Literal["local", "slurm"] = "local",
-    gpus: int | None = None,
-    partition: str | None = None,
-    minutes: int = 24 * 60,
-    slurm: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    resources: tyro.conf.OmitArgPrefixes[tyro.conf.UseAppendAction[Resources]] = Resources(),  # noqa: B008
 ) -> None:
     """Train every combination of some values, several at once; finished ones are skipped.
 
@@ -101,12 +97,7 @@ def sweep_command(
         vary: a field and its values, such as n_tasks=4,8,16; can be given several times.
         seeds: such as 1,2,3; by default 0.
         root: folder that holds runs.
-        jobs: how many train at once; locally they share out the CPU cores.
-        cluster: this machine, or SLURM.
-        gpus: GPUs, and processes, of each run; 0 trains on the CPU. By default 1 if this machine has one, else 0.
-        partition: of SLURM.
-        minutes: time limit of a SLURM job; one that reaches it is requeued and goes on.
-        slurm: another option of sbatch, such as account=lab; can be given several times.
+        resources: the machines.
     """
     named = sweep_named(name)
     replacements = [parse_values(text) for text in vary]
@@ -117,10 +108,7 @@ def sweep_command(
         )
     chosen_seeds = parse_values(f"seed={seeds}")[1] if seeds else named.seeds
     configs = grid(named.preset, named.vary | dict(replacements), chosen_seeds, named.one_at_a_time)
-    options = dict(text.split("=", 1) if "=" in text else (text, True) for text in slurm)
-    results = sweep(
-        configs, root, jobs, cluster=cluster, gpus=gpus, partition=partition, minutes=minutes, slurm=options
-    )
+    results = sweep(configs, root, **vars(resources))
     if failed := [result for result in results if result.error]:
         sys.exit(
             f"modgrok: {len(failed)} of {len(results)} points failed; the same command tries them again."

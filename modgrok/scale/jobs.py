@@ -7,8 +7,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,12 +26,12 @@ class Resources:
     """The machines that train the runs of a sweep; a value that is not allowed raises ValueError.
 
     Attributes:
-        jobs: number of runs at once. Local runs share this machine's CPU cores and GPUs.
-        cluster: "local" for processes on this machine, "slurm" for an array of jobs.
+        jobs: runs that train at once; local ones share this machine's CPU cores and GPUs.
+        cluster: this machine, or an array of SLURM's jobs.
         gpus: GPUs, and processes, of each run; 0 trains on the CPU. By default 1 if this machine has one, else 0.
-        partition: partition of SLURM.
-        minutes: time limit of a SLURM job; a job that reaches it is requeued and resumes.
-        slurm: other options of sbatch, such as {"account": "lab", "cpus_per_task": 8, "mem": "16GB"}.
+        partition: of SLURM.
+        minutes: time limit of a SLURM job; one that reaches it is requeued and goes on.
+        slurm: another option of sbatch, such as account=lab; can be given several times.
     """
 
     jobs: int = 2
@@ -39,7 +39,7 @@ class Resources:
     gpus: int | None = None
     partition: str | None = None
     minutes: int = 24 * 60
-    slurm: Mapping[str, Any] = field(default_factory=dict)
+    slurm: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.cluster not in ("local", "slurm"):
@@ -241,7 +241,9 @@ def slurm_executor(logs: Path, resources: Resources) -> Any:
         array_parallelism=resources.jobs,
         # since SLURM 22.05 srun no longer takes the number of CPUs from sbatch
         setup=["export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}"],
-        additional_parameters=dict(resources.slurm),
+        additional_parameters=dict(
+            text.split("=", 1) if "=" in text else (text, True) for text in resources.slurm
+        ),
     )
     return executor
 
