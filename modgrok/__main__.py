@@ -29,7 +29,7 @@ from modgrok.scale.bench import bench
 from modgrok.scale.grids import SWEEPS, grid, parse_values, sweep_named
 from modgrok.scale.jobs import Resources
 from modgrok.scale.sweep import sweep
-from modgrok.storage.export import check_export, export
+from modgrok.storage.export import export
 from modgrok.storage.files import write_atomically
 from modgrok.storage.find import find_run, run_folders
 from modgrok.storage.provenance import environment
@@ -100,14 +100,11 @@ def sweep_command(
         resources: the machines.
     """
     named = sweep_named(name)
-    replacements = [parse_values(text) for text in vary]
-    fields = [field for field, _ in replacements]
-    if repeated := [field for field in fields if fields.count(field) > 1]:
-        raise ValueError(
-            f"--vary {repeated[0]} is given twice; write all its values in one, like n_tasks=4,8,16."
-        )
+    replacements: dict[str, list] = {}
+    for field, values in map(parse_values, vary):
+        replacements[field] = [*replacements.get(field, ()), *values]
     chosen_seeds = parse_values(f"seed={seeds}")[1] if seeds else named.seeds
-    configs = grid(named.preset, named.vary | dict(replacements), chosen_seeds, named.one_at_a_time)
+    configs = grid(named.preset, named.vary | replacements, chosen_seeds, named.one_at_a_time)
     results = sweep(configs, root, **vars(resources))
     if failed := [result for result in results if result.error]:
         sys.exit(
@@ -182,16 +179,12 @@ def export_command(
         steps: checkpoints to take along, by default all.
         weights: whether to take any; without, what was measured during training is shipped alone, 40 kB a run.
     """
-    if (not weights and steps) or (weights and steps == ()):
+    if steps is not None and (not weights or not steps):
         raise ValueError("--steps names the checkpoints to take along; to take none say --no-weights alone.")
-    steps = steps if weights else ()
     if not names:
         raise ValueError("export needs the name of a run; `python -m modgrok runs` lists them.")
-    runs = [find_run(name, root) for name in dict.fromkeys(names)]
-    for run in runs:
-        check_export(run, to, steps)  # all of them, before the first is written
-    for run in runs:
-        print(f"exported: {export(run, to, steps).path}")
+    for run in [find_run(name, root) for name in names]:
+        print(f"exported: {export(run, to, steps if weights else ()).path}")
 
 
 @app.command(name="runs")

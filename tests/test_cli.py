@@ -181,7 +181,6 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
         (("export", run.name, *root, *shipped, "--steps", 12, 999), "steps=[12, 999] are not checkpoints"),
         (("export", run.name, *root, *shipped, "--steps"), "to take none say --no-weights"),
         (("bench", "--repetitions", 0, "--out", tmp_path / "b.json"), "repetitions=0 is not allowed"),
-        (("sweep", "smoke", "--vary", "depth=1", "--vary", "depth=2"), "--vary depth is given twice"),
     ]:  # fmt: skip
         code, _, _ = inside(*arguments)
         assert str(code).startswith("modgrok: ") and expected in code, (arguments, code)

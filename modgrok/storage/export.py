@@ -17,24 +17,8 @@ def export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> Ru
         steps: steps of the checkpoints to copy, by default all; () copies no weights.
 
     Raises:
-        ValueError: as `check_export`; nothing is written then.
-    """
-    steps, folder = check_export(run, root, steps), Path(root) / run.name
-    for name in TABLES:
-        write_atomically(folder / name, run.read(name))
-    for step in steps:
-        halves = {key: tensor.half() for key, tensor in run.read_tensors(checkpoint_name(step)).items()}
-        save_tensors(folder / checkpoint_name(step), halves, run.name)
-    copy = Run(folder)
-    copy.finish(run.read("provenance.json"))
-    return copy
-
-
-def check_export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> list[int]:
-    """Check that `export` is possible, and return the steps whose weights it copies.
-
-    Raises:
-        ValueError: the run is not finished, lacks a checkpoint, has a damaged file, or is under this root already.
+        ValueError: the run is not finished, lacks a checkpoint, has a damaged file, or is under this root already;
+            nothing is written then.
     """
     if not run.finished:
         raise ValueError(f"{run.name} is not finished; train it to its end before exporting it.")
@@ -44,4 +28,11 @@ def check_export(run: Run, root: str | Path, steps: Iterable[int] | None = None)
     if not set(steps) <= set(run.steps):
         raise ValueError(f"steps={steps} are not checkpoints of {run.name}; choose among {run.steps}.")
     check(run)
-    return steps
+    for name in TABLES:
+        write_atomically(folder / name, run.read(name))
+    for step in steps:
+        halves = {key: tensor.half() for key, tensor in run.read_tensors(checkpoint_name(step)).items()}
+        save_tensors(folder / checkpoint_name(step), halves, run.name)
+    copy = Run(folder)
+    copy.finish(run.read("provenance.json"))
+    return copy
