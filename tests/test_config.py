@@ -155,9 +155,7 @@ def test_what_does_not_fit_in_memory_is_refused_before_anything_is_created(field
 
 
 def test_the_presets_fit_into_a_laptop():
-    assert all(
-        sum(memory(preset(name)).values()) < 8e9 for name in ("smoke", "laptop", "desk", "p13", "p19")
-    )
+    assert all(sum(memory(preset(name)).values()) < 8e9 for name in ("smoke", "laptop", "desk", "p13", "p19"))
     assert sum(memory(preset("paper")).values()) < 80e9
 
 
