@@ -199,15 +199,8 @@ def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[
     """Draw contexts of training inputs, each with a held-out task; the tasks take turns.
 
     Tasks with a = 0 or b = 0 are left out, because their answers depend on one number alone. A run without other
-    held-out tasks uses pre-training tasks.
-
-    Args:
-        sample: a run's tasks and inputs.
-        n: number of contexts; the first contexts are the same for every n.
-        task: (2,) a task (a, b) that all contexts use instead.
-
-    Returns:
-        (n, n_examples, 2) pairs, in the order in which examples come, and (n, 2) tasks.
+    held-out tasks uses pre-training tasks. With `task`, (a, b), all contexts use it instead. The result is pairs
+    (n, n_examples, 2), in the order in which examples come, and tasks (n, 2); the first are the same for every n.
     """
     config, pairs = sample.config, sample.pairs["train"].cpu().numpy()
     draws = generator(config.seed, "contexts").integers(len(pairs), size=(n, config.n_examples))

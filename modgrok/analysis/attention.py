@@ -47,12 +47,7 @@ def attention_by_distance(patterns: Tensor, reach: int) -> np.ndarray:
 def matching_examples(tokens: Tensor, p: int) -> Tensor:
     """Mark the earlier examples (xᵢ, yᵢ) that ratio matching can use at each query (x, y) = c·(xᵢ, yᵢ), c ≠ 0.
 
-    Args:
-        tokens: (B, 3·K).
-        p: the modulus.
-
-    Returns:
-        (B, K, K) bool: sequence, query, example.
+    Of tokens (B, 3·K): (B, K, K) bool, indexed [sequence, query, example].
     """
     ratio = torch.from_numpy(ratio_classes(p))[(tokens[:, 0::3] * p + tokens[:, 1::3]).cpu()]  # (B, K)
     return ((ratio[:, :, None] == ratio[:, None, :]) & (ratio >= 0)[:, :, None]).tril(-1)
@@ -64,14 +59,9 @@ def matching_attention(patterns: Tensor, tokens: Tensor, p: int) -> np.ndarray:
     In both cases only examples count that share no number with the query and hold no 0. So a head that likes, or
     dislikes, a token does not count as one that matches ratios.
 
-    Args:
-        patterns: (…, B, H, T, T), T = 3·K - 1.
-        tokens: (B, 3·K) the sequences.
-        p: the modulus.
-
-    Returns:
-        (…, B, H, 2): attention to the three tokens of a matching example, and of another, averaged over examples and
-        over the queries of a sequence that have both; nan for a sequence without such a query.
+    Of patterns (…, B, H, T, T), T = 3·K - 1, on tokens (B, 3·K): (…, B, H, 2), attention to the three tokens of a
+    matching example, and of another, averaged over examples and over the queries of a sequence that have both; nan for
+    a sequence without such a query.
     """
     x, y = tokens[:, 0::3].cpu(), tokens[:, 1::3].cpu()
     shares_number = (x[:, :, None] == x[:, None]) | (y[:, :, None] == y[:, None])
@@ -239,13 +229,8 @@ def alternation_panels(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The head of each run whose attention from y to earlier z alternates most with the distance in examples (A5).
 
-    Args:
-        runs: their last checkpoints are used.
-        n_sequences: sequences of o.o.d. tasks with training inputs.
-        reach: the largest distance, in examples.
-
-    Returns:
-        label with seed and head → attention by distance (reach,), and logits by rotary pair (pairs, reach).
+    Of last checkpoints, on n sequences of o.o.d. tasks with training inputs: label with seed and head → attention by
+    distance 1 … reach, (reach,), and logits by rotary pair (pairs, reach).
     """
     panels = {}
     for run in runs:

@@ -97,9 +97,7 @@ def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, st
 def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
     """The head that writes the clearest circle of circles.
 
-    Args:
-        outputs: (contexts, H, p², C) outputs of the heads for all pairs, in the order of `data.grid`.
-        log: (p,) the log table.
+    outputs: (contexts, H, p², C) of the heads for all pairs, in the order of `data.grid`. log: (p,) the log table.
     """
     outputs, p = np.asarray(outputs), len(log)
     scores, groups = zip(*(nested_windings(output, log) for output in outputs.swapaxes(0, 1)), strict=True)

@@ -92,15 +92,10 @@ def accuracy_without(
 ) -> dict[str, float]:
     """Accuracy of a model in which one part adds its mean over sequences instead of its output (A7).
 
-    More than CHUNK sequences are divided at random into batches of that size, each with a mean of its own.
+    More than CHUNK sequences are divided at random into batches of that size, each with a mean of its own. Of
+    questions, set → tokens (B, 3·K): set → accuracy on queries that repeat no example, after K // 2 shots or more.
 
-    Args:
-        model: the transformer.
-        questions: set → tokens (B, 3·K).
-        part: a name as in `parts_of`; None for the whole model.
-
-    Returns:
-        set → accuracy on queries that repeat no example, after K // 2 shots or more.
+    part: a name as in `parts_of`; None for the whole model.
     """
     tokens, K = torch.cat(list(questions.values())), next(iter(questions.values())).shape[1] // 3
     order = torch.arange(len(tokens))

@@ -27,11 +27,8 @@ def scores_with_wrong_labels(
     """Accuracy and loss by number of shots and number of wrong labels among them (A5).
 
     Each sequence is scored once for every number of wrong labels, at random places. The wrong labels of each prefix are
-    then at random places too, so one pass serves all numbers of shots.
-
-    Returns:
-        "accuracy" and "loss" (nats) → (K, K): after k shots (row) of which m (column) are wrong, of tokens (B, 3·K);
-        nan where m > k.
+    then at random places too, so one pass serves all numbers of shots. The result is "accuracy" and "loss" (nats) →
+    (K, K): after k shots (row) of which m (column) are wrong, of tokens (B, 3·K); nan where m > k.
     """
     (B, K), z = targets(tokens).shape, targets(tokens).cpu()
     sums = torch.zeros(3, K * K, dtype=torch.float64)  # queries, right answers, loss

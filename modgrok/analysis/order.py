@@ -99,12 +99,8 @@ def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
 def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) -> float:
     """The step at which accuracy first reaches the middle between a blind guess, 1/p, and `full`.
 
-    Interpolated linearly between evaluations; inf if accuracy stays below, nan if it was never measured.
-
-    Args:
-        steps, accuracy: (E,) along training.
-        p: the modulus.
-        full: the accuracy of an algorithm that has the skill.
+    Of steps and accuracy (E,) along training, interpolated linearly between evaluations; inf if accuracy stays below,
+    nan if it was never measured. full: the accuracy of an algorithm that has the skill.
     """
     steps, accuracy = np.asarray(steps, dtype=float), np.asarray(accuracy, dtype=float)
     half = (full + 1 / p) / 2

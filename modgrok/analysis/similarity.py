@@ -29,14 +29,9 @@ def cosine_similarity(features: ArrayLike, center: bool = True) -> np.ndarray:
 
 
 def contrast(similarity: ArrayLike, groupings: ArrayLike) -> np.ndarray:
-    """Mean similarity within groups less that between groups (F7).
+    """Mean similarity (…, N, N) within groups less that between groups, (…, groupings) (F7).
 
-    Args:
-        similarity: (…, N, N).
-        groupings: (groupings, N) group 0, 1, … of each row; rows of group -1 are left out.
-
-    Returns:
-        (…, groupings)
+    groupings: (groupings, N) group 0, 1, … of each row; rows of group -1 are left out.
     """
     similarity, groupings = np.asarray(similarity, dtype=float), np.asarray(groupings)
     n_rows, contrasts = groupings.shape[1], []

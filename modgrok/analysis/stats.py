@@ -198,10 +198,8 @@ def min_p_value(strengths: ArrayLike) -> float:
     """P of the clearest of several structures, corrected for the choice (min-P; Westfall and Young, 1993).
 
     Each structure is ranked among its own relabellings. The best rank under the true labels is then compared with the
-    best rank under each relabelling, so P allows for the number of structures and for their dependence.
-
-    Args:
-        strengths: (structures, relabellings) scores, the true labels first; column i is one relabelling of all.
+    best rank under each relabelling, so P allows for the number of structures and for their dependence. Strengths are
+    (structures, relabellings) scores, the true labels first; column i is one relabelling of all.
     """
     strengths = np.asarray(strengths)
     n_at_least = [

@@ -99,13 +99,8 @@ def windings(points: ArrayLike, n_max: int = 1000) -> np.ndarray:
     of these vectors, each turned back by 2π·s·k / n, where k is the logarithm: 1 if the point of logarithm k stands
     at the angle 2π·s·k / n, up to a common rotation. If s and n share a factor f, only n / f places are different.
 
-    Args:
-        points: (…, n, 2), n = p - 1, the points of logarithm 1 … p - 1.
-        n_max: as in `stats.relabellings`.
-
-    Returns:
-        (2, …, orders, strides) for both directions of turning and s = 1 … (n - 1) // 2, at which a ring has three
-        places or more.
+    Of points (…, n, 2), n = p - 1, of logarithm 1 … p - 1, under the orders of `stats.relabellings`: (2, …, orders,
+    strides) for both directions of turning and s = 1 … (n - 1) // 2, at which a ring has three places or more.
     """
     points = np.asarray(points, dtype=float)
     n = points.shape[-2]
@@ -121,13 +116,9 @@ def log_spectrum(means: ArrayLike, n_max: int = 1000) -> np.ndarray:
     This is the Fourier spectrum over the multiplicative group (F1d, F1e). Features on one ring in the order of the
     logarithm have all their variance at one s. Features that know only the logarithm's parity have it at (p - 1) / 2.
 
-    Args:
-        means: (p - 1, C) mean features of the numbers of logarithm 1 … p - 1; or (contexts, p - 1, C), whose spectra
-            are averaged.
-        n_max: as in `stats.relabellings`.
-
-    Returns:
-        (orders, (p - 1) // 2) shares for s = 1, 2, …, which sum to 1; the true names first.
+    Of mean features (p - 1, C) of the numbers of logarithm 1 … p - 1, or (contexts, p - 1, C), whose spectra are
+    averaged, under the orders of `stats.relabellings`: (orders, (p - 1) // 2) shares for s = 1, 2, …, which sum to 1;
+    the true names first.
     """
     means = np.asarray(means, dtype=float)
     means = means.reshape(-1, *means.shape[-2:])

@@ -242,7 +242,7 @@ def count(is_true: ArrayLike) -> str:
 
 
 def setting(runs: Runs) -> dict[str, str]:
-    """The fields that describe runs → the values that they take, as text."""
+    """The fields that describe runs → their values, as text."""
     flat, fields = _flat(runs), {"n": "n_tasks", "α": "alpha", "d": "depth", "steps": "steps"}
     values = {
         name: ", ".join(f"{value:g}" for value in sorted({getattr(run.config, field) for run in flat}))
