@@ -88,13 +88,11 @@ def held(path: Path, accelerator: Accelerator) -> Iterator[None]:
         finally:
             if lock.is_locked:
                 holder.unlink(missing_ok=True)
-                is_empty = os.listdir(path) == ["lock"]
-                if is_empty:
+                if os.listdir(path) == ["lock"]:
                     (path / "lock").unlink()
                 lock.release()
-                if is_empty:
-                    with contextlib.suppress(OSError):  # another process has just come
-                        path.rmdir()
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
 
 
 def _holder_name(holder: Path) -> str:
