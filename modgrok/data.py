@@ -110,6 +110,12 @@ def paired_sequences(tasks: Tensor, pairs: Tensor, p: int) -> Tensor:
     return torch.cat([pairs, z], dim=-1).flatten(1)
 
 
+def check_count(n: int, name: str) -> None:
+    """Raise ValueError, calling the number by its name, unless it is a whole number of 1 or more."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"{name}={n!r} must be a whole number, 1 or more.")
+
+
 class Data:
     """The tasks and inputs of a config on one device, its training batches and its four evaluation sets.
 
@@ -193,8 +199,13 @@ class Data:
         """The first n sequences of one of the four sets, (n, 3·n_examples), by default eval_sequences of them.
 
         They are independent: each has input pairs of its own, and the tasks take turns. The same at every
-        evaluation, a function of (seed, name). Without o.o.d. tasks the set is empty.
+        evaluation, a function of (seed, name). Without o.o.d. tasks the set is empty. ValueError if there is no such
+        set, or n is no whole number of 1 or more.
         """
+        if name not in SETS:
+            raise ValueError(f"set={name!r} is not known; choose one of {', '.join(SETS)}.")
+        if n is not None:
+            check_count(n, "n")
         c, (task_set, inputs) = self.config, name.split("_")
         tasks, pairs = self.tasks[task_set], self.pairs[inputs]
         n = 0 if not len(tasks) else c.eval_sequences if n is None else n

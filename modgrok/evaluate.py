@@ -113,7 +113,7 @@ def score(predict: Predictor, questions: Questions, batch_size: int = PASS) -> S
 @torch.no_grad()
 def is_correct(predict: Predictor, tokens: Tensor, batch_size: int = PASS) -> Tensor:
     """Whether the most probable z of each query is the right one: (B, K) bool of tokens (B, 3·K)."""
-    check_tokens(tokens)
+    check_tokens(tokens, predict.config.p if isinstance(predict, Transformer) else None)
     return torch.cat([predict(part).argmax(-1) == targets(part) for part in tokens.split(batch_size)])
 
 
@@ -149,7 +149,7 @@ def query_grid(
         for vectors, name in ((tasks, "tasks"), (pairs, "pairs"))
     )
     max_shots = min(len(pairs), model.config.n_examples - 1)
-    if not all(0 <= k <= max_shots for k in shots):
+    if not len(shots) or not all(k in range(max_shots + 1) for k in shots):
         raise ValueError(
             f"shots={list(shots)} must lie between 0 and {max_shots}, given this context and model."
         )

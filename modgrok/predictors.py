@@ -218,8 +218,8 @@ def _examples(tokens: Tensor, p: int) -> tuple[Tensor, Tensor, Tensor]:
     return F.pad(tokens, (0, -tokens.shape[1] % 3)).unflatten(1, (-1, 3)).unbind(2)
 
 
-def check_tokens(tokens: Tensor) -> None:
-    """Raise ValueError unless tokens are an integer tensor (batch, 3·n) or (batch, 3·n − 1), n ≥ 1."""
+def check_tokens(tokens: Tensor, p: int | None = None) -> None:
+    """Raise ValueError unless tokens are integers, (batch, 3·n) or (batch, 3·n − 1), n ≥ 1; with p, in 0 … p − 1."""
     if not isinstance(tokens, Tensor):
         raise ValueError(f"tokens must be a torch tensor of integers, got {type(tokens).__name__}.")
     if tokens.ndim != 2 or tokens.shape[1] % 3 == 1 or tokens.shape[1] < 2:
@@ -227,6 +227,8 @@ def check_tokens(tokens: Tensor) -> None:
             f"tokens must have shape (batch, 3·n) or (batch, 3·n − 1), n ≥ 1, got {tuple(tokens.shape)}."
         )
     _check_integers(tokens, "tokens")
+    if p is not None:
+        _checked_numbers(tokens, p, "tokens")
 
 
 def check_vectors(vectors: Tensor | np.ndarray, p: int, name: str) -> Tensor:
@@ -254,4 +256,4 @@ def _check_integers(numbers: Tensor, name: str) -> None:
 
 def _check_prime(p: int) -> None:
     if not (isinstance(p, int | np.integer) and is_prime(p)):
-        raise ValueError(f"p must be a prime number, got {p}.")
+        raise ValueError(f"p must be a prime number, got {p!r}.")

@@ -334,6 +334,20 @@ def test_chapters_run_in_the_root_with_the_python_of_the_build(alone, monkeypatc
     assert executed(alone, "reads").cells[-1].outputs[0].text == f"{sys.executable} {alone.resolve()}\n"
 
 
+def test_nothing_of_the_users_own_start_up_reaches_a_chapter(alone, monkeypatch):
+    profile = alone / "ipython/profile_default/startup"
+    profile.mkdir(parents=True)
+    (profile / "00.py").write_text("start_up = 1")
+    (alone / "mine.py").write_text("mine = 1")
+    monkeypatch.setenv("IPYTHONDIR", str(alone / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(alone / "mine.py"))
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    code = "import matplotlib\nprint({'start_up', 'mine'} & set(globals()))"
+    write(alone, "reads", 'root = "runs/shown"', code)
+    run(alone)
+    assert executed(alone, "reads").cells[-1].outputs[0].text == "set()\n"
+
+
 def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     first_cell = "page.show(plt.figure(), 'fig-a')"
     wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b')"

@@ -67,7 +67,7 @@ def test_help_explains_presets_and_fields(inside):
     "flags, expected",
     [
         (["--accumulate", "7"], "batch_size=48 does not divide"),
-        (["--root", "README.md"], "README.md"),
+        (["--root", "README.md"], "Not a directory."),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(flags, expected, tmp_path, inside, monkeypatch):

@@ -317,3 +317,13 @@ def test_a_phase_with_more_lines_than_hold_training_pairs_is_refused():
         ValueError, match=r"^curriculum='4x1:2' is impossible: it asks for 4 lines, and only [123] hold"
     ):
         Data(tiny(alpha=0.3, curriculum="4x1:2"))
+
+
+@pytest.mark.parametrize(
+    ("name", "n"), [("ood", 3), (3, 3), ("ood_train", 0), ("ood_train", -1), ("ood_train", 2.5)]
+)
+def test_a_set_that_is_none_is_refused(name, n):
+    with pytest.raises(
+        ValueError, match=r"^set=.* is not known; choose|^n=.* must be a whole number, 1 or more"
+    ):
+        Data(tiny()).evaluation_set(name, n)

@@ -143,7 +143,7 @@ def test_reference_accuracy_is_that_of_each_predictor():
     assert (found["look-up"] <= found["ratio matching"] + 1e-9).all()
 
 
-@pytest.mark.parametrize("shots", [[-1], [3], [0, 4]])
+@pytest.mark.parametrize("shots", [[-1], [3], [0, 4], [0.5], []])
 def test_query_grid_refuses_shots_beyond_the_context(shots):
     with pytest.raises(ValueError, match="must lie between 0 and 2"):
         query_grid(Transformer(tiny()), [[1, 1]], [[0, 1], [1, 1], [2, 1]], shots)
@@ -158,3 +158,5 @@ def test_wrong_input_is_refused_in_a_sentence():
         query_grid(Transformer(tiny(p=5)), [[1, 9]], [[0, 1]], [1])
     with pytest.raises(ValueError, match=r"pairs must have shape \(n, 2\)"):
         query_grid(Transformer(tiny(p=5)), [[1, 1]], [0, 1], [1])
+    with pytest.raises(ValueError, match=r"tokens must be in 0 … 4 \(p = 5\), got 7 … 7"):
+        accuracy_by_shot(Transformer(tiny(p=5)), torch.full((2, 6), 7))

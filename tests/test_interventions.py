@@ -161,6 +161,16 @@ def test_contexts_are_prefixes_and_their_tasks_need_both_numbers(config):
     assert (activations.draw_contexts(sample, 3, (0, 1))[1] == (0, 1)).all()
 
 
+def test_contexts_that_cannot_be_drawn_are_refused(config):
+    for n, task, words in (
+        (0, None, "contexts=0 must be"),
+        (2.5, None, "contexts=2.5"),
+        (1, [9, 9], "task must be"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            activations.draw_contexts(Data(config), n, task)
+
+
 def test_without_nothing_it_is_the_whole_and_questions_stay_apart(model, config):
     asked = {name: Data(config).evaluation_set(name, 40) for name in ("id_train", "ood_train")}
     whole = interventions.accuracy_without(model, asked)

@@ -23,6 +23,12 @@ def sample(matcher):
     return Data(matcher.config)
 
 
+@pytest.mark.parametrize("heads", [[], [(0, 0), (1, 0)]])
+def test_a_wave_is_turned_in_the_heads_of_one_block(heads, matcher, sample):
+    with pytest.raises(ValueError, match="must be heads of one block"):
+        mechanisms.turned_slopes(matcher, sample, heads)
+
+
 def test_the_matcher_matches_ratios(matcher, sample):
     tokens = sample.evaluation_set("ood_train", 200)
     is_correct = matcher.plain_logits(tokens).argmax(-1) == targets(tokens)

@@ -26,6 +26,8 @@ def test_bases():
     assert structure.discrete_log(29, 27)[27] == 1  # the paper's
     with pytest.raises(ValueError, match="base=2 is no primitive root modulo 7; choose one of 3, 5"):
         structure.discrete_log(7, 2)
+    with pytest.raises(ValueError, match="p=9 must be a prime number"):
+        structure.discrete_log(9)
 
 
 @given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 99))

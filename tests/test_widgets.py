@@ -166,6 +166,12 @@ def test_a_scrubber_shows_one_of_its_pictures_and_packs_all():
     assert len(made.body) < 2.5 * len(pictures[1])  # further pictures cost little
 
 
+@pytest.mark.parametrize(("n", "start"), [(0, 0), (1, 1), (2, -1)])
+def test_a_scrubber_starts_at_one_of_its_pictures(n, start):
+    with pytest.raises(ValueError, match="must be an index of each slider's labels"):
+        widgets.scrubber([figure(i) for i in range(n)], range(n), start=start)
+
+
 def test_a_grid_is_a_table_of_pictures():
     pictures = [[figure(i + j) for j in range(3)] for i in range(2)]
     made = widgets.grid(pictures, (["a", "b"], [1, 2, 3]), ("row", "column"), (1, 2))

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from modgrok.data import Data, generator, grid, sequences
+from modgrok.data import Data, check_count, generator, grid, sequences
 from modgrok.model import Transformer, rotate
+from modgrok.predictors import check_vectors
 from modgrok.storage.runs import Run
 
 Edit = Callable[[Tensor], Tensor | None]
@@ -202,12 +203,16 @@ def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[
     held-out tasks uses pre-training tasks. With `task`, (a, b), all contexts use it instead. The result is pairs
     (n, n_examples, 2), in the order in which examples come, and tasks (n, 2); the first are the same for every n.
     """
+    check_count(n, "contexts")
     config, pairs = sample.config, sample.pairs["train"].cpu().numpy()
     draws = generator(config.seed, "contexts").integers(len(pairs), size=(n, config.n_examples))
     both_matter = [
         tasks[(tasks != 0).all(1)] for tasks in (sample.tasks[s].cpu().numpy() for s in ("ood", "id"))
     ]
-    usable = np.asarray(task)[None] if task is not None else next(filter(len, both_matter), both_matter[1])
+    if task is not None:
+        usable = check_vectors(np.asarray(task)[None], config.p, "task").numpy()
+    else:
+        usable = next(filter(len, both_matter), both_matter[1])
     return pairs[draws], usable[np.arange(n) % len(usable)]
 
 

@@ -230,6 +230,8 @@ def _turn(
         predicted: (p - 1, N) the answer after a turn by k = 0 … p - 2 steps.
         is_counted: (p - 1, N) which sequences count at that turn.
     """
+    if len({layer for layer, _ in heads}) != 1:
+        raise ValueError(f"heads={list(heads)} must be heads of one block, (block, head) each.")
     n, layer, half = model.config.p - 1, heads[0][0], len(tokens) // 2
     mix = activations(model, tokens[:half], [name := f"blocks.{layer}.attn.mix"], [-1])[name][:, 0]
     written = through_output(model, mix, layer)[:, [h for _, h in heads]].sum(1).double()  # (N/2, C)

@@ -26,9 +26,12 @@ def discrete_log(p: int, base: int | None = None) -> np.ndarray:
     """Logarithms modulo the prime p, (p,): log[base^k mod p] = k for k = 1 … p - 1, and log[0] = 0.
 
     So 1 has the logarithm p - 1, and the number 0, which has no logarithm, is the only one with 0, as in Figure 1d.
-    The base is by default the smallest primitive root (the paper uses 27 for p = 29); ValueError if it is none.
+    The base is by default the smallest primitive root (the paper uses 27 for p = 29); ValueError if it is none,
+    or p is not prime.
     """
     roots = primitive_roots(p)
+    if not roots:
+        raise ValueError(f"p={p} must be a prime number.")
     base = roots[0] if base is None else base
     if base % p not in roots:
         choices = ", ".join(map(str, roots))

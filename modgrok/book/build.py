@@ -80,8 +80,11 @@ class ThisPython(AsyncKernelManager):
             "launch_new_instance()"
         )
         command = [sys.executable, "-c", start, "-f", "{connection_file}", "--log-level=50"]
+        command += ["--IPKernelApp.exec_PYTHONSTARTUP=False"]
+        # nothing of the user's reaches a chapter: neither start-up files nor matplotlib's backend
+        standard = {"IPYTHONDIR": "_build/ipython", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
         quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # else the debugger warns on every page
-        environment = quiet | {"MODGROK_BOOK": "1"}  # what `modgrok.live.in_book` asks
+        environment = quiet | standard | {"MODGROK_BOOK": "1"}  # what `modgrok.live.in_book` asks
         return KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
 
 
@@ -245,6 +248,7 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     source.cells = [source.cells[i - 1] for i in numbers]
     source.cells.append(nbformat.v4.new_code_cell(LIST_READS))
     numbers.append(len(numbers) + 1)
+    (root / "_build/ipython").mkdir(parents=True, exist_ok=True)
     try:
         executed = papermill.execute_notebook(
             source, None, parameters, kernel_name="python3", language="python", cwd=str(root),

@@ -87,6 +87,8 @@ def grid(
             svgs.append(picture(figure, f"{alt} ({place})" if alt else place))
     if len(svgs) != len(places):
         raise ValueError(f"{len(svgs)} pictures do not match {len(places)} labels.")
+    if not all(index in range(len(axis_names)) for index, axis_names in zip(start, names, strict=True)):
+        raise ValueError(f"start={tuple(start)} must be an index of each slider's labels.")
     sliders = "".join(
         _slider(description, axis_names, index, play=axis_names is names[1])
         for description, axis_names, index in zip(descriptions, names, start, strict=True)
