@@ -56,6 +56,14 @@ def test_a_picture_of_the_page_and_its_form_for_phones_do_not_depend_on_the_user
         assert picture(plots.with_spread(panels, range(3), "x", 0.2), "") == usual
 
 
+def test_panels_name_the_outer_axes_and_leave_surplus_places_empty():
+    fig, axes = plots.panels("abcde", (2, 1), (1, 0.5), 3, xlabel="x", ylabel="y")
+    assert fig.get_size_inches().tolist() == [7, 2.5] and [ax.get_title() for ax in axes] == list("abcde")
+    assert [ax.axison for ax in fig.axes] == [True] * 5 + [False]
+    assert [ax.get_xlabel() for ax in axes] == ["", "", "", "x", "x"]
+    assert [ax.get_ylabel() for ax in axes] == ["y", "", "", "y", ""]
+
+
 def test_the_tables_of_colours_follow_the_lists_that_they_colour():
     from modgrok import evaluate
     from modgrok.analysis import skill

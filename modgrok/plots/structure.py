@@ -131,8 +131,8 @@ def parity_planes(view: ArrayLike) -> Figure:
         for label, place in zip(range(first, len(view), 2), plane, strict=True):
             ax.text(*place, label, color=color, weight="bold", ha="center", va="center", fontsize=13)
     ax.text(*view[0], 0, color=style.GREY, weight="bold", ha="center", va="center", fontsize=13)
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticklabels=[], yticklabels=[], zticklabels=[])
-    ax.set_zlim(min(view[:, 2].min(), -reach / 2), max(view[:, 2].max(), reach / 2))
+    depths = min(view[:, 2].min(), -reach / 2), max(view[:, 2].max(), reach / 2)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=depths)
     ax.view_init(elev=18, azim=-58)
     ax.set_box_aspect((1, 1, 0.8), zoom=1.3)
     ax.axis("off")
