@@ -315,8 +315,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (ValueError, FloatingPointError, OSError, ModuleNotFoundError) as error:
-        is_systems = isinstance(error, OSError) and error.filename is not None
-        sys.exit(f"modgrok: {error.filename}: {error.strerror}." if is_systems else f"modgrok: {error}")
+        words = [error.filename, error.strerror] if getattr(error, "strerror", None) else [error]
+        sys.exit(f"modgrok: {': '.join(str(word) for word in words if word is not None)}")
     except KeyboardInterrupt as stop:
         print(f"modgrok: {stop or 'interrupted'}", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if "SIGTERM" in str(stop) else signal.SIGINT))
