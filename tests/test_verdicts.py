@@ -79,6 +79,8 @@ def test_a_run_and_its_beginning_are_one():
     assert verdicts.distinct(np.array([short, long, deep])) == [long, deep]
     rescored = made_up(steps=1000, eval_sequences=512, mixed_precision="no", checkpoint_every=7)
     assert verdicts.distinct([rescored, long]) == [long]
+    phases = [made_up(steps=steps, curriculum="1x4:900") for steps in (1000, 2000)]
+    assert verdicts.distinct(phases) == [phases[1]]
     adam = [made_up(optimizer="adamw", muon_lr=rate) for rate in (0.01, 0.02)]
     assert len(verdicts.distinct(adam)) == 1 and len(verdicts.distinct([made_up(muon_lr=0.02), long])) == 2
 

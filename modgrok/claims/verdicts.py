@@ -1,8 +1,8 @@
 """Verdicts of several runs on a claim, and the rows of the tables that show them."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from modgrok.analysis.stats import (
     sign_flip_test,
     stratified_exchange_test,
 )
-from modgrok.config import Config, preset
+from modgrok.config import preset
 from modgrok.storage.runs import Run
 
 Runs = Sequence[Run] | NDArray[np.object_]
@@ -157,14 +157,15 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
 
 def distinct(runs: Runs) -> list[Run]:
     """Independent replicates: the longest run of each group whose configs differ only in length, scoring or saving."""
-    ignored: dict[str, Any] = {"warmup_steps": 0, "mixed_precision": "no"}
-    ignored |= dict.fromkeys(
-        ("steps", "eval_every", "n_checkpoints", "checkpoint_every", "eval_sequences"), 1
-    )
-    longest: dict[Config, Run] = {}
+    ignored = (
+        "steps", "warmup_steps", "eval_every", "n_checkpoints", "checkpoint_every", "eval_sequences",
+        "mixed_precision",
+    )  # fmt: skip
+    longest: dict[str, Run] = {}
     for run in sorted(_flat(runs), key=lambda run: run.config.steps):
-        unused = {"muon_lr": 1.0} if run.config.optimizer == "adamw" else {}
-        longest[replace(run.config, **ignored, **unused)] = run
+        unused = ("muon_lr",) if run.config.optimizer == "adamw" else ()
+        fields = {name: value for name, value in run.config.to_dict().items() if name not in ignored + unused}
+        longest[json.dumps(fields)] = run
     return list(longest.values())
 
 
