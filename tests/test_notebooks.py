@@ -96,15 +96,16 @@ def run_cells(page: Path) -> list[dict]:
     Returns:
         what its cells display: for each output, type → content.
     """
-    shell = InteractiveShell.instance(user_module=ModuleType("notebook"))
+    shell, displayed = InteractiveShell.instance(user_module=ModuleType("notebook")), []
     try:
-        with capture_output() as captured:
-            for cell in nbformat.read(page, as_version=4).cells:
-                if cell.cell_type == "code":
+        for cell in nbformat.read(page, as_version=4).cells:
+            if cell.cell_type == "code":
+                with capture_output() as captured:  # a cell that clears its output clears no other cell's
                     shell.run_cell(cell.source, store_history=True).raise_error()
+                displayed += [output.data for output in captured.outputs]
     finally:
         InteractiveShell.clear_instance()
-    return [output.data for output in captured.outputs]
+    return displayed
 
 
 def outputs(page: Path) -> list[dict]:
@@ -114,8 +115,11 @@ def outputs(page: Path) -> list[dict]:
 
 
 def figures(displayed: list[dict]) -> list[str]:
-    """Every picture of an executed notebook: figures with their controls, and live controls."""
-    pages = [data.get("text/html", "") for data in displayed]
+    """Every picture of an executed notebook: figures with their controls, and live controls.
+
+    Without the names of clip paths, which hash places to the last bit; another process may round that otherwise.
+    """
+    pages = [re.sub(r"\bp[0-9a-f]{10}\b", "clip", data.get("text/html", "")) for data in displayed]
     return [page for page in pages if "modgrok-picture" in page or '<script type="module"' in page]
 
 

@@ -351,7 +351,7 @@ def test_modular_inverse(p):
 @pytest.mark.parametrize("p", [-3, 0, 1, 4, 25, 28, 29.0, "7"])
 def test_p_must_be_prime(predict, p):
     tokens = torch.zeros(1, 5, dtype=torch.long)
-    with pytest.raises(ValueError, match=f"p must be a prime number, got {p}"):
+    with pytest.raises(ValueError, match=f"p must be a prime number, got {p!r}"):
         predict(tokens, p)
     for f in (modular_inverse, predictors, lambda p: ratio_matches(torch.zeros(2, 2).long(), [1], p)):
         with pytest.raises(ValueError, match="prime"):
