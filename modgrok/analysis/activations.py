@@ -216,14 +216,19 @@ def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[
     return pairs[draws], usable[np.arange(n) % len(usable)]
 
 
-def features_at_y(run: Run, stages: Sequence[str], n_contexts: int, shots: int = 4) -> np.ndarray:
-    """`stage_features` of a run's last checkpoint at y of every pair: (contexts, stages, p², C).
+def features_by_context(
+    run: Run, n_contexts: int, shots: int, task: ArrayLike | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """`stage_features` of a run's last checkpoint after each of the contexts of `draw_contexts`, cut to `shots`."""
+    model = run.model()
+    for context, context_task in zip(*draw_contexts(Data(run.config), n_contexts, task), strict=True):
+        yield stage_features(model, context[:shots], context_task)
 
-    stages: their names. The contexts are those of `draw_contexts`, each with so many examples, fewer if sequences are
-    shorter.
+
+def features_at_y(run: Run, stages: Sequence[str], n_contexts: int, shots: int = 4) -> np.ndarray:
+    """Those of `features_by_context` at y of every pair, of some stages by name: (contexts, stages, p², C).
+
+    The contexts have fewer examples than `shots` if sequences are shorter.
     """
-    model, shots, features = run.model(), min(shots, run.config.n_examples - 2), []
-    for context, task in zip(*draw_contexts(Data(run.config), n_contexts), strict=True):
-        stage = stage_features(model, context[:shots], task)
-        features.append([stage[name][1] for name in stages])
-    return np.array(features)
+    contexts = features_by_context(run, n_contexts, min(shots, run.config.n_examples - 2))
+    return np.array([[features[name][1] for name in stages] for features in contexts])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.analysis.activations import draw_contexts, features_at_y, stage_features
+from modgrok.analysis.activations import draw_contexts, features_at_y, features_by_context
 from modgrok.analysis.stats import NullComparison, compare_with_null
 from modgrok.data import Data, grid
 from modgrok.predictors import ratio_classes
@@ -64,9 +64,9 @@ def run_scores(
     Returns:
         grouping → a list for the positions y and z: stage, in the order of `stage_features` → score.
     """
-    p, (contexts, tasks) = run.config.p, draw_contexts(Data(run.config), n_contexts, task)
-    model, ratios, by_ratio, by_answer = run.model(), ratio_groupings(run.config.p), [], []
-    stages = [stage_features(model, *context) for context in zip(contexts[:, :shots], tasks, strict=True)]
+    p, (_, tasks) = run.config.p, draw_contexts(Data(run.config), n_contexts, task)
+    ratios, by_ratio, by_answer = ratio_groupings(run.config.p), [], []
+    stages = list(features_by_context(run, n_contexts, shots, task))
     n_chunk = max(1, int(CHUNK / (2 * len(stages[0]) * p**4)))
     for first in range(0, len(stages), n_chunk):
         alike = np.array(
