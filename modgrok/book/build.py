@@ -272,8 +272,6 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     for cell in executed.cells:
         if "injected-parameters" in _tags(cell):
             cell.metadata["tags"] = [*_tags(cell), "remove-cell"]
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if not _is_progress_bar(output)]
     executed.cells = _number_figures(executed.cells)
     executed.metadata.pop("papermill", None)  # paths and times of this machine
     names = sorted(str(f.relative_to(root) if f.is_relative_to(root) else f) for f in folders)
@@ -294,11 +292,6 @@ def _fold_set_up(cells: list[nbformat.NotebookNode]) -> None:
         set_up.source = f"{parameters.source}\n\n{set_up.source}"
         set_up.metadata["mystnb"] = {"code_prompt_show": "Parameters and set-up"}
         cells.remove(parameters)
-
-
-def _is_progress_bar(output: nbformat.NotebookNode) -> bool:
-    """Whether a training showed it while it ran: on a page it would not move, and count as a figure of its cell."""
-    return re.search(r"\d%\|", output.get("data", {}).get("text/plain", "")) is not None
 
 
 def _is_wide(output: nbformat.NotebookNode) -> bool:
