@@ -352,9 +352,8 @@ def test_captions_become_numbered_figures_and_hold_the_folded_code(alone):
     first_cell = "page.show(plt.figure(), 'fig-a')"
     wide = "page.show(plt.figure(figsize=(9, 3)), 'fig-b')"
     set_up = (
-        "import matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nfrom modgrok.book.chapter import Chapter\n"
+        "import matplotlib.pyplot as plt\nfrom modgrok.book.chapter import Chapter\n"
         "page = Chapter('reads', {}, 'papermill X')\n"
-        "list(tqdm(range(3)))\n"  # as a cell that trains and shows
     )
     (alone / "modgrok/__init__.py").unlink()  # the installed library, not this stand-in
     (alone / "modgrok").rmdir()
