@@ -28,6 +28,20 @@ def test_parts_are_sorted_by_what_is_left():
     )
 
 
+def test_kinds_by_step_show_every_run_and_its_phases():
+    steps, accuracy = [0, 250, 500, 750], values(4, 3)
+    made = plots.kinds_by_step(
+        {"a": (steps, accuracy), "b": (steps, 1 - accuracy)}, {"a": [300, 600], "b": []}, 0.2
+    )
+    kinds, plain = [
+        [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 4] for ax in made.axes[:2]
+    ]
+    np.testing.assert_allclose(kinds, accuracy.T)
+    np.testing.assert_allclose(plain, 1 - accuracy.T)
+    starts = [[line.get_xdata()[0] for line in ax.lines if line.get_zorder() == 0] for ax in made.axes[:2]]
+    assert starts == [[300, 600], []]
+
+
 def test_readouts_task_kinds_and_alternation_show_every_panel():
     three, stages, pair = values(3, 2), values(2, 3, 4), values(3, 4)
     made = plots.readout_by_kind({"i.d.": stages, "o.o.d.": stages}, 0.2)

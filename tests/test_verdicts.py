@@ -85,6 +85,12 @@ def test_a_run_and_its_beginning_are_one():
     assert len(verdicts.distinct(adam)) == 1 and len(verdicts.distinct([made_up(muon_lr=0.02), long])) == 2
 
 
+def test_runs_with_a_curriculum_count_only_where_there_are_no_others():
+    plain, taught = made_up(), made_up(curriculum="1x4:900")
+    assert verdicts.trained_alike([plain, taught]) == [plain]
+    assert verdicts.trained_alike([taught]) == [taught] and verdicts.trained_alike([]) == []
+
+
 def test_a_structure_that_is_the_seeds_own_is_not_shown():
     """All runs of one seed have it, most of which solve; none of two others have it, most of which do not."""
     is_solving = np.repeat([True, False, True, False, True, False], (6, 1, 1, 6, 1, 6))

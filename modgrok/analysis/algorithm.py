@@ -108,6 +108,12 @@ def table_shots(shots: list[int]) -> list[int]:
     return sorted({*shots, min(3, max(shots))} - {0})
 
 
+def kind_curves(run: Run, set_name: str = "ood_train") -> np.ndarray:
+    """Accuracy of a run at each evaluation on repeats, other multiples and combinations, all shots together: (E, 3)."""
+    n_correct, n_queries = run.correct[set_name].sum(-1), run.queries[set_name].sum(-1)
+    return (n_correct / np.maximum(n_queries, 1))[:, :3]
+
+
 KIND_COLUMNS = (
     "repeats",
     "multiples",
@@ -133,8 +139,7 @@ def kind_row(run: Run) -> np.ndarray:
     cells = [(kinds == COMBINATION) & both_matter[:, None]]
     cells += [is_multiple & place for place in (x * y > 0, (x == 0) & (y > 0), (x > 0) & (y == 0))]
     shares = [float(is_right[cell].double().mean()) if cell.sum() >= 10 else np.nan for cell in cells]
-    n_correct, n_queries = run.correct["ood_train"][-1].sum(-1), run.queries["ood_train"].sum(-1)
-    return np.array([*(n_correct / np.maximum(n_queries, 1))[:3], *shares])
+    return np.array([*kind_curves(run)[-1], *shares])
 
 
 # --- beside the exact predictors, on the evaluation sets ------------------------------------------------

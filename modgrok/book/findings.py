@@ -20,7 +20,7 @@ from modgrok.analysis.skill import (
 )
 from modgrok.book.chapter import Chapter
 from modgrok.claims import rules
-from modgrok.claims.verdicts import Claim, by_seed, contrasted, count, distinct
+from modgrok.claims.verdicts import Claim, by_seed, contrasted, count, distinct, trained_alike
 from modgrok.config import PRESETS, preset
 from modgrok.evaluate import COMBINATION
 from modgrok.storage.find import finished_runs
@@ -36,7 +36,7 @@ class Evidence(NamedTuple):
         shallow: 1 and 2 blocks → runs, seed by seed.
         deep: 2 and another number of blocks → runs, seed by seed.
         fewer_inputs: (depths, seeds), another setting to ask whether generalisation lasts.
-        replicates: the `distinct` runs, with their weights, of the p at which depths are compared.
+        replicates: the `distinct` runs, `trained_alike` and with weights, of the p at which depths are compared.
         smaller: smaller p → such runs of that p.
         trained: the `distinct` runs of every p, for the count of falls.
     """
@@ -74,7 +74,9 @@ def gather(page: Chapter, depth: int = 4) -> Evidence:
     fewer_inputs = page.largest(lambda scaled: scaled.sweep("lasting"))
     p = deep[2][0].config.p
     replicates = {
-        prime: distinct([run for run in finished_runs(prime, page.parameters["root"]) if run.steps])
+        prime: distinct(
+            trained_alike(run for run in finished_runs(prime, page.parameters["root"]) if run.steps)
+        )
         for prime in sorted({preset(name).p for name in PRESETS} | {p}, reverse=True)
         if prime <= p
     }

@@ -1,7 +1,7 @@
 """Verdicts of several runs on a claim, and the rows of the tables that show them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -167,6 +167,12 @@ def distinct(runs: Runs) -> list[Run]:
         fields = {name: value for name, value in run.config.to_dict().items() if name not in ignored + unused}
         longest[json.dumps(fields)] = run
     return list(longest.values())
+
+
+def trained_alike(runs: Iterable[Run]) -> list[Run]:
+    """The runs without a curriculum, as in the paper; those with one only where there are no others."""
+    runs = list(runs)
+    return [run for run in runs if not run.config.curriculum] or runs
 
 
 # --- rows of tables -------------------------------------------------------------------------------------

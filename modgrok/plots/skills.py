@@ -60,6 +60,40 @@ def task_kind_curves(
 
 
 @style.styled
+def kinds_by_step(
+    panels: Mapping[str, tuple[ArrayLike, ArrayLike]], phase_starts: Mapping[str, Sequence[int]], chance: float
+) -> Figure:  # fmt: skip
+    """Accuracy along training by kind of query, a panel a run; grey lines where a phase of its curriculum begins.
+
+    Args:
+        panels: title of a run → steps (S,) and accuracy (S, 3) on repeats, other multiples and combinations.
+        phase_starts: title → steps at which the phases after the first began.
+        chance: accuracy of a blind guess, 1/p.
+    """
+    columns = min(3, len(panels))
+    fig, axes = style.panels(
+        panels,
+        (2.9 if columns > 1 else 5, 2.3),
+        (0, 0.8),
+        columns,
+        LEFT,
+        "training step",
+        "accuracy",
+        sharey=True,
+    )
+    for ax, (title, (steps, accuracy)) in zip(axes, panels.items(), strict=True):
+        style.chance_line(ax, chance)
+        for start in phase_starts[title]:
+            ax.axvline(start, color=style.FAINT, lw=1.2, zorder=0)
+        for color, curve in zip(list(KINDS.values())[:3], np.transpose(accuracy), strict=True):
+            ax.plot(steps, curve, color=color, lw=2)
+        ax.set(ylim=(0, 1.03))
+        style.whole_ticks(ax, 4)
+    style.legend_below(fig, 3, style.color_keys(KINDS)[:3], fontsize=10)
+    return fig
+
+
+@style.styled
 def readout_by_kind(panels: Mapping[str, ArrayLike], chance: float, columns: int = 2) -> Figure:
     """Accuracy of the answer read off after so many blocks, by kind of query: mean and range over seeds (A6).
 
