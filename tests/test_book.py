@@ -199,6 +199,9 @@ if not os.fork():
 Path("kernel").write_text(str(parent))
 time.sleep(300)
 """
+FORKED = "\n'modgrok.book.chapter'"
+"""A line that has a chapter's kernel forked."""
+
 WAIT = (
     "import os, time\nwhile not (os.path.exists('kernel') and os.path.exists('trainer')): time.sleep(0.1)\n"
 )
@@ -250,19 +253,23 @@ def test_the_time_left_follows_from_what_the_finished_chapters_took():
         assert estimate == pytest.approx(now - moment, rel=0.1, abs=8)  # of some 700 s
 
 
-def test_a_killed_chapter_is_named(slow_house):
-    write(
-        slow_house, "reads", "seed = 0", "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n" + SLOW
-    )
-    with pytest.raises(
-        ChapterError, match=r"^reads\.ipynb: its process was killed, or out of memory \(status -9\)\.$"
-    ):
-        run(slow_house)
+@pytest.mark.parametrize(
+    "victim, line, message",
+    [
+        ("os.getppid()", "", r"its process was killed, or out of memory \(status -9\)\."),
+        ("os.getpid()", FORKED, r"its kernel was killed, or out of memory\."),
+    ],
+)
+def test_a_killed_chapter_is_named(victim, line, message, alone):
+    write(alone, "reads", "seed = 0", f"import os, signal\nos.kill({victim}, signal.SIGKILL){line}")
+    with pytest.raises(ChapterError, match=rf"^reads\.ipynb: {message}$"):
+        run(alone)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, slow_house):
+@pytest.mark.parametrize("kind, line", [(signal.SIGINT, ""), (signal.SIGKILL, FORKED)])
+def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, line, slow_house):
     (slow_house / "notebooks/fails.ipynb").unlink()
+    write(slow_house, "reads", "seed = 0", SLOW + line)
     # a shell's background jobs, and what they start, ignore SIGINT
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from pathlib import Path; "
@@ -332,6 +339,19 @@ def test_chapters_run_in_the_root_with_the_python_of_the_build(alone, monkeypatc
     write(alone, "reads", 'root = "runs/shown"', "import os, sys", "print(sys.executable, os.getcwd())")
     run(alone)
     assert executed(alone, "reads").cells[-1].outputs[0].text == f"{sys.executable} {alone.resolve()}\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
+def test_a_kernel_that_is_forked_differs_from_a_new_one_in_nothing_that_a_chapter_sees(alone):
+    code = (
+        "import os, sys\nprint(os.getcwd(), sys.argv[0], sys.path[0], os.getsid(0) == os.getpid(), "
+        "os.environ.get('MPLBACKEND'), os.read(0, 1), sorted(globals()))"
+    )
+    for name, line in (("reads", ""), ("forked", FORKED)):
+        write(alone, name, 'root = "runs/shown"', code + line)
+    run(alone)
+    texts = [executed(alone, name).cells[-1].outputs[0].text for name in ("reads", "forked")]
+    assert texts[0] == texts[1]
 
 
 def test_nothing_of_the_users_own_start_up_reaches_a_chapter(alone, monkeypatch):

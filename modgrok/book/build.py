@@ -27,13 +27,12 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from sphinx.util import logging
 
 from modgrok.book import formulas
+from modgrok.book.kernels import ForkedPython, ThisPython
 from modgrok.storage.find import run_folders
 from modgrok.training.process import die_with_parent
 from modgrok.training.progress import duration
@@ -67,29 +66,6 @@ print(*(reads.folders if reads else ()), sep="\\n")
 
 class ChapterError(Exception):
     """A notebook that cannot be executed; the message names notebook, cell and error."""
-
-
-class ThisPython(AsyncKernelManager):
-    """Starts kernels with the Python that runs the build, whichever kernels are installed elsewhere."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        # the kernel has a session of its own, so that it must be told to end with us
-        start = (
-            "import ctypes, os, sys\n"
-            "if sys.platform == 'linux':\n"
-            "    ctypes.CDLL(None).prctl(1, 9)\n"
-            f"    if os.getppid() != {os.getpid()}: sys.exit()\n"
-            "from ipykernel.kernelapp import launch_new_instance\n"
-            "launch_new_instance()"
-        )
-        command = [sys.executable, "-c", start, "-f", "{connection_file}", "--log-level=50"]
-        command += ["--IPKernelApp.exec_PYTHONSTARTUP=False"]
-        # nothing of the user's reaches a chapter: neither start-up files nor matplotlib's backend
-        standard = {"IPYTHONDIR": "_build/ipython", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # else the debugger warns on every page
-        environment = quiet | standard | {"MODGROK_BOOK": "1"}  # what `modgrok.live.in_book` asks
-        return KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
 
 
 def build(
@@ -253,10 +229,12 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     source.cells.append(nbformat.v4.new_code_cell(LIST_READS))
     numbers.append(len(numbers) + 1)
     (root / "_build/ipython").mkdir(parents=True, exist_ok=True)
+    needs_library = any("modgrok.book.chapter" in cell.source for cell in source.cells)
+    manager = ForkedPython if needs_library and sys.platform == "linux" else ThisPython
     try:
         executed = papermill.execute_notebook(
             source, None, parameters, kernel_name="python3", language="python", cwd=str(root),
-            progress_bar=False, kernel_manager_class=ThisPython,
+            progress_bar=False, kernel_manager_class=manager,
         )  # fmt: skip
     except PapermillExecutionError as error:
         # papermill counts its own cell of parameters, which stands right after the declared ones
