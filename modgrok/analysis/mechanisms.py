@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from modgrok.analysis import structure
@@ -304,30 +305,41 @@ def patching(model: Transformer, pairs: Swap) -> tuple[np.ndarray, np.ndarray]:
         effects of the values that one head gathers at the query's y. All are nan if the whole sequence moves the
         measure by less than MIN_EFFECT.
     """
-    depth = model.config.depth
+    depth, n_head = model.config.depth, model.config.n_head
     streams = ["embed", *(f"blocks.{i}.resid_post" for i in range(depth))]
     mixes = [f"blocks.{i}.attn.mix" for i in range(depth)]
-    donated = activations(model, pairs.donors, streams + mixes)
+    usual, donated = (activations(model, tokens, streams) for tokens in (pairs.tokens, pairs.donors))
+    donated_mixes = activations(model, pairs.donors, mixes, [-1])
+    memory = remember(model, pairs.tokens)
+    places, rope = place_groups(pairs.tokens, model.config.p), model.rope[:, : pairs.tokens.shape[1]]
     rows = torch.arange(len(pairs.tokens))
 
-    def difference(tokens: Tensor, edits: dict[str, Edit]) -> float:
-        with edited(model, edits):
-            logits = model.plain_logits(tokens)[:, -1]
+    def difference(logits: Tensor) -> float:
         return float((logits[rows, pairs.donated] - logits[rows, pairs.usual]).double().mean())
 
-    start, end = difference(pairs.tokens, {}), difference(pairs.donors, {})
-    places = place_groups(pairs.tokens, model.config.p)
-    masks = [places == i for i in range(len(PLACES))]
-    index = [(slice(None), -1, h) for h in range(model.config.n_head)]
-    effects = (
+    def stream_difference(stream: Tensor, layer: int) -> float:
+        """The measure, from the stream in front of a block."""
+        for block in model.blocks[layer:]:
+            stream = block(stream, rope)
+        return difference(F.linear(model.ln_f(stream[:, -1]), model.embed.weight))
+
+    start, end = (stream_difference(outputs[streams[-1]], depth) for outputs in (usual, donated))
+    by_place = [
         [
-            [difference(pairs.tokens, {name: _replace(part, donated[name][part])}) for part in parts]
-            for name in names
+            stream_difference(torch.where((places == i)[..., None], donated[name], usual[name]), layer)
+            for i in range(len(PLACES))
         ]
-        for names, parts in ((streams, masks), (mixes, index))
-    )
+        for layer, name in enumerate(streams)
+    ]
+    by_head = [
+        [
+            difference(last_logits(model, memory, {name: _replace((slice(None), 0, h), mix[:, 0, h])}, layer))
+            for h in range(n_head)
+        ]
+        for layer, (name, mix) in enumerate(donated_mixes.items())
+    ]
     scale = end - start if end - start >= MIN_EFFECT else np.nan
-    return tuple((np.array(effect) - start) / scale for effect in effects)
+    return tuple((np.array(effects) - start) / scale for effects in (by_place, by_head))
 
 
 def joint_ablation(
