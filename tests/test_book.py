@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,16 @@ from conftest import ROOT, jupyter_book
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny import tiny
 
-from modgrok.book.build import COSTS, ChapterError, _glued, build, mend_pages, seconds_left
+from modgrok.book.build import (
+    COSTS,
+    ChapterError,
+    _before_sphinx,
+    _finish,
+    _glued,
+    build,
+    mend_pages,
+    seconds_left,
+)
 from modgrok.storage import reads
 from modgrok.storage.find import find_run, finished_runs
 from modgrok.train import train
@@ -420,6 +430,48 @@ def test_a_failed_build_ends_with_one_message(house):
     message = "The book was not built. fails.ipynb, cell 3: ValueError: no such preset."
     assert build_process.returncode == 1 and build_process.stdout.rstrip().endswith(message)
     assert "Traceback" not in build_process.stdout
+
+
+def application(house):
+    """What the extension uses of Sphinx."""
+    return SimpleNamespace(srcdir=house / "book", outdir=house / "_build/html")
+
+
+def test_a_page_that_a_killed_build_left_cut_off_is_written_anew(tmp_path):
+    """Sphinx writes a page again if it is missing or older than its source."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/.reads.ipynb.123").touch()  # of a chapter that was being written
+    app, config = application(tmp_path), SimpleNamespace(modgrok_parameters={})
+    page = app.outdir / "api/page.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<html>cut o")
+    _before_sphinx(app, config)
+    assert page.exists() and not list((tmp_path / "book").iterdir())
+    app.build_lock.release()
+    _before_sphinx(app, config)
+    assert not page.exists()
+    app.build_lock.release()
+    page.write_text("<html></html>")
+    _finish(app, None)
+    _before_sphinx(app, config)
+    assert page.exists()
+
+
+def test_a_second_build_of_the_same_book_waits_for_the_first(tmp_path, monkeypatch):
+    (tmp_path / "book").mkdir()
+    first, second, lines = application(tmp_path), application(tmp_path), []
+    config = SimpleNamespace(modgrok_parameters={})
+    _before_sphinx(first, config)
+    monkeypatch.setattr("modgrok.book.build.log.info", lines.append)
+    waiting = threading.Thread(target=_before_sphinx, args=(second, config))
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive() and lines == [
+        "another build of this book is at work; this one waits until it ends"
+    ]
+    first.build_lock.release()
+    waiting.join(20)
+    assert not waiting.is_alive()
 
 
 def test_the_book_builds_without_a_warning(book):

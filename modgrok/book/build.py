@@ -27,6 +27,7 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from filelock import FileLock, Timeout
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from sphinx.util import logging
@@ -55,6 +56,9 @@ COSTS = {
 Measured, but for chapters 16 and 17, which are estimates.
 """
 
+
+UNFINISHED = ".unfinished"
+"""A file among the pages while they are written; it stays there if the build is killed."""
 
 LIST_READS = """
 import sys
@@ -374,14 +378,36 @@ def _before_sphinx(app, config) -> None:
         parameters |= yaml.safe_load(os.environ.get("MODGROK_PARAMETERS") or "{}") or {}
     except (yaml.YAMLError, TypeError, ValueError):
         sys.exit("MODGROK_PARAMETERS must be a YAML mapping, such as '{preset: smoke, source: train}'.")
+    book = Path(app.srcdir)
     try:
-        build(Path(app.srcdir).parent, Path(app.srcdir), parameters, say=log.info)
+        app.build_lock = _hold(book.parent / "_build/lock")  # until the process ends
+        for unfinished in book.glob(".*.ipynb.*"):  # of a build that was killed
+            unfinished.unlink()
+        build(book.parent, book, parameters, say=log.info)
     except ChapterError as error:
         sys.exit(f"The book was not built. {error}")
     except KeyboardInterrupt:
         sys.exit(
             "The book was not built: it was interrupted, and the chapters that were running are stopped."
         )
+    marker = Path(app.outdir) / UNFINISHED
+    if marker.exists():  # a page that is cut off is newer than its source, so that Sphinx would keep it
+        for page in marker.parent.rglob("*.html"):
+            page.unlink()
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+
+
+def _hold(path: Path) -> FileLock:
+    """A lock that one build holds at a time; another one says that it waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another build of this book is at work; this one waits until it ends")
+        lock.acquire()
+    return lock
 
 
 def _glued(app, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
@@ -404,6 +430,7 @@ def _finish(app, exception: Exception | None) -> None:
         write_weights(app)
         write_thumbnails(app)
         mend_pages(Path(app.outdir))
+        (Path(app.outdir) / UNFINISHED).unlink(missing_ok=True)
 
 
 def _outputs(app) -> Iterator[tuple[nbformat.NotebookNode, nbformat.NotebookNode]]:
