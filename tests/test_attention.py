@@ -131,7 +131,7 @@ def test_heads_are_told_by_what_they_do(model, config, monkeypatch):
     monkeypatch.setattr(attention, "activations", lambda _, __, names: dict.fromkeys(names, pattern))
     heads = attention.described_heads(SimpleNamespace(config=config, model=lambda: model))
     assert [head[1:] for head in heads] == [
-        (f"2 blocks, {i}.{h}", kind) for i in (0, 1) for h, kind in enumerate(("near", "same ratio"))
+        (f"depth 2, {i}.{h}", kind) for i in (0, 1) for h, kind in enumerate(("near", "same ratio"))
     ]
     np.testing.assert_allclose(heads[1][0], pattern[:, 1].mean(0), rtol=1e-6)
     assert {kind for _, _, kind in heads} < set(attention.HEAD_KINDS)

@@ -98,14 +98,14 @@ def test_a_card_tells_verdict_number_figure_and_reason():
         assert part in shown.data
     assert 'role="img" aria-label="what &lt;is&gt; seen"' in shown.data
     visible, details = shown.data.split("<details>")
-    assert "shown, p\u00a0=\u00a07" in visible and "not shown, p\u00a0=\u00a07" not in visible
+    assert "p\u00a0=\u00a07: shown" in visible and "p\u00a0=\u00a07: not shown" not in visible
     assert "To be shown: it does &lt;so&gt;. Seen: skill 0.5." in details
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_every_verdict_has_a_reason_and_a_style(verdict):
     shown = shown_card(verdict).data
-    assert f'<span class="verdict {verdict.split()[0]}">{verdict}, p\u00a0=\u00a07</span>' in shown
+    assert f'<span class="verdict {verdict.split()[0]}">p\u00a0=\u00a07: {verdict}</span>' in shown
     assert ("for it would take this: it &lt;can&gt;. Tried: n 40." in shown) == (
         verdict == "needs a larger p"
     )

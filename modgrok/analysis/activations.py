@@ -89,7 +89,8 @@ class Memory(NamedTuple):
 
     Attributes:
         streams: the residual stream at the last position before each block, (N, 1, C) each.
-        keys, values: of the positions before the last, (N, H, T - 1, D) for each block.
+        keys: of the positions before the last, (N, H, T - 1, D) for each block.
+        values: of these positions, likewise.
     """
 
     streams: list[Tensor]

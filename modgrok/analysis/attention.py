@@ -167,7 +167,7 @@ HEAD_KINDS = {
 
 
 def described_heads(run: Run) -> list[tuple[np.ndarray, str, str]]:
-    """Mean pattern (T, T), name such as "2 blocks, 1.0", and kind of every head of a run's last checkpoint (A3).
+    """Mean pattern (T, T), name such as "depth 2, 1.0", and kind of every head of a run's last checkpoint (A3).
 
     The kind is a key of HEAD_KINDS. Means are over 128 sequences, see `_sequences`.
     """
@@ -181,7 +181,7 @@ def described_heads(run: Run) -> list[tuple[np.ndarray, str, str]]:
     *kinds, plain = HEAD_KINDS
     mean = blocks.mean(1).cpu().numpy()
     return [
-        (mean[i, h], f"{depth} blocks, {i}.{h}", str(kind))
+        (mean[i, h], f"depth {depth}, {i}.{h}", str(kind))
         for (i, h), kind in np.ndenumerate(np.select(rules, kinds, plain))
     ]
 

@@ -83,9 +83,11 @@ class Swap(NamedTuple):
     """Sequences that end in a query, a donor of activations for each, and the answers that tell the two apart.
 
     Attributes:
-        tokens, donors: (N, 3·k + 2) k examples, then x and y of the query.
+        tokens: (N, 3·k + 2) k examples, then x and y of the query.
+        donors: (N, 3·k + 2) the sequences that lend activations, likewise.
         predicted: (N,) the answer if the exchanged activations do what they are thought to do.
-        usual, donated: (N,) the correct answers a·x + b·y to `tokens` and to `donors`.
+        usual: (N,) the correct answers a·x + b·y to `tokens`.
+        donated: (N,) those to `donors`.
     """
 
     tokens: Tensor

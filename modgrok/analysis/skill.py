@@ -192,7 +192,8 @@ class EarlyStop(NamedTuple):
 
     Attributes:
         index: the evaluation in the middle of the best window.
-        best, final: mean skill in the best window, and in the last window.
+        best: mean skill in the best window.
+        final: mean skill in the last window.
         scatter: standard deviation of one evaluation around its neighbours.
         width: evaluations in a window.
     """

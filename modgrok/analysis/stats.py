@@ -145,7 +145,8 @@ class NullComparison(NamedTuple):
     Attributes:
         value: the score of the true labels.
         baseline: mean over random relabellings.
-        low, high: ends of the middle 95 % of random relabellings.
+        low: lower end of the middle 95 % of random relabellings.
+        high: its upper end.
         p_value: share of the relabellings, the true labels among them, that score at least as much.
         interval: low and high of the 95 % interval of a mean over contexts; nan where there is one context.
     """

@@ -165,13 +165,6 @@ class Chapter:
             raise ValueError(f"{n_seeds}={n} must be a whole number, 1 or more.")
         return range(first_seed, first_seed + n)
 
-    def sequences(self, config: Config, small: int = 0, large: int = 0) -> int:
-        """Return the parameter `sequences`, where it is None what `by_size` says; for 0, as many as in training."""
-        n_sequences = self.parameters["sequences"]
-        if n_sequences is None:
-            n_sequences = by_size(config, small, large)
-        return n_sequences or config.eval_sequences
-
     def within(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
         """Return a whole-number parameter, `default` where it is None; a ValueError says that it is out of bounds."""
         value = self.parameters[name]
@@ -392,10 +385,15 @@ NO_CASES = r"nan( %)?( \(.*\))?|0 of 0( \(.*\))?"
 """Cells of a table that summarise nothing, as a regular expression."""
 
 
+def typeset(text: str) -> str:
+    """Return a text whose negative numbers have a minus sign in place of the hyphen."""
+    return re.sub(r"(?<![\w.)`-])-(?=\.?\d)", "−", text)
+
+
 def table(
     head: Sequence, rows: Iterable[Sequence], missing: str = "These runs have nothing for this table."
 ) -> str:
-    """A Markdown table of any cells, each printed as it is; a bar within a cell is escaped.
+    """A Markdown table of any cells, each printed as it is but for minus signs; a bar within a cell is escaped.
 
     A cell that says "nan" or "0 of 0" becomes a dash, which a line below the table explains.
 
@@ -404,7 +402,7 @@ def table(
         rows: of cells, one a column.
         missing: sentence in place of a table without rows.
     """
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    cells = [[typeset(str(cell)).replace("|", "\\|") for cell in row] for row in rows]
     if not cells:
         return missing
     dashed = [["–" if re.fullmatch(NO_CASES, cell) else cell for cell in row] for row in cells]
@@ -418,5 +416,7 @@ def _cost(runs: list[Run]) -> str:
         return "training time unknown"
     minutes = core_minutes(timed)
     return (
-        f"{minutes:.0f} core-minutes of training" if minutes >= 1 else "less than a core-minute of training"
+        f"{minutes:.0f} min of training on one core"
+        if minutes >= 1
+        else "less than 1 min of training on one core"
     )

@@ -18,7 +18,7 @@ from modgrok.analysis.skill import (
     ood_stop,
     skill_curve,
 )
-from modgrok.book.chapter import Chapter
+from modgrok.book.chapter import Chapter, typeset
 from modgrok.claims import rules
 from modgrok.claims.verdicts import Claim, by_seed, contrasted, count, distinct, trained_alike
 from modgrok.config import PRESETS, preset
@@ -103,7 +103,7 @@ def judge(runs: Evidence) -> dict[str, Claim]:
         "4, training inputs": rules.transience(shallow, deep),
         "4, test inputs": rules.transience(shallow, deep, "ood_test"),
         **{
-            f"4, fewer inputs, {group[0].config.depth} blocks": rules.transience(reference, group)
+            f"4, fewer inputs, depth {group[0].config.depth}": rules.transience(reference, group)
             for group in deeper
         },
         "5, parity": rules.parity(runs.replicates),
@@ -168,7 +168,7 @@ def cards(runs: Evidence) -> Iterator[Card]:
     yield Card(
         "It takes two blocks; one is not enough.",
         f"Skill on unseen tasks when stopped early, seed by seed: one block {by_seed(best['1 block'])}; two blocks "
-        f"{by_seed(best['2 blocks'])}. One block learned its own training set in {taught} seeds.",
+        f"{by_seed(best['2 blocks'])}. Seeds in which one block learned its own training set: {taught}.",
         "skill on unseen tasks of one block and of two, a dot a seed",
         "05_depth",
         plots.seed_dots(best, "skill", SOLVED, "solved"),
@@ -200,8 +200,8 @@ def cards(runs: Evidence) -> Iterator[Card]:
         f"The parity of the logarithm halves the numbers best in {count(parity['solve'])} of the models that solve "
         f"unseen tasks, and in {count(parity['control'])} of those that learned their own tasks alone."
         if is_solving.any() and is_control.any()
-        else f"Nothing to compare: {is_solving.sum()} models here solve unseen tasks, {is_control.sum()} learned their "
-        "own tasks alone.",
+        else f"Nothing to compare. Unseen tasks are solved by {count(is_solving)}, and "
+        f"{count(is_control)} learned their own tasks alone.",
         "share of models whose embedding splits best by parity of the logarithm: those that solve unseen tasks, and "
         "those that learned their own tasks alone",
         "07_heads",
@@ -258,14 +258,14 @@ def _card(number: int, card: Card, claims: Mapping[str, Claim]) -> str:
     chapter = card.page[3:].replace("_", " ").capitalize()
     return (
         f"<li><h3>{number}. {escape(card.title)}</h3>{picture(card.figure, card.alt)}"
-        f"<p>{_badge(next(iter(claims.values())))}</p><p>{escape(card.sentence)}</p>"
+        f"<p>{_badge(next(iter(claims.values())))}</p><p>{escape(typeset(card.sentence))}</p>"
         f"<details><summary>Why this verdict</summary>{reasons}</details>"
         f'<a href="{card.page}.html">{chapter}: the evidence</a></li>'
     )
 
 
 def _badge(claim: Claim) -> str:
-    return f'<span class="verdict {claim.verdict.split()[0]}">{claim.verdict}, p\u00a0=\u00a0{claim.p}</span>'
+    return f'<span class="verdict {claim.verdict.split()[0]}">p\u00a0=\u00a0{claim.p}: {claim.verdict}</span>'
 
 
 def _reason(claim: Claim) -> str:
@@ -273,4 +273,4 @@ def _reason(claim: Claim) -> str:
         name: "; ".join(f"{key} {values}" for key, values in fields.items())
         for name, fields in (("setting", claim.setting), ("measured", claim.measured))
     }
-    return escape(REASONS[claim.verdict].format(**claim.rule._asdict(), **lists))
+    return escape(typeset(REASONS[claim.verdict].format(**claim.rule._asdict(), **lists)))

@@ -182,13 +182,13 @@ def transience(shallow: Sequence[Run], deep: Sequence[Run], set_name: str = "ood
     is_able &= [[learned_training_set(run) for run in group] for group in (shallow, deep)]
     depths, inputs = [group[0].config.depth for group in (shallow, deep)], INPUTS[set_name]
     rule = Rule(
-        f"4. In deeper models o.o.d. generalisation is transient ({inputs}, {depths[1]} blocks against {depths[0]})",
+        f"4. In deeper models o.o.d. generalisation is transient ({inputs}, depth {depths[1]} against {depths[0]})",
         f"both models of the seed learned their training set, and solve o.o.d. tasks on {inputs} at some time",
-        f"then {depths[1]} blocks lose skill, more than {MIN_FALL} and than noise explains, and {depths[0]} do not",
-        f"{depths[0]} blocks lose it and {depths[1]} do not",
+        f"then depth {depths[1]} loses skill, more than {MIN_FALL} and than noise explains; depth {depths[0]} does not",
+        f"depth {depths[0]} loses it and depth {depths[1]} does not",
     )
     measured = {
-        f"{depth} blocks, {name}": values
+        f"depth {depth}, {name}": values
         for depth, group, fallen in zip(depths, stops, is_fallen, strict=True)
         for name, values in (
             ("skill when stopped early", by_seed([stop.best for stop in group])),

@@ -42,7 +42,8 @@ class Rule(NamedTuple):
     Attributes:
         claim: the claim in a sentence.
         presupposes: condition without which a seed cannot tell.
-        agrees, contradicts: condition for a seed to count for the claim, or against it.
+        agrees: condition for a seed to count for the claim.
+        contradicts: condition for it to count against the claim.
     """
 
     claim: str
@@ -186,7 +187,7 @@ def claim_rows(claims: Sequence[Claim]) -> list[list[str]]:
     return [
         [
             claim.rule.claim,
-            f"**{claim.verdict}**, p = {claim.p}",
+            f"p = {claim.p}: **{claim.verdict}**",
             "; ".join(f"{name}: {values}" for name, values in claim.measured.items()),
             claim.units,
             "; ".join(f"{field} = {values}" for field, values in claim.setting.items()),

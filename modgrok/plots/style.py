@@ -242,7 +242,10 @@ class Written(PathCollection):
 @cache
 def _centred_glyphs(text: str, size: float) -> Path:
     """The outlines of a text, its middle at the origin, points; shared by the pictures of a slider."""
-    path, middle = TextPath((0, 0), text, size), TextPath((0, 0), "0", size).get_extents().height / 2
+    path, middle = (
+        TextPath((0, 0), text.replace("-", "−"), size),
+        TextPath((0, 0), "0", size).get_extents().height / 2,
+    )
     return path.transformed(Affine2D().translate(-path.get_extents().width / 2, -middle))
 
 

@@ -56,7 +56,8 @@ class Point:
     """The job of one run. submitit pickles it, calls it in each of its processes, and again after a preemption.
 
     Attributes:
-        config, root: the config to train, and the folder that holds runs.
+        config: what to train.
+        root: folder that holds runs.
         sweep_process: the id of the local process without which the job saves and stops.
     """
 
