@@ -175,8 +175,7 @@ def cards(runs: Evidence) -> Iterator[Card]:
     )
 
     falls = "; ".join(
-        f"p = {row.p}, {_lost(row.fall_train, row.solve_train)} on training inputs, "
-        f"{_lost(row.fall_test, row.solve_test)} on test inputs"
+        f"p = {row.p}, {_lost(row.fall_train, row.solve_train)} ({_lost(row.fall_test, row.solve_test)})"
         for row in rules.fallen_rows(runs.trained)
         if row.blocks == depth
     )
@@ -186,7 +185,8 @@ def cards(runs: Evidence) -> Iterator[Card]:
     }
     yield Card(
         f"With {blocks} the ability fades when training goes on; with 2 it stays.",
-        f"Runs of {blocks} that lose what they had solved: {falls or 'none here learned its training set'}.",
+        f"Runs of {blocks} that lose unseen tasks again, of those that solve them on training inputs (on test inputs): "
+        f"{falls or 'none here learned its training set'}.",
         f"skill on unseen tasks, training inputs, along training, 2 blocks and {depth}, a line a seed",
         "05_depth",
         plots.seed_lines(curves, "training step", "skill", SOLVED, ""),
@@ -197,8 +197,8 @@ def cards(runs: Evidence) -> Iterator[Card]:
     parity = {"solve": rank[is_solving] == 1, "control": rank[is_control] == 1}
     yield Card(
         "Inside, numbers are ordered by their logarithm.",
-        f"The parity of the logarithm halves the numbers best in {count(parity['solve'])} of the models that solve "
-        f"unseen tasks, and in {count(parity['control'])} of those that learned their own tasks alone."
+        f"Odd and even logarithms lie apart more than any other halves of the numbers in {count(parity['solve'])} of the "
+        f"models that solve unseen tasks, and in {count(parity['control'])} of those that learned their own tasks alone."
         if is_solving.any() and is_control.any()
         else f"Nothing to compare. Unseen tasks are solved by {count(is_solving)}, and "
         f"{count(is_control)} learned their own tasks alone.",
