@@ -197,8 +197,9 @@ def cards(runs: Evidence) -> Iterator[Card]:
     parity = {"solve": rank[is_solving] == 1, "control": rank[is_control] == 1}
     yield Card(
         "Inside, numbers are ordered by their logarithm.",
-        f"Odd and even logarithms lie apart more than any other halves of the numbers in {count(parity['solve'])} of the "
-        f"models that solve unseen tasks, and in {count(parity['control'])} of those that learned their own tasks alone."
+        f"Odd and even logarithms lie apart more than any other halves of the numbers in {count(parity['solve'])} of "
+        f"the models that solve unseen tasks, and in {count(parity['control'])} of those that learned their own tasks "
+        "alone."
         if is_solving.any() and is_control.any()
         else f"Nothing to compare. Unseen tasks are solved by {count(is_solving)}, and "
         f"{count(is_control)} learned their own tasks alone.",
