@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "IPYTHONDIR": "_build/ipython", "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # not the user's
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger warns on every page
     "MODGROK_BOOK": "1",  # what `modgrok.live.in_book` asks
+    # memory of large arrays is used again: new pages from the system take a third of an array-heavy chapter's time
+    "MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000",
 }  # fmt: skip
 """What a kernel's environment has besides that of the build."""
 
