@@ -25,6 +25,8 @@ from modgrok.plots.style import Written
 
 COLUMNS = ("panel", "series", "kind", "x", "y", "value")
 
+FLOATS = (float, np.floating)
+
 Mark = tuple[str, str, object, object, object]
 """Series, kind, x, y, value."""
 
@@ -84,19 +86,24 @@ def _collection_marks(artist: Collection, names: dict[str, str]) -> Iterator[Mar
 
 def _cells(image: AxesImage) -> Iterator[Mark]:
     """The cells of an image at their centres: numbers, or colours as #rrggbb."""
-    cells = image.get_array()
+    cells, is_masked = np.ma.getdata(image.get_array()), np.ma.getmaskarray(image.get_array())
     start, end, bottom, top = image.get_extent()
     height, width = cells.shape[:2]
     if image.origin == "upper":
         bottom, top = top, bottom
-    for row, column in np.ndindex(height, width):
-        value = cells[row, column]
-        if cells.ndim == 3:
-            value = to_hex(value / (1 if cells.dtype.kind == "f" else 255))
-        elif np.ma.is_masked(value):
-            continue
-        x = start + (column + 0.5) * (end - start) / width
-        yield "", "cell", x, bottom + (row + 0.5) * (top - bottom) / height, value
+    if cells.ndim == 3:
+        brightest = 1 if cells.dtype.kind == "f" else 255
+        values = [[to_hex(color / brightest) for color in row] for row in cells]
+        is_masked = np.zeros((height, width), dtype=bool)
+    else:
+        values = cells.tolist()
+    # lists, not arrays: a figure may have a hundred thousand cells
+    xs = [start + (column + 0.5) * (end - start) / width for column in range(width)]
+    for row in range(height):
+        y = bottom + (row + 0.5) * (top - bottom) / height
+        for x, value, is_hidden in zip(xs, values[row], is_masked[row].tolist(), strict=True):
+            if not is_hidden:
+                yield "", "cell", x, y, value
 
 
 def _points(
@@ -138,8 +145,6 @@ def _legend_names(figure: Figure) -> dict[str, str]:
 
 def _written(value: object) -> object:
     """A number with nine significant digits; masked and not-a-number as nothing; other values as they are."""
-    if np.ma.is_masked(value):
-        return ""
-    if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else f"{value:.9g}"
-    return value
+    if isinstance(value, FLOATS):
+        return "" if value != value else f"{value:.9g}"
+    return "" if np.ma.is_masked(value) else value
