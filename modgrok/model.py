@@ -11,6 +11,7 @@ Shape letters: B sequences, T positions, K examples, H heads, C = n_embd, D = C 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -53,13 +54,18 @@ class Block(nn.Module):
         x = x + self.attn.out(mixed)
         return x + self.mlp(self.ln_2(x))
 
-    def forward(self, x: Tensor, rope: Tensor) -> Tensor:
-        """Every position, attention pattern written out: the path that analyses hook into."""
+    def forward(self, x: Tensor, rope: Tensor, past: Sequence[Tensor] = ()) -> Tensor:
+        """Every position, attention pattern written out: the path that analyses hook into.
+
+        past: keys and values (B, H, S, D) of the S positions before those of x, if there are any.
+        """
         attn = self.attn
         q, k, v = (attn.heads(part) for part in attn.qkv(self.ln_1(x)).chunk(3, dim=-1))
         q, k = rotate(q, rope), rotate(k, rope)
-        scores = q @ k.mT / math.sqrt(q.shape[-1])  # (B, H, T, T)
-        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+        if past:
+            k, v = (torch.cat(parts, -2) for parts in zip(past, (k, v), strict=True))
+        scores = q @ k.mT / math.sqrt(q.shape[-1])  # (B, H, T, S + T)
+        future = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1 + k.shape[-2] - x.shape[-2])
         pattern = attn.pattern(scores.masked_fill(future, -torch.inf).softmax(dim=-1))
         mixed = attn.mix((pattern @ v).transpose(1, 2))  # (B, T, H, D)
         return self.update(x, mixed.flatten(-2))

@@ -57,7 +57,14 @@ def test_the_last_position_alone_gives_the_logits_of_the_plain_path(layer, model
     for edits in ({}, {name: shift_last}):
         with torch.no_grad(), activations.edited(model, edits):
             plain = model.plain_logits(tokens[rows])[:, -1]
-        same(activations.last_logits(model, memory[rows], edits, layer), plain, atol=1e-5, rtol=1e-5)
+        same(
+            activations.last_logits(
+                model, [[part[rows] for part in parts] for parts in memory], edits, layer
+            ),
+            plain,
+            atol=1e-5,
+            rtol=1e-5,
+        )
 
 
 def test_hooks_are_removed(model, tokens):

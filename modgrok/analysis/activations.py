@@ -12,7 +12,6 @@ sequences, T positions, H heads of width D, and C = H·D: `embed` (B, T, C); and
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -84,64 +83,40 @@ def activations(
     return {name: torch.cat(outputs) for name, outputs in chunks.items()}
 
 
-class Memory(NamedTuple):
-    """What sequences (N, T) leave behind for passes that differ at the last position alone.
+@torch.no_grad()
+def remember(model: Transformer, tokens: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Pass tokens (N, 3·K - 1) through the model once, for passes that differ at the last position alone.
 
-    Attributes:
-        streams: the residual stream at the last position before each block, (N, 1, C) each.
-        keys: of the positions before the last, (N, H, T - 1, D) for each block.
-        values: of these positions, likewise.
+    For each block: the stream (N, 1, C) that enters it at the last position; keys and values (N, H, 3·K - 2, D) before.
     """
-
-    streams: list[Tensor]
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    def __getitem__(self, rows: Tensor) -> "Memory":
-        """The memory of some of the sequences."""
-        return Memory(*([part[rows] for part in parts] for parts in (self.streams, self.keys, self.values)))
-
-
-@torch.no_grad()
-def remember(model: Transformer, tokens: Tensor) -> Memory:
-    """Pass tokens (N, 3·K - 1) through the model once, for `last_logits`."""
-    names = [f"blocks.{i}.attn.qkv" for i in range(model.config.depth)]
-    stream_names = ["embed", *(f"blocks.{i}.resid_post" for i in range(model.config.depth - 1))]
-    streams = activations(model, tokens, stream_names, [-1])
-    outputs = activations(model, tokens, names, slice(-1))
-    _, keys, values = zip(
-        *(
-            (block.attn.heads(part) for part in outputs[name].chunk(3, dim=-1))
-            for name, block in zip(names, model.blocks, strict=True)
-        ),
-        strict=True,
-    )
-    rope = model.rope[:, : tokens.shape[1] - 1]
-    return Memory([streams[name] for name in stream_names], [rotate(k, rope) for k in keys], list(values))
+    streams = ["embed", *(f"blocks.{i}.resid_post" for i in range(model.config.depth - 1))]
+    projections = [f"blocks.{i}.attn.qkv" for i in range(model.config.depth)]
+    outputs = activations(model, tokens, streams, [-1]) | activations(model, tokens, projections, slice(-1))
+    memory = []
+    for block, stream, projection in zip(model.blocks, streams, projections, strict=True):
+        _, keys, values = (block.attn.heads(part) for part in outputs[projection].chunk(3, dim=-1))
+        memory.append((outputs[stream], rotate(keys, model.rope[:, : tokens.shape[1] - 1]), values))
+    return memory
 
 
 @torch.no_grad()
-def last_logits(model: Transformer, memory: Memory, edits: Mapping[str, Edit], layer: int = 0) -> Tensor:
+def last_logits(
+    model: Transformer, memory: Sequence[tuple[Tensor, Tensor, Tensor]], edits: Mapping[str, Edit], layer: int = 0
+) -> Tensor:  # fmt: skip
     """Logits (N, p) after the last position, at which alone the model runs, with edits in place.
 
     They are those of the plain path whose edits change the last position only.
 
     Args:
         model: the transformer.
-        memory: of the sequences, see `remember`.
-        edits: name of an activation in block `layer` or later, but for `resid_post`, → its edit; it gets T = 1.
+        memory: of the sequences, as by `remember`.
+        edits: name of an activation in block `layer` or later → its edit, which gets T = 1.
         layer: the first block to run.
     """
-    place = memory.keys[0].shape[2]  # of the last position
-    x, rope = memory.streams[layer], model.rope[:, place : place + 1]
+    x, place = memory[layer][0], memory[0][1].shape[2]  # of the last position
     with edited(model, edits):
-        for i, block in list(enumerate(model.blocks))[layer:]:
-            attn = block.attn
-            q, key, value = (attn.heads(part) for part in attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
-            keys = torch.cat([memory.keys[i], rotate(key, rope)], 2)  # (N, H, T, D)
-            pattern = attn.pattern((rotate(q, rope) @ keys.mT / q.shape[-1] ** 0.5).softmax(-1))
-            mixed = attn.mix((pattern @ torch.cat([memory.values[i], value], 2)).transpose(1, 2))
-            x = block.update(x, mixed.flatten(-2))
+        for block, (_, *past) in list(zip(model.blocks, memory, strict=True))[layer:]:
+            x = block(x, model.rope[:, place : place + 1], past)
     return F.linear(model.ln_f(x[:, 0]), model.embed.weight)
 
 
@@ -156,8 +131,7 @@ def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
 def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
     """What every head adds to the residual stream, and the stream after every block, for all pairs (x, y) (F6, F7).
 
-    Each pair is the next example after one context. The context passes through the model once and leaves its keys and
-    values, as in `Transformer.query_logits`.
+    Each pair is the next example after one context, which passes through the model once.
 
     Args:
         model: the transformer.
@@ -171,27 +145,20 @@ def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> d
     Raises:
         ValueError: the context is longer than n_examples - 2: a model never reads the z of its last example.
     """
-    p, device, k = model.config.p, model.embed.weight.device, len(context)
+    p, k, stages = model.config.p, len(context), {}
     if k > (longest := model.config.n_examples - 2):
         raise ValueError(
             f"shots={k} must lie between 0 and {longest}: a model never reads the z of its last example."
         )
-    task = torch.as_tensor(np.asarray(task))[None]
-    before = torch.from_numpy(np.asarray(context, dtype=int).reshape(1, -1, 2))
-    c = model.embed(sequences(task, before, p).to(device))  # (1, T, C), T = 3·k
-    x = model.embed(sequences(task, torch.from_numpy(grid(p))[:, None], p).to(device))  # (p², 3, C)
-    rope, hidden = model.rope[:, 3 * k : 3 * k + 3], ~model.causal[:3, :3].to(device)
-    stages = {}
-    for i, block in enumerate(model.blocks):
-        attn = block.attn
-        q, key, v = (attn.heads(part) for part in attn.qkv(block.ln_1(x)).chunk(3, dim=-1))
-        _, key_c, v_c = (attn.heads(part) for part in attn.qkv(block.ln_1(c)).chunk(3, dim=-1))
-        q, key, key_c = rotate(q, rope), rotate(key, rope), rotate(key_c, model.rope[:, : 3 * k])
-        logits = [q @ key_c.mT, (q @ key.mT).masked_fill(hidden, -torch.inf)]
-        pattern = (torch.cat(logits, -1) / q.shape[-1] ** 0.5).softmax(-1)  # (p², H, 3, T + 3)
-        mix = (pattern[..., : 3 * k] @ v_c + pattern[..., 3 * k :] @ v).transpose(1, 2)  # (p², 3, H, D)
-        c, x = block(c, model.rope[:, : 3 * k]), block.update(x, mix.flatten(-2))
-        heads = through_output(model, mix, i).permute(2, 1, 0, 3)  # (H, 3, p², C)
+    pairs, task = torch.from_numpy(grid(p)), torch.as_tensor(np.asarray(task))[None]
+    x = model.embed(sequences(task, pairs[:, None], p).to(model.embed.weight.device))  # (p², 3, C)
+    before = torch.cat([torch.from_numpy(np.asarray(context, dtype=int).reshape(-1, 2)), pairs[:1]])
+    memory = remember(model, sequences(task, before[None], p)[:, :-1].to(x.device))
+    for i, (block, (_, *past)) in enumerate(zip(model.blocks, memory, strict=True)):
+        past, mixes = [part[:, :, : 3 * k].expand(len(x), -1, -1, -1) for part in past], []
+        with edited(model, {f"blocks.{i}.attn.mix": mixes.append}):
+            x = block(x, model.rope[:, 3 * k : 3 * k + 3], past)
+        heads = through_output(model, mixes[0], i).permute(2, 1, 0, 3)  # (H, 3, p², C)
         stages |= {f"block {i}, head {h}": head.cpu().numpy() for h, head in enumerate(heads)}
         stages[f"after block {i}"] = x.transpose(0, 1).cpu().numpy()
     return stages

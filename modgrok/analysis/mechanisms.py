@@ -248,10 +248,11 @@ def _turn(
         part[waves] = spectrum[waves]
         wave = np.fft.irfft(part, n, axis=0)  # (n, C)
         rows = np.flatnonzero(is_counted[steps, half:])
+        row_memory = [[part[rows] for part in parts] for parts in memory]
         displacement = ((np.roll(wave, -steps, axis=0) - wave) @ directions)[logs[half + rows] - 1]
         added = torch.from_numpy(displacement).to(model.embed.weight)[:, None]
         edit = {f"blocks.{layer}.attn.out": lambda output: output + added}
-        answers = last_logits(model, memory[torch.from_numpy(rows)], edit, layer).argmax(-1).numpy()
+        answers = last_logits(model, row_memory, edit, layer).argmax(-1).numpy()
         return (answers == predicted[steps, half + rows]).mean() if len(rows) else np.nan
 
     waves, straight = range(1, n // 2 + 1), np.eye(means.shape[1])
