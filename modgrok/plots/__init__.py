@@ -1,6 +1,7 @@
 """One function a figure: arrays in, a matplotlib Figure out. No training, no files, no global state.
 
-May import nothing else of modgrok.
+Everywhere `chance` is the accuracy of a blind guess, 1/p; `log` the log table (p,), 0 for the number 0; and `columns`
+the most panels in a row. May import nothing else of modgrok.
 """
 
 from modgrok.plots.answers import *

@@ -58,7 +58,6 @@ def model_and_predictors(
     Args:
         curves: set → (3, K) the model's accuracy, low and high end of its interval, or (K,) without interval.
         references: set → predictor → (K',) accuracy of the exact predictor.
-        chance: accuracy of a blind guess, 1/p.
         label: name of the model's curve in the legend.
     """
     fig, axes = style.panels(

@@ -66,7 +66,6 @@ def head_gallery(
         maps: (T, T) each.
         titles: one each.
         groups: the group of each, in the order of their first occurrence.
-        columns: maps in a row.
     """
     kinds = list(dict.fromkeys(groups))
     order = sorted(range(len(maps)), key=lambda i: kinds.index(groups[i]))
@@ -130,8 +129,7 @@ OUTCOMES = {
 def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
     """How often a model gives each answer after a swap of query vectors, a bar a case.
 
-    Args:
-        shares: label of the case → (4,) shares in the order of OUTCOMES.
+    shares: label of the case → (4,) shares in the order of OUTCOMES.
     """
     fig = style.figure(7.2, 1.0 + 0.36 * len(shares))
     ax = fig.subplots()
@@ -151,9 +149,8 @@ def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
 def turned_waves(panels: Mapping[str, tuple]) -> Figure:
     """How often the answer is that of the turned number: a row a wave, a column a turn.
 
-    Args:
-        panels: title → a `mechanisms.Turn`: (1 + waves, p - 2) share of predicted answers, all waves and each alone,
-            and (p - 2,) the same of the control.
+    panels: title → a `mechanisms.Turn`: (1 + waves, p - 2) share of predicted answers, all waves and each alone, and (p
+    - 2,) the same of the control.
     """
     fig, axes = style.panels(panels, (2.9, 2.5), (0.9, 0.4), 3, {"fontsize": 11}, shape=0.8)
     for ax, (turned, control) in zip(axes, panels.values(), strict=True):
@@ -206,9 +203,7 @@ MEASURES = {
 def progress_curves(panels: Mapping[str, Mapping[str, ArrayLike]], chance: float) -> Figure:
     """Measures of a mechanism against the training step, a panel a run.
 
-    Args:
-        panels: title → "steps" and each of MEASURES → (checkpoints,).
-        chance: accuracy of a blind guess, 1/p.
+    panels: title → "steps" and each of MEASURES → (checkpoints,).
     """
     width = max(2.9, 6.8 / len(panels))  # the legend needs as much
     fig, axes = style.panels(panels, (width, 3.6), (0.4, 0), len(panels), sharey=True)

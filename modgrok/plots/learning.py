@@ -26,9 +26,7 @@ def training_curves(metrics: Mapping[str, ArrayLike], chance: float) -> Figure:
 
     Strong accuracy lines count only queries that repeat no earlier pair; faint ones count all queries.
 
-    Args:
-        metrics: column → values at each evaluation, as `Run.metrics`.
-        chance: accuracy of a blind guess, 1/p.
+    metrics: column → values at each evaluation, as `Run.metrics`.
     """
     fig = style.figure(9.6, 3.6)
     loss, accuracy = fig.subplots(1, 2)
@@ -145,7 +143,6 @@ def with_spread(
         panels: title → set → (seeds, places) accuracies.
         places: positions along the x axis, such as training steps.
         xlabel: name of the x axis.
-        chance: accuracy of a blind guess, 1/p.
         mark: draw a vertical line where the mean on o.o.d. tasks with training inputs is highest; none where that is
             the first place, before training.
     """
@@ -178,8 +175,7 @@ def _mean_and_seeds(ax: Axes, places: ArrayLike, curves: ArrayLike, **line) -> N
 def steps_and_work(curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Figure:
     """One accuracy of several models against training step and against computation: mean over seeds, seeds thin.
 
-    Args:
-        curves: label → steps (evaluations,), operations in trillions (evaluations,), accuracies (seeds, evaluations).
+    curves: label → steps (evaluations,), operations in trillions (evaluations,), accuracies (seeds, evaluations).
     """
     fig = style.figure(9.6, 3.7)
     axes = fig.subplots(1, 2, sharey=True)

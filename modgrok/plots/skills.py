@@ -37,9 +37,7 @@ def task_kind_curves(
 
     A column is a depth; i.d. tasks stand above o.o.d. tasks.
 
-    Args:
-        curves: for each run its depth, steps (S,), and "id" and "ood" → accuracies (3, S) by kind of task.
-        chance: accuracy of a blind guess, 1/p.
+    curves: for each run its depth, steps (S,), and "id" and "ood" → accuracies (3, S) by kind of task.
     """
     depths = sorted({depth for depth, *_ in curves})
     cells = [(task_set, depth) for task_set in ("id", "ood") for depth in depths]
@@ -97,10 +95,7 @@ def kinds_by_step(
 def readout_by_kind(panels: Mapping[str, ArrayLike], chance: float, columns: int = 2) -> Figure:
     """Accuracy of the answer read off after so many blocks, by kind of query: mean and range over seeds (A6).
 
-    Args:
-        panels: title → (seeds, 3, stages) accuracy on repeats, other multiples and combinations, the embedding first.
-        chance: accuracy of a blind guess, 1/p.
-        columns: panels in a row.
+    panels: title → (seeds, 3, stages) accuracy on repeats, other multiples and combinations, the embedding first.
     """
     fig, axes = style.panels(
         panels, (3.9, 2.4), (0, 0.9), columns, LEFT, "blocks passed", "accuracy", sharey=True
@@ -158,8 +153,6 @@ def parts_lost(
     Args:
         panels: title of a run → part → set → accuracy without the part.
         whole: title → set → accuracy of the whole model, drawn as a line.
-        chance: accuracy of a blind guess, 1/p.
-        columns: panels in a row.
     """
     n_parts = list(map(len, panels.values()))
     heights = [max(n_parts[i : i + columns]) for i in range(0, len(panels), columns)]

@@ -18,9 +18,7 @@ from modgrok.plots import style
 def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
     """The numbers 0 … p - 1 in a plane, coloured by their logarithm, and a line through them in its order (F1d).
 
-    Args:
-        points: (p, 2) coordinates.
-        log: (p,) the log table, 0 for the number 0.
+    points: (p, 2) coordinates.
     """
     points, log = np.asarray(points), np.asarray(log)
     fig = style.figure(4.6, 3.8)
@@ -75,7 +73,6 @@ def log_planes(
     Args:
         planes: (p², 2) coordinates each; of more than 400 pairs every second, third … is drawn, for lighter pages.
         numbers: (p²,) each, the number that gives the colour.
-        log: (p,) the log table, 0 for the number 0.
         titles: one each.
     """
     fig, axes = style.panels(titles, (2.5, 2.9), columns=2 if len(planes) == 4 else 3)
@@ -113,8 +110,7 @@ def log_spectra(shares: ArrayLike, titles: Sequence[str]) -> Figure:
 def parity_planes(view: ArrayLike) -> Figure:
     """Numbers by the parity of their logarithm: one plane through the odd, one through the even (F1e).
 
-    Args:
-        view: (p, 3) coordinates in the order of the logarithm, the number 0 first; the last tells parity.
+    view: (p, 3) coordinates in the order of the logarithm, the number 0 first; the last tells parity.
     """
     view = np.asarray(view)
     fig = style.figure(6.4, 4.6)
@@ -149,7 +145,6 @@ def similarity_matrices(
         matrices: (N, N) each, sorted; large ones are drawn coarser.
         groups: (N,) each, the group of a row.
         titles: one each.
-        columns: panels in a row.
     """
     fig, axes = style.panels(titles, (2.3, 2.4), (0.7, 0), columns, {"fontsize": 10})
     groups = [np.asarray(group) for group in groups]

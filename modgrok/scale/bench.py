@@ -72,11 +72,9 @@ def bench(repetitions: int = 7, name_parts: Iterable[str] = ()) -> dict[str, Fig
         print(f"{name} trains in {engine.arithmetic(preset(name))}: {engine.reason(preset(name))}.")
     print(f"{len(names)} rows, a minute each or less.", flush=True)
     measured = {}
-    with tqdm(names, desc="bench", unit="row") as bar:
-        for name in bar:
-            measured[name] = rows[name]()
-            figures = "  ".join(f"{figure} {value:.4g}" for figure, value in measured[name].items())
-            bar.write(f"{name:66} {figures}")
+    for name in tqdm(names, desc="bench", unit="row"):
+        measured[name] = rows[name]()
+        tqdm.write(f"{name:66} " + "  ".join(f"{figure} {n:.4g}" for figure, n in measured[name].items()))
     return measured
 
 
@@ -147,12 +145,12 @@ def compare_batches(repetitions: int) -> Figures:
     data = Data(SHAPES["d 2, width 64"])
     c, tasks, pairs = data.config, data.tasks["id"], data.pairs["train"]
 
-    def plain_sequence(a: Tensor, b: Tensor) -> Tensor:
-        drawn_pairs = pairs[torch.randint(len(pairs), (c.n_examples,))]
-        return torch.tensor([n for x, y in drawn_pairs for n in (x, y, (a * x + b * y) % c.p)])
-
     def plain_batch() -> Tensor:
-        return torch.stack([plain_sequence(*tasks[i % len(tasks)]) for i in range(c.batch_size)])
+        rows = []
+        for a, b in tasks[torch.arange(c.batch_size) % len(tasks)]:
+            drawn_pairs = pairs[torch.randint(len(pairs), (c.n_examples,))]
+            rows.append(torch.tensor([n for x, y in drawn_pairs for n in (x, y, (a * x + b * y) % c.p)]))
+        return torch.stack(rows)
 
     return alternate(plain_batch, lambda: data.batch(0), repetitions)
 
@@ -163,9 +161,7 @@ def compare_batches(repetitions: int) -> Figures:
 def compare_processes() -> Figures:
     """Seconds of a training step in one process (plain) and in two (fast), and their ratio."""
     config = SHAPES["d 2, width 128"]
-    plain_s, fast_s = (
-        statistics.median(step_seconds(config, n_processes) for _ in range(3)) for n_processes in (1, 2)
-    )
+    plain_s, fast_s = (statistics.median(step_seconds(config, n) for _ in range(3)) for n in (1, 2))
     return {"plain_s": plain_s, "fast_s": fast_s, "ratio": plain_s / fast_s}
 
 

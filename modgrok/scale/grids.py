@@ -164,21 +164,15 @@ def _points(vary: Mapping[str, Sequence[Any]], one_at_a_time: bool) -> list[dict
     """
     points = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
     if one_at_a_time:
-        base = points[0]
-        departures = [(name, value) for name, values in vary.items() for value in values[1:]]
-        points = [base] + [
-            {field: base[field] for field in base if field != name} | {name: value}
-            for name, value in departures
-        ]
-    return [_single_fields(point) for point in points]
-
-
-def _single_fields(point: Mapping[str, Any]) -> dict[str, Any]:
-    """Field → value, where a name such as "lr,muon_lr" is split into its fields."""
-    fields: dict[str, Any] = {}
-    for name, value in point.items():
-        fields |= zip(name.split(","), value, strict=True) if "," in name else {name: value}
-    return fields
+        base, departures = points[0], [(name, value) for name in vary for value in vary[name][1:]]
+        points = [base]
+        for name, value in departures:
+            points.append({field: base[field] for field in base if field != name} | {name: value})
+    single_fields: list[dict[str, Any]] = [{} for _ in points]
+    for fields, point in zip(single_fields, points, strict=True):
+        for name, value in point.items():  # a name such as "lr,muon_lr" holds several fields
+            fields |= zip(name.split(","), value, strict=True) if "," in name else {name: value}
+    return single_fields
 
 
 def in_words(fields: Mapping[str, Any]) -> str:
@@ -195,10 +189,8 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
     name, _, values = text.partition("=")
     if not (name and all(values.split(","))):
         raise ValueError(f"{text!r} does not say what to vary; write it like n_tasks=4,8,16.")
-    return name.replace("-", "_"), [_parse(value) for value in values.split(",")]
-
-
-def _parse(value: str) -> Any:
-    with contextlib.suppress(ValueError, SyntaxError):
-        return ast.literal_eval(value)
-    return value
+    parsed: list[Any] = values.split(",")
+    for i, value in enumerate(parsed):
+        with contextlib.suppress(ValueError, SyntaxError):
+            parsed[i] = ast.literal_eval(value)
+    return name.replace("-", "_"), parsed

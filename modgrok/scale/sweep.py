@@ -5,7 +5,7 @@ with its error and stops no other.
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,18 +51,26 @@ def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, *
         KeyboardInterrupt: the process received SIGINT or SIGTERM; local runs saved their state, SLURM's continue.
     """
     machines = Resources(jobs, **resources)
-    root, points = Path(root).absolute(), {config.name: config for config in configs}
-    labels, results = _labels(points), {}
+    root, points, results = Path(root).absolute(), {config.name: config for config in configs}, {}
+    fields = [config.to_dict() for config in points.values()]
+    varied = [field for field in fields[0] if any(f[field] != fields[0][field] for f in fields)] if fields else []
 
-    def report(result: Result) -> None:
-        name = result.config.name
-        results[name] = result
-        tqdm.write(f"{_row(result.run)}  {labels[name]}{f': {result.error}' if result.error else ''}")
+    def report(config: Config, run: Run | None, error: str | None = None) -> None:
+        results[config.name] = Result(config, run, error)
+        cells = ["failed".rjust(8), *[" " * 10] * len(SETS)]
+        if run:
+            accuracies = [f"{run.metrics[f'{name}_acc'][-1]:10.2f}" for name in SETS]
+            cells = [f"{run.provenance['seconds'] / 60:8.1f}", *accuracies]
+        label = in_words({field: config.to_dict()[field] for field in varied}) or config.name
+        tqdm.write(f"{' '.join(cells)}  {label}{f': {error}' if error else ''}")
 
     tqdm.write(f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  point")
     for config in points.values():
-        if result := _existing(config, root):
-            report(result)
+        try:
+            if folder := finished_folder(config, root):
+                report(config, Run(folder))
+        except ValueError as error:  # its folder holds something else
+            report(config, None, f"ValueError: {error}")
     missing = [config for name, config in points.items() if name not in results]
     if missing:
         tqdm.write(f"{len(missing)} of {len(points)} runs to train, {jobs} at a time")
@@ -72,39 +80,8 @@ def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, *
             contextlib.closing(work_off(missing, root, machines, bar)) as work,  # leaves no job behind
         ):
             for config, error in work:
-                report(Result(config, None if error else Run(root / config.name), error))
+                report(config, None if error else Run(root / config.name), error)
     return [results[name] for name in points]
-
-
-def _existing(config: Config, root: Path) -> Result | None:
-    """The result at a point whose run is finished, or whose folder holds something else; else None."""
-    try:
-        folder = finished_folder(config, root)
-        return Result(config, Run(folder)) if folder else None
-    except ValueError as error:
-        return Result(config, error=f"ValueError: {error}")
-
-
-def _row(run: Run | None) -> str:
-    """Minutes of a finished run and its accuracy at the last shot on the four sets, as text."""
-    if run is None:
-        return "failed".rjust(8) + " " * 11 * len(SETS)
-    minutes = run.provenance["seconds"] / 60
-    return f"{minutes:8.1f} " + " ".join(f"{run.metrics[f'{name}_acc'][-1]:10.2f}" for name in SETS)
-
-
-def _labels(points: Mapping[str, Config]) -> dict[str, str]:
-    """Name → the fields in which a config differs from others, in words; its name if it differs in none."""
-    dictionaries = {name: config.to_dict() for name, config in points.items()}
-    labels = {}
-    for name, fields in dictionaries.items():
-        varied = {
-            field: value
-            for field, value in fields.items()
-            if any(dictionary[field] != value for dictionary in dictionaries.values())
-        }
-        labels[name] = in_words(varied) or name
-    return labels
 
 
 def obtain_grid(
