@@ -31,17 +31,15 @@ def load_authors(
 ) -> Transformer:
     """A model with the weights of one of the authors' public checkpoints.
 
-    Depth, width and the rotary base are read off the file. Its vocabulary is the p numbers followed by 18
-    tokens that never occur, so p is the number of rows less 18; the surplus rows are cut off, and with them
-    the answers that are no number. Other fields, such as n_tasks, are those of the public checkpoint of that
-    depth, else the defaults.
+    Depth, width and the rotary base are read off the file. Rows of the embedding beyond p are of tokens that never
+    occur, and are cut off.
 
     Args:
         source: a `.pth` file (opened with `weights_only=True`) or its dictionary; the parameters lie bare or
             under "model", "state_dict" or "model_state_dict", with or without prefixes of DDP and torch.compile.
         n_head: attention heads, checked against the width of the rotary frequencies.
-        p: the modulus, for a vocabulary with another number of surplus tokens.
-        fields: fields of the config that the file does not tell.
+        p: the modulus, by default the number of rows of the embedding less SURPLUS.
+        fields: of the config, by default those of the public checkpoint of that depth (FIELDS).
 
     Raises:
         ValueError: a parameter that is missing, unknown or of the wrong shape, by name.
@@ -145,11 +143,9 @@ def _their_name(name: str) -> str:
 
 
 def _check_shapes(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], description: str) -> None:
-    stored = {name: tensor.shape for name, tensor in state.items()}
+    stored = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for name in [*expected, *stored]:
-        shape, expected_shape = (
-            tuple(shapes[name]) if name in shapes else "nothing" for shapes in (stored, expected)
-        )
+        shape, expected_shape = (shapes.get(name, "nothing") for shapes in (stored, expected))
         if shape != expected_shape:
             raise ValueError(
                 f"{name}: the checkpoint has {shape}, a model of {description} has {expected_shape}."

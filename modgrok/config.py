@@ -104,9 +104,11 @@ class Config:
         allowed = "must be prime" if self.p <= limit else f"must be prime and at most {limit}"
         self._require("p", self.p <= limit and is_prime(self.p), allowed, nearest_prime(self.p))
         self._check_tasks()
-        self._check_inputs()
-        self._check_model()
-        self._check_training()
+        pairs, n_train = self.p**2, n_training_pairs(self.p, min(max(0.0, self.alpha), 1.0))  # 0 for nan
+        allowed = f"must leave at least one of the {pairs} pairs for training and one for testing"
+        nearest = min(max(n_train, 1), pairs - 1) / pairs
+        self._require("alpha", 0 < n_train < pairs, allowed, round(nearest, 8))
+        self._check_numbers()
         self._check_curriculum()
 
     def _check_tasks(self):
@@ -124,35 +126,23 @@ class Config:
             )
         self._require_multiple("n_tasks", 4, limit, 'of 4 under task_rule="rectangle"')
 
-    def _check_inputs(self):
-        pairs = self.p**2
-        n_train = n_training_pairs(self.p, min(max(0.0, self.alpha), 1.0))  # 0 for nan
-        allowed = f"must leave at least one of the {pairs} pairs for training and one for testing"
-        nearest = min(max(n_train, 1), pairs - 1) / pairs
-        self._require("alpha", 0 < n_train < pairs, allowed, round(nearest, 8))
-        self._require_between("n_examples", 1, LIMITS["n_examples"])
-
-    def _check_model(self):
-        for name in ("depth", "n_head"):
-            self._require_between(name, 1, LIMITS[name])
-        unit = 2 * self.n_head  # rotary positions turn pairs of coordinates, so a head's width is even
-        reason = f"of 2·n_head = {unit} (heads of equal, even width)"
-        self._require_multiple("n_embd", unit, LIMITS["n_embd"], reason)
-        is_valid = 1 < self.rope_base < math.inf
-        self._require("rope_base", is_valid, "must be finite and greater than 1", 10000.0)
-
-    def _check_training(self):
-        for name in ("lr", "muon_lr", "init_std"):
-            default = type(self).__dataclass_fields__[name].default
-            self._require(name, 0 < getattr(self, name) < math.inf, "must be positive and finite", default)
-        is_valid = 0 <= self.weight_decay < math.inf
-        self._require("weight_decay", is_valid, "must be finite and at least 0", 0.0)
-        is_valid = all(0 <= beta < 1 for beta in self.betas)
-        self._require("betas", is_valid, "must lie in [0, 1)", (0.9, 0.98))
-        for name in ("steps", "eval_every", "eval_sequences", "n_checkpoints", "checkpoint_every"):
+    def _check_numbers(self):
+        for name in (name for name in LIMITS if name not in ("p", "n_embd", "batch_size")):
             self._require_between(name, 1, LIMITS[name])
         self._require_between("warmup_steps", 0, self.steps)
         self._require_between("seed", 0, 2**63 - 1)
+        for name in ("lr", "muon_lr", "init_std"):
+            default = type(self).__dataclass_fields__[name].default
+            self._require(name, 0 < getattr(self, name) < math.inf, "must be positive and finite", default)
+        for name, is_valid, allowed, nearest in (
+            ("rope_base", 1 < self.rope_base < math.inf, "must be finite and greater than 1", 10000.0),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "must be finite and at least 0", 0.0),
+            ("betas", all(0 <= beta < 1 for beta in self.betas), "must lie in [0, 1)", (0.9, 0.98)),
+        ):
+            self._require(name, is_valid, allowed, nearest)
+        unit = 2 * self.n_head  # rotary positions turn pairs of coordinates, so a head's width is even
+        reason = f"of 2·n_head = {unit} (heads of equal, even width)"
+        self._require_multiple("n_embd", unit, LIMITS["n_embd"], reason)
         unit = self.n_tasks if self.balanced else 1
         reason = f"of n_tasks = {unit} while balanced=True"
         self._require_multiple("batch_size", unit, LIMITS["batch_size"], reason)
@@ -162,25 +152,21 @@ class Config:
         for number, phase in enumerate(self.phases, start=1):
             is_last, n_lines, end = number == len(self.phases), max(phase.lines), end + (phase.steps or 0)
             is_uniform = (phase.lines, phase.n_examples) == ((0,), self.n_examples)
-            faults = {
-                f"asks for {n_lines} lines, and p = {self.p} has {self.p + 1}": n_lines > self.p + 1,
-                f"asks for {phase.n_examples} examples, and a sequence has n_examples = {self.n_examples}": (
-                    phase.n_examples > self.n_examples
-                ),
-                "has no number of steps, which only the last phase may leave out": (
-                    not is_last and phase.steps is None
-                ),
-                f"may last to step {end}, and steps = {self.steps} must leave some to uniform pairs": (
-                    not is_last and end >= self.steps
-                ),
-                f"goes on to the end, so it must be 0x{self.n_examples}, the paper's uniform pairs": (
-                    is_last and not is_uniform
-                ),
-            }
-            for fault, is_fault in faults.items():
-                if is_fault:
-                    text = _short(self.curriculum)
-                    raise ValueError(f"curriculum={text} is impossible: phase {number} {fault}.")
+            if n_lines > self.p + 1:
+                fault = f"asks for {n_lines} lines, and p = {self.p} has {self.p + 1}"
+            elif phase.n_examples > self.n_examples:
+                fault = (
+                    f"asks for {phase.n_examples} examples, and a sequence has n_examples = {self.n_examples}"
+                )
+            elif not is_last and phase.steps is None:
+                fault = "has no number of steps, which only the last phase may leave out"
+            elif not is_last and end >= self.steps:
+                fault = f"may last to step {end}, and steps = {self.steps} must leave some to uniform pairs"
+            elif is_last and not is_uniform:
+                fault = f"goes on to the end, so it must be 0x{self.n_examples}, the paper's uniform pairs"
+            else:
+                continue
+            raise ValueError(f"curriculum={_short(self.curriculum)} is impossible: phase {number} {fault}.")
         if len({phase.n_examples for phase in self.phases}) > MAX_LENGTHS:
             raise ValueError(
                 f"curriculum={_short(self.curriculum)} has sequences of more than {MAX_LENGTHS} different lengths; "
@@ -223,19 +209,16 @@ class Config:
         Only fields that differ from their default enter the hash, so that a field added later, whose
         default keeps today's behaviour, leaves the names of existing runs alone.
         """
-        digest = hashlib.sha256(json.dumps(self.result_fields(), sort_keys=True).encode()).hexdigest()[:8]
-        return (
-            f"p{self.p}-n{self.n_tasks}-{self.task_rule}-a{self.alpha:g}-d{self.depth}-w{self.n_embd}"
-            f"-{self.optimizer}-s{self.seed}-{digest}"
-        )
-
-    def result_fields(self) -> dict[str, Any]:
-        """The fields that determine the result and differ from their default."""
-        return {
+        fields = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
             if f.metadata.get("result", True) and getattr(self, f.name) != f.default
         }
+        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+        return (
+            f"p{self.p}-n{self.n_tasks}-{self.task_rule}-a{self.alpha:g}-d{self.depth}-w{self.n_embd}"
+            f"-{self.optimizer}-s{self.seed}-{digest}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON-ready values."""
@@ -248,7 +231,12 @@ class Config:
         Raises:
             ValueError: an unknown field, with the nearest known name, or an invalid value.
         """
-        _check_names(fields)
+        for name in fields:
+            if name not in cls.__dataclass_fields__:
+                close = difflib.get_close_matches(str(name)[:40], cls.__dataclass_fields__, n=1)
+                choices = f"the fields are {', '.join(cls.__dataclass_fields__)}."
+                hint = f"did you mean {close[0]}?" if close else choices
+                raise ValueError(f"{_short(name)} is not a field of the config; {hint}")
         return cls(**fields)
 
 
@@ -369,15 +357,6 @@ def _short(value: Any) -> str:
     except ValueError:  # a number of more digits than Python prints
         return "(a number of over 4000 digits)"
     return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _check_names(fields: dict[str, Any]) -> None:
-    field_names = [f.name for f in dataclasses.fields(Config)]
-    for name in fields:
-        if name not in field_names:
-            close = difflib.get_close_matches(str(name)[:40], field_names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(field_names)}."
-            raise ValueError(f"{_short(name)} is not a field of the config; {hint}")
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:

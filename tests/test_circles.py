@@ -1,4 +1,4 @@
-"""A circle of circles is found where it is put, and not where it is not."""
+"""A circle of circles is clearest where it is put, and not where it is not."""
 
 from types import SimpleNamespace
 
@@ -39,10 +39,10 @@ def outputs(plane, n_contexts=3, noise=0.02):
     ],
 )
 def test_planted_circles_are_found(plane, groups, places):
-    found = circles.clearest_circles(outputs(plane), LOG)
-    assert found.score.value > 0.95 and found.score.p_value <= 0.005 and found.score.is_significant
-    assert (found.groups, found.places) == (groups, places)
-    assert found.plane.shape == (P * P, 2)
+    clearest = circles.clearest_circles(outputs(plane), LOG)
+    assert clearest.score.value > 0.95 and clearest.score.p_value <= 0.005 and clearest.score.is_significant
+    assert (clearest.groups, clearest.places) == (groups, places)
+    assert clearest.plane.shape == (P * P, 2)
 
 
 @pytest.mark.parametrize(
@@ -55,20 +55,20 @@ def test_planted_circles_are_found(plane, groups, places):
     ],
 )
 def test_half_a_structure_is_none(plane):
-    found = circles.clearest_circles(outputs(plane), LOG)
-    assert found.score.value < 0.8 and found.score.p_value > 0.01
+    clearest = circles.clearest_circles(outputs(plane), LOG)
+    assert clearest.score.value < 0.8 and clearest.score.p_value > 0.01
 
 
 def test_chance_chooses_the_best_head_too():
-    """P of the best of several heads of noise is uniform, and one clear head is found among them."""
+    """P of the best of several heads of noise is uniform, and one clear head is clearest among them."""
     rng = np.random.default_rng(0)
     p_values = [
         circles.clearest_circles(rng.normal(size=(1, 3, P * P, 4)), LOG).score.p_value for _ in range(40)
     ]
     assert 0.35 < np.mean(p_values) < 0.65
     heads = np.concatenate([rng.normal(size=(3, 2, P * P, 8)), outputs(ring(X) + 0.3 * ring(Y))], 1)
-    found = circles.clearest_circles(heads, LOG)
-    assert found.head == 2 and found.score.p_value <= 0.005
+    clearest = circles.clearest_circles(heads, LOG)
+    assert clearest.head == 2 and clearest.score.p_value <= 0.005
 
 
 def test_waves_are_found_in_all_dimensions():
@@ -82,6 +82,6 @@ def test_structures_of_a_run():
     config = tiny(p=P, n_tasks=12, n_examples=8, alpha=0.8)
     model = Transformer(config).init_weights(torch.Generator().manual_seed(0)).eval()
     run = SimpleNamespace(config=config, model=lambda: model)
-    found = circles.structures(run, n_contexts=2, shots=30)
+    _, p_value, rank, n_splits = circles.structures(run, n_contexts=2, shots=30)
     assert circles.outputs_at_y(run, 2).shape == (2, 2, P * P, 8)
-    assert 0 < found.wave_p_value <= 1 and found.n_splits == 126 and 1 <= found.parity_rank <= 126
+    assert 0 < p_value <= 1 and n_splits == 126 and 1 <= rank <= 126

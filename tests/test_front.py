@@ -87,7 +87,7 @@ def claim(verdict):
 def shown_card(*verdicts, note=""):
     """HTML of one card with these verdicts."""
     figure = plots.seed_dots({"a": [0.1, 0.2], "b": [0.8]}, "skill", 0.5, "solved")
-    card = findings.Card("A finding.", "A number.", "what <is> seen", "04_in_context", figure)
+    card = findings.Card("A finding.", "A number.", "04_in_context", figure)
     return findings.as_html([card], {f"1{i}": claim(verdict) for i, verdict in enumerate(verdicts)}, note)
 
 
@@ -96,7 +96,7 @@ def test_a_card_tells_verdict_number_figure_and_reason():
     assert isinstance(shown, HTML)
     for part in ("1. A finding.", "A number.", 'href="04_in_context.html">In context:', "The models."):
         assert part in shown.data
-    assert 'role="img" aria-label="what &lt;is&gt; seen"' in shown.data
+    assert 'role="img" aria-label="skill, seed by seed"' in shown.data
     visible, details = shown.data.split("<details>")
     assert "p\u00a0=\u00a07: shown" in visible and "p\u00a0=\u00a07: not shown" not in visible
     assert "To be shown: it does &lt;so&gt;. Seen: skill 0.5." in details

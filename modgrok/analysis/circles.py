@@ -45,22 +45,6 @@ class CircleOfCircles(NamedTuple):
     plane: np.ndarray
 
 
-class Structures(NamedTuple):
-    """The structures of claim 5 in one run.
-
-    Attributes:
-        circles: the clearest circle of circles of block 0, at y.
-        wave_p_value: see `wave_p_value`.
-        parity_rank: of odd against even logarithms among all splits of the embedding, see `structure.parity_rank`.
-        n_splits: how many splits there are.
-    """
-
-    circles: CircleOfCircles
-    wave_p_value: float
-    parity_rank: int
-    n_splits: int
-
-
 def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, str]:
     """Score how evenly pairs lie on circles in a circle, in the order of their logarithms (F1d).
 
@@ -112,7 +96,7 @@ def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
 
 
 def head_spectra(outputs: ArrayLike, log: ArrayLike) -> np.ndarray:
-    """Spectrum of each head's mean outputs for each x over waves of the logarithm, see `structure.log_spectrum`.
+    """Spectrum of each head's mean outputs for each x over waves of the logarithm, as by `structure.log_spectrum`.
 
     Arguments as for `clearest_circles`; returns (H, orders, waves), means over contexts, the true names first.
     """
@@ -136,11 +120,15 @@ def outputs_at_y(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> np.n
     return features_at_y(run, [f"block 0, head {h}" for h in range(run.config.n_head)], n_contexts, shots)
 
 
-def structures(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> Structures:
-    """Measure the structures of claim 5 in a run; arguments as for `outputs_at_y`."""
-    p, outputs = run.config.p, outputs_at_y(run, n_contexts, shots)
-    log, embedding = discrete_log(p), run.model().embed.weight.detach().numpy()
-    return Structures(clearest_circles(outputs, log), wave_p_value(outputs, log), *parity_rank(embedding, p))
+def structures(run: Run, n_contexts: int, shots: int) -> tuple[CircleOfCircles, float, int, int]:
+    """Measure the structures of claim 5 in a run; arguments as for `outputs_at_y`.
+
+    They are the clearest circle of circles of block 0 at y, `wave_p_value`, and the two numbers of
+    `structure.parity_rank` of the embedding.
+    """
+    log, outputs = discrete_log(run.config.p), outputs_at_y(run, n_contexts, shots)
+    embedding = run.model().embed.weight.detach().numpy()
+    return clearest_circles(outputs, log), wave_p_value(outputs, log), *parity_rank(embedding, len(log))
 
 
 def wave_probability(run: Run) -> float:

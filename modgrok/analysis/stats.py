@@ -39,27 +39,24 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
     return np.stack([mean, mean - half, mean + half])
 
 
-def share_interval(n_hits: ArrayLike, n_cases: ArrayLike | None = None) -> np.ndarray:
-    """Share of hits with its score interval (Wilson, 1927), where cases come in clusters, as the queries of a sequence.
+def share_interval(hits: ArrayLike) -> np.ndarray:
+    """Share of hits with its score interval (Wilson, 1927).
 
-    It is taken at the effective number of cases (Korn and Graubard, 1998): as many independent cases have a share of
-    the same variance, the linearised variance of a ratio. It is at most the number of cases; with one case in each
-    cluster it is that number, and the interval Wilson's.
+    Hits in expectation, from 0 to 1, vary less than whole ones. The interval is then that of as many cases as have a
+    share of the same variance (Korn and Graubard, 1998).
 
     Args:
-        n_hits: (clusters, …) hits of each cluster, whole or in expectation.
-        n_cases: (clusters, …) cases of each cluster; by default 1.
+        hits: (cases, …) hits of independent cases, whole or in expectation.
 
     Returns:
         (3, …) share, low, high; nan where there are no cases.
     """
-    n_hits = np.asarray(n_hits, dtype=float)
-    n_cases = np.ones_like(n_hits) if n_cases is None else np.asarray(n_cases, dtype=float)
-    total = n_cases.sum(0)
+    hits = np.asarray(hits, dtype=float)
+    n_cases = len(hits)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = n_hits.sum(0) / total
-        variance = ((n_hits - share * n_cases) ** 2).sum(0) / total**2
-        effective = np.fmin(share * (1 - share) / variance, total)  # fmin: the total where the variance is 0
+        share = hits.sum(0) / n_cases
+        variance = ((hits - share) ** 2).sum(0) / n_cases**2
+        effective = np.fmin(share * (1 - share) / variance, n_cases)  # fmin: all where the variance is 0
         z2 = scipy.special.ndtri((1 + LEVEL) / 2) ** 2 / effective
         middle = (share + z2 / 2) / (1 + z2)
         half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)

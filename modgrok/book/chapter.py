@@ -70,13 +70,16 @@ class Chapter:
     command: str
     runs: Runs = ()
 
+    @property
+    def origin(self) -> list:
+        """Where runs come from: the parameters source, preset, root and num_processes."""
+        return [self.parameters[name] for name in ("source", "preset", "root", "num_processes")]
+
     def run(self, name: str = "", **fields) -> Run:
         """Return the run of that name under the root or, without a name, the preset's run with some fields replaced."""
-        settings = self.parameters
         if name:
-            return find_run(name, settings["root"])
-        values = (settings[key] for key in ("source", "preset", "root", "num_processes"))
-        return obtain(*values, **{"seed": settings["seed"]} | fields)
+            return find_run(name, self.parameters["root"])
+        return obtain(*self.origin, **{"seed": self.parameters["seed"]} | fields)
 
     def every_seed(self, **fields) -> list[Run]:
         """Return the preset's runs with some fields replaced, one a seed, counted up from the parameter `seed`.
@@ -136,9 +139,7 @@ class Chapter:
         """
 
         def find(page: Chapter, seeds: Sequence[int]) -> NDArray[np.object_]:
-            source, preset_name, root, n = (
-                page.parameters[key] for key in ("source", "preset", "root", "num_processes")
-            )
+            source, preset_name, root, n = page.origin
             with passing_output(source == "train"):
                 return obtain_grid(source, preset_name, kind, root, seeds, n, partial, **fields)
 
@@ -148,15 +149,9 @@ class Chapter:
 
     def factors(self) -> dict[str, dict[Any, list[Run | None]]]:
         """Return the runs of the sweep PRESET-factors, laid out as by `sweep.obtain_factors`."""
-        settings = self.parameters
-        with passing_output(settings["source"] == "train"):
-            return obtain_factors(
-                settings["source"],
-                settings["preset"],
-                settings["root"],
-                self.seeds(),
-                settings["num_processes"],
-            )
+        source, preset_name, root, n = self.origin
+        with passing_output(source == "train"):
+            return obtain_factors(source, preset_name, root, self.seeds(), n)
 
     def seeds(self, n_seeds: str = "n_seeds") -> range:
         """Return `seed`, `seed` + 1, …, as many as the parameter of that name says."""
@@ -186,15 +181,11 @@ class Chapter:
         runs = flat(self.runs)
         chances = ", ".join(f"{1 / p:.2f}" for p in sorted({run.config.p for run in runs}))
         notes = [f" Note: {escaped(run.provenance['note'])}." for run in runs if "note" in run.provenance]
-        is_alone = (
-            "n_seeds" in self.parameters and len(runs) > 1 and len({run.config.seed for run in runs}) == 1
-        )
-        spread = (
-            " With one seed, a mean over seeds is a single run, and no spread is seen." if is_alone else ""
-        )
+        if "n_seeds" in self.parameters and len(runs) > 1 and len({run.config.seed for run in runs}) == 1:
+            notes.append(" With one seed, a mean over seeds is a single run, and no spread is seen.")
         return Markdown(
             f"*Models of this page: {len(runs)}; {scale(runs)}; {_cost(runs)}. Accuracy of a blind guess: {chances}."
-            f"{spread}{''.join(notes)}*"
+            f"{''.join(notes)}*"
         )
 
     def show(self, picture: Figure | HTML, name: str, runs: Runs | None = None) -> None:
@@ -256,7 +247,7 @@ def show_error(
     kind: type[Exception],
     error: Exception,
     traceback: TracebackType,
-    tb_offset: int | None = None,
+    tb_offset: int = 0,
 ) -> None:
     """Show an error in a notebook: as one sentence if a `raise` of this library made it, else with its frames.
 
@@ -362,17 +353,14 @@ def scale(runs: Iterable[Run], elsewhere: Iterable[Run] = ()) -> str:
         runs: the runs.
         elsewhere: other runs; fields that take the same values there are left out.
     """
-    fields, same = _field_values(list(runs)), _field_values(list(elsewhere))
-    return ", ".join(f"{name} = {values}" for name, values in fields.items() if same[name] != values)
-
-
-def _field_values(runs: list[Run]) -> dict[str, str]:
-    """Name → the values, as text, of each field that describes a model."""
-    values = {
-        label: [f"{value:{form}}" for value in sorted({getattr(run.config, field) for run in runs})]
-        for label, (field, form) in SCALE.items()
-    } | {"curriculum": sorted({curriculum(run) for run in runs})}
-    return {label: ", ".join(texts) for label, texts in values.items()}
+    fields: list[dict[str, str]] = []
+    for group in map(list, (runs, elsewhere)):
+        values = {
+            name: sorted({getattr(run.config, field) for run in group}) for name, (field, _) in SCALE.items()
+        }
+        fields.append({name: ", ".join(f"{v:{SCALE[name][1]}}" for v in values[name]) for name in SCALE})
+        fields[-1]["curriculum"] = ", ".join(sorted({curriculum(run) for run in group}))
+    return ", ".join(f"{name} = {text}" for name, text in fields[0].items() if fields[1][name] != text)
 
 
 def percent(values: ArrayLike) -> str:
@@ -415,8 +403,4 @@ def _cost(runs: list[Run]) -> str:
     if not timed:
         return "training time unknown"
     minutes = core_minutes(timed)
-    return (
-        f"{minutes:.0f} min of training on one core"
-        if minutes >= 1
-        else "less than 1 min of training on one core"
-    )
+    return f"{f'{minutes:.0f}' if minutes >= 1 else 'less than 1'} min of training on one core"

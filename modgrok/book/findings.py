@@ -121,14 +121,12 @@ class Card(NamedTuple):
     Attributes:
         title: the claim in a sentence.
         sentence: what was measured.
-        alt: what the picture shows.
         page: file of the page with the evidence, without ending.
         figure: a small one.
     """
 
     title: str
     sentence: str
-    alt: str
     page: str
     figure: Figure
 
@@ -141,16 +139,14 @@ def cards(runs: Evidence) -> Iterator[Card]:
 
     n_tasks = [run.config.n_tasks for run in runs.points[0, 0]]
     solved = (map_skill(runs.points)["ood_train"] >= SOLVED).mean(1).T  # (n_tasks, seeds)
+    shares = {f"{n} tasks": by_n for n, by_n in zip(n_tasks, solved, strict=True)}
     yield Card(
         "With more training tasks, models come to solve tasks that they never saw.",
         f"Share of the α at which unseen tasks are solved, seed by seed: {by_seed(solved[-1])} with {n_tasks[-1]} "
         f"training tasks, {by_seed(solved[0])} with {n_tasks[0]}.",
-        "the share of α at which unseen tasks are solved, for each number of training tasks, a dot a seed",
         "03_phases",
-        plots.seed_dots(
-            {f"{n} tasks": shares for n, shares in zip(n_tasks, solved, strict=True)}, "share of α solved", 0.5, "half"
-        ),
-    )  # fmt: skip
+        plots.seed_dots(shares, "share of α solved", 0.5, "half"),
+    )
 
     accuracy = np.array([novel_by_shot(run)["ood_train"][-1] for run in shallow])
     shots = np.arange(accuracy.shape[1])
@@ -158,7 +154,6 @@ def cards(runs: Evidence) -> Iterator[Card]:
         "They learn these tasks from the examples in front of the question.",
         f"Accuracy on unseen tasks, seed by seed: {by_seed(accuracy[:, 0])} without an example, "
         f"{by_seed(accuracy[:, -1])} after {shots[-1]}.",
-        "accuracy on unseen tasks by number of shots, a line a seed",
         "04_in_context",
         plots.seed_lines({"2 blocks": (shots, accuracy)}, "number of shots", "accuracy", chance, "chance"),
     )
@@ -169,15 +164,14 @@ def cards(runs: Evidence) -> Iterator[Card]:
         "It takes two blocks; one is not enough.",
         f"Skill on unseen tasks when stopped early, seed by seed: one block {by_seed(best['1 block'])}; two blocks "
         f"{by_seed(best['2 blocks'])}. Seeds in which one block learned its own training set: {taught}.",
-        "skill on unseen tasks of one block and of two, a dot a seed",
         "05_depth",
         plots.seed_dots(best, "skill", SOLVED, "solved"),
     )
 
     falls = "; ".join(
-        f"p = {row.p}, {_lost(row.fall_train, row.solve_train)} ({_lost(row.fall_test, row.solve_test)})"
-        for row in rules.fallen_rows(runs.trained)
-        if row.blocks == depth
+        f"p = {p}, {_lost(*counts[:2])} ({_lost(*counts[2:])})"
+        for p, n_blocks, _, _, *counts in rules.fallen_rows(runs.trained)
+        if n_blocks == depth
     )
     curves = {
         name: (group[0].metrics["step"], [skill_curve(run, "ood_train") for run in group])
@@ -187,24 +181,17 @@ def cards(runs: Evidence) -> Iterator[Card]:
         f"With {blocks} the ability fades when training goes on; with 2 it stays.",
         f"Runs of {blocks} that lose unseen tasks again, of those that solve them on training inputs (on test inputs): "
         f"{falls or 'none here learned its training set'}.",
-        f"skill on unseen tasks, training inputs, along training, 2 blocks and {depth}, a line a seed",
         "05_depth",
         plots.seed_lines(curves, "training step", "skill", SOLVED, ""),
     )
 
-    ranks, (is_solving, is_control) = map(rules.parity_rank, runs.replicates), contrasted(runs.replicates)
+    ranks, groups = map(rules.parity_rank, runs.replicates), contrasted(runs.replicates)
     rank, n_splits = np.transpose(list(ranks))
-    parity = {"solve": rank[is_solving] == 1, "control": rank[is_control] == 1}
+    parity = {name: rank[group] == 1 for name, group in zip(("solve", "control"), groups, strict=True)}
     yield Card(
         "Inside, numbers are ordered by their logarithm.",
-        f"Odd and even logarithms lie apart more than any other halves of the numbers in {count(parity['solve'])} of "
-        f"the models that solve unseen tasks, and in {count(parity['control'])} of those that learned their own tasks "
-        "alone."
-        if is_solving.any() and is_control.any()
-        else f"Nothing to compare. Unseen tasks are solved by {count(is_solving)}, and "
-        f"{count(is_control)} learned their own tasks alone.",
-        "share of models whose embedding splits best by parity of the logarithm: those that solve unseen tasks, and "
-        "those that learned their own tasks alone",
+        "Odd and even logarithms lie apart more than any other halves of the numbers in the models that solve unseen "
+        f"tasks: {count(parity['solve'])}. In those that learned their own tasks alone: {count(parity['control'])}.",
         "07_heads",
         plots.seed_dots(parity, "parity is best", 1 / n_splits[0], "chance"),
     )
@@ -214,7 +201,6 @@ def cards(runs: Evidence) -> Iterator[Card]:
         f"2 blocks match ratios; {depth} also combine examples.",
         f"Accuracy on questions that need a combination, seed by seed: {blocks} {by_seed(combined[1])}; 2 blocks "
         f"{by_seed(combined[0])}; a guess {chance:.2f}.",
-        f"accuracy on unseen tasks' questions that need a combination, 2 blocks and {depth}, a dot a seed",
         "06_answers",
         plots.seed_dots(dict(zip(("2 blocks", blocks), combined, strict=True)), "accuracy", chance, "guess"),
     )
@@ -229,7 +215,7 @@ REASONS = {
 """Verdict → what a card says of it."""
 
 
-def _lost(n_fallen: int, n_solved: int) -> str:
+def _lost(n_solved: int, n_fallen: int) -> str:
     return f"{n_fallen} of {n_solved}" if n_solved else "none solved"
 
 
@@ -256,9 +242,10 @@ def _card(number: int, card: Card, claims: Mapping[str, Claim]) -> str:
     reasons = "".join(
         f"<p>{_badge(claim)} <b>{escape(name)}.</b> {_reason(claim)}</p>" for name, claim in claims.items()
     )
-    chapter = card.page[3:].replace("_", " ").capitalize()
+    chapter, ax = card.page[3:].replace("_", " ").capitalize(), card.figure.axes[0]
+    seen = " by ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) + ", seed by seed"
     return (
-        f"<li><h3>{number}. {escape(card.title)}</h3>{picture(card.figure, card.alt)}"
+        f"<li><h3>{number}. {escape(card.title)}</h3>{picture(card.figure, seen)}"
         f"<p>{_badge(next(iter(claims.values())))}</p><p>{escape(typeset(card.sentence))}</p>"
         f"<details><summary>Why this verdict</summary>{reasons}</details>"
         f'<a href="{card.page}.html">{chapter}: the evidence</a></li>'

@@ -38,14 +38,12 @@ def declared(name: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: none of the folders `NOTEBOOKS` holds it.
     """
-    path = next(
-        (folder / f"{name}.ipynb" for folder in NOTEBOOKS if (folder / f"{name}.ipynb").exists()), None
+    for path in (folder / f"{name}.ipynb" for folder in NOTEBOOKS):
+        if path.exists():
+            return read_defaults(path)
+    raise FileNotFoundError(
+        f"{name}.ipynb is not in notebooks/; start Jupyter or papermill in the repository."
     )
-    if path is None:
-        raise FileNotFoundError(
-            f"{name}.ipynb is not in notebooks/; start Jupyter or papermill in the repository."
-        )
-    return read_defaults(path)
 
 
 def read_defaults(notebook: Path) -> dict[str, Any]:
@@ -97,17 +95,14 @@ def checked(name: str, value: Any, default: Any) -> Any:
         raise ValueError(f'source={value!r} is not allowed; choose "shipped" or "train".')
     if name == "preset":
         preset(value)
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"{name}={value!r} must be True or False.")
-    elif isinstance(default, str):
-        if not isinstance(value, str):
-            raise ValueError(f"{name}={value!r} must be text.")
-    elif isinstance(default, float):
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueError(f"{name}={value!r} must be a number.")
-    elif not _is_whole(value, MINIMUM.get(name, 0)):
-        raise ValueError(f"{name}={value!r} must be a whole number, {MINIMUM.get(name, 0)} or more.")
+    minimum, is_number = MINIMUM.get(name, 0), isinstance(value, int | float) and not isinstance(value, bool)
+    is_allowed, expected = {
+        bool: (isinstance(value, bool), "True or False"),
+        str: (isinstance(value, str), "text"),
+        float: (is_number, "a number"),
+    }.get(type(default), (_is_whole(value, minimum), f"a whole number, {minimum} or more"))
+    if not is_allowed:
+        raise ValueError(f"{name}={value!r} must be {expected}.")
     return value
 
 

@@ -1,7 +1,6 @@
 """The paper's six claims, each judged by a rule with a control; `verdicts` says how seeds decide together."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +48,8 @@ def more_tasks(runs: NDArray[np.object_]) -> Claim:
     skills, n_tasks = map_skill(runs)["ood_train"], [run.config.n_tasks for run in runs[0, 0]]
     solved = (skills >= SOLVED).mean(1)  # (seeds, n_tasks), over all α
     rise = solved[:, -1] - solved[:, 0]
-    correlation = np.array(
-        [stats.rank_correlation(np.broadcast_to(n_tasks, seed.shape), seed) for seed in skills]
-    )
+    correlation = [stats.rank_correlation(np.broadcast_to(n_tasks, seed.shape), seed) for seed in skills]
+    correlation = np.array(correlation)
     rule = Rule(
         "1a. With more pre-training tasks a model goes from in-distribution to out-of-distribution generalisation",
         "nothing",
@@ -78,8 +76,8 @@ def four_phases(runs: NDArray[np.object_]) -> Claim:
     is_disordered = np.any(
         [is_solved[name] & ~is_solved[easier] for name in SETS for easier in EASIER[name]], axis=0
     )
-    n_able = (reached > 0).reshape(len(runs), -1).sum(1)
-    is_mostly_disordered = 2 * is_disordered.reshape(len(runs), -1).sum(1) > n_able
+    n_able, n_disordered = (is_able.sum((1, 2)) for is_able in (reached > 0, is_disordered))
+    is_mostly_disordered = 2 * n_disordered > n_able
     is_reached = np.array([[(seed == i).any() for i in range(1, len(PHASES))] for seed in reached])
     is_squeezed = is_reached[:, 0] & is_reached[:, -1] & ~is_reached.all(1)
     rule = Rule(
@@ -152,14 +150,10 @@ def two_blocks(single: Sequence[Run], double: Sequence[Run]) -> Claim:
     best = np.array([[ood_stop(run).best for run in group] for group in (single, double)])
     is_taught = np.array([[learned_training_set(run) for run in group] for group in (single, double)])
     is_solved = (best >= SOLVED) & is_taught
-    measured = {
-        f"{blocks}, {name}": values
-        for blocks, skills, taught in zip(("one block", "two blocks"), best, is_taught, strict=True)
-        for name, values in (
-            ("skill when stopped early", by_seed(skills)),
-            ("learned the training set", count(taught)),
-        )
-    }
+    measured = {}
+    for blocks, skills, taught in zip(("one block", "two blocks"), best, is_taught, strict=True):
+        measured[f"{blocks}, skill when stopped early"] = by_seed(skills)
+        measured[f"{blocks}, learned the training set"] = count(taught)
     rule = Rule(
         "3. Two blocks are the least that generalise out of distribution",
         BOTH_TAUGHT,
@@ -176,10 +170,8 @@ def transience(shallow: Sequence[Run], deep: Sequence[Run], set_name: str = "ood
 
     set_name: "ood_train" or "ood_test".
     """
-    stops = [[ood_stop(run, set_name) for run in group] for group in (shallow, deep)]
-    is_fallen = np.array([[stop.is_transient for stop in group] for group in stops])
-    is_able = np.array([[stop.is_solved for stop in group] for group in stops])
-    is_able &= [[learned_training_set(run) for run in group] for group in (shallow, deep)]
+    moments = np.array([_best_moments(group, set_name) for group in (shallow, deep)])  # (2, 4, seeds)
+    is_able = moments[:, 2].all(0) & _are_taught(shallow, deep)
     depths, inputs = [group[0].config.depth for group in (shallow, deep)], INPUTS[set_name]
     rule = Rule(
         f"4. In deeper models o.o.d. generalisation is transient ({inputs}, depth {depths[1]} against {depths[0]})",
@@ -187,16 +179,11 @@ def transience(shallow: Sequence[Run], deep: Sequence[Run], set_name: str = "ood
         f"then depth {depths[1]} loses skill, more than {MIN_FALL} and than noise explains; depth {depths[0]} does not",
         f"depth {depths[0]} loses it and depth {depths[1]} does not",
     )
-    measured = {
-        f"depth {depth}, {name}": values
-        for depth, group, fallen in zip(depths, stops, is_fallen, strict=True)
-        for name, values in (
-            ("skill when stopped early", by_seed([stop.best for stop in group])),
-            ("at the end", by_seed([stop.final for stop in group])),
-            ("fell", count(fallen)),
-        )
-    }
-    outcomes = np.where(is_able.all(0), is_fallen[1].astype(int) - is_fallen[0], CANNOT_TELL)
+    measured = {}
+    for depth, (best, final, _, is_fallen) in zip(depths, moments, strict=True):
+        measured[f"depth {depth}, skill when stopped early"] = by_seed(best)
+        measured |= {f"depth {depth}, at the end": by_seed(final), f"depth {depth}, fell": count(is_fallen)}
+    outcomes = np.where(is_able, moments[1, 3] - moments[0, 3], CANNOT_TELL)
     return seed_by_seed(rule, [*shallow, *deep], outcomes, measured)
 
 
@@ -210,30 +197,18 @@ def lasting_rows(groups: Mapping[int, Sequence[Run]]) -> list[list]:
     """
     rows = []
     for depth, runs in groups.items():
+        is_taught = [learned_training_set(run) for run in runs]
         for set_name, inputs in INPUTS.items():
-            stops = [ood_stop(run, set_name) for run in runs]
-            skills = [by_seed([stop.best for stop in stops]), by_seed([stop.final for stop in stops])]
-            is_taught = [learned_training_set(run) for run in runs]
-            is_solved, is_fallen = [stop.is_solved for stop in stops], [stop.is_transient for stop in stops]
+            best, final, is_solved, is_fallen = _best_moments(runs, set_name)
+            skills = [by_seed(best), by_seed(final)]
             rows.append([depth, inputs, *skills, *map(count, (is_taught, is_solved, is_fallen))])
     return rows
 
 
-class FallenRow(NamedTuple):
-    """Numbers of runs of one p, depth and way of training that learned their training set, solve and fall.
-
-    Of these `runs`, solve_train solve o.o.d. tasks with training inputs at their best moment, fall_train solve them and
-    then fall (`EarlyStop.is_transient`); solve_test and fall_test are the same on test inputs.
-    """
-
-    p: int
-    blocks: int
-    curriculum: str
-    runs: int
-    solve_train: int
-    fall_train: int
-    solve_test: int
-    fall_test: int
+def _best_moments(runs: Iterable[Run], set_name: str) -> NDArray:
+    """Skill when stopped early and at the end, and whether a run then solves the set, and falls: (4, runs)."""
+    stops = [ood_stop(run, set_name) for run in runs]
+    return np.transpose([(stop.best, stop.final, stop.is_solved, stop.is_transient) for stop in stops])
 
 
 FALLEN_HEAD = (
@@ -241,20 +216,18 @@ FALLEN_HEAD = (
 )  # fmt: skip
 
 
-def fallen_rows(runs: Iterable[Run]) -> list[FallenRow]:
-    """Rows under FALLEN_HEAD, one for each p, depth and way of training of the runs that learned their training set."""
+def fallen_rows(runs: Iterable[Run]) -> list[tuple]:
+    """Rows under FALLEN_HEAD, one for each p, depth and way of training of the runs that learned their training set.
+
+    They count the runs that solve o.o.d. tasks at their best moment, and those that then fall (`EarlyStop`).
+    """
     groups: dict[tuple[int, int, str], list[Run]] = {}
     for run in filter(learned_training_set, runs):
         groups.setdefault((run.config.p, run.config.depth, curriculum(run)), []).append(run)
-    rows = []
-    for key, group in sorted(groups.items()):
-        stops = [[ood_stop(run, set_name) for run in group] for set_name in INPUTS]
-        counts = [
-            (sum(stop.is_solved for stop in by_run), sum(stop.is_transient for stop in by_run))
-            for by_run in stops
-        ]
-        rows.append(FallenRow(*key, len(group), *counts[0], *counts[1]))
-    return rows
+    return [
+        (*key, len(group), *(int(n) for name in INPUTS for n in _best_moments(group, name)[2:].sum(1)))
+        for key, group in sorted(groups.items())
+    ]
 
 
 # --- claim 5: structure ---------------------------------------------------------------------------------
@@ -281,29 +254,22 @@ def parity_rank(run: Run) -> tuple[int, int]:
     return structure.parity_rank(run.model().embed.weight.detach().numpy(), run.config.p)
 
 
+BEYOND = (
+    f", more than if the numbers had other names (mean over {circles.N_CONTEXTS} contexts, P < {CHANCE}, all "
+)
+"""What has to hold of a structure, up to the name of the places that are counted."""
+
+
 def waves(runs: Sequence[Run]) -> Claim:
     """Claim 5, in heads of block 0 of `verdicts.distinct` runs: x is written as waves of its logarithm (F1d)."""
-    name = "at y some head of block 0 writes x in waves of its discrete logarithm"
-    return _beyond_relabelling(name, "heads", runs, circles.wave_probability)
+    sentence = f"at y some head of block 0 writes x in waves of its discrete logarithm{BEYOND}heads counted)"
+    return structured(sentence, runs, [circles.wave_probability(run) < CHANCE for run in runs], CHANCE)
 
 
 def ratios(runs: Sequence[Run]) -> Claim:
     """Claim 5, in the stream after the blocks of `verdicts.distinct` runs: pairs of one ratio x/y are alike (F7)."""
-    name = "at y, after some block, pairs of one ratio x/y are alike"
-    return _beyond_relabelling(name, "blocks", runs, similarity.ratio_p_value)
-
-
-def _beyond_relabelling(
-    name: str, places: str, runs: Sequence[Run], probability: Callable[[Run], float]
-) -> Claim:
-    """Claim 5 for a structure that a run has if its P value, `probability(run)`, is below CHANCE."""
-    return structured(
-        f"{name}, more than if the numbers had other names (mean over {circles.N_CONTEXTS} contexts, P < {CHANCE}, all "
-        f"{places} counted)",
-        runs,
-        [probability(run) < CHANCE for run in runs],
-        CHANCE,
-    )
+    sentence = f"at y, after some block, pairs of one ratio x/y are alike{BEYOND}blocks counted)"
+    return structured(sentence, runs, [similarity.ratio_p_value(run) < CHANCE for run in runs], CHANCE)
 
 
 # --- claim 6: algorithms --------------------------------------------------------------------------------
@@ -345,12 +311,9 @@ def combination(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
 def shift(shallow: Sequence[Run], deep: Sequence[Run]) -> Claim:
     """Claim 6, second half, of such runs: with more shots four blocks shift to combining examples, and two do not."""
     half, shots = (deep[0].config.n_examples + 1) // 2, deep[0].config.n_examples
-    early, late = (
-        np.array(
-            [pooled_accuracy(group, COMBINATION, part) for group in (shallow, deep)]
-        )  # (depths, 2, runs)
-        for part in (slice(0, half), slice(half, shots))
-    )
+    groups, parts = (shallow, deep), (slice(0, half), slice(half, shots))
+    accuracies = [[pooled_accuracy(group, COMBINATION, part) for group in groups] for part in parts]
+    early, late = np.array(accuracies)  # (depths, 2, runs) each
     rise, errors = late[:, 0] - early[:, 0], np.hypot(late[:, 1], early[:, 1])
     margin = np.maximum(0.1, 1.96 * np.hypot(*errors))
     agrees = (rise[1] > 1.96 * errors[1]) & (rise[1] - rise[0] > margin)

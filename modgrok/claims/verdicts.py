@@ -1,6 +1,5 @@
 """Verdicts of several runs on a claim, and the rows of the tables that show them."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -122,20 +121,15 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
     seeds, p = np.array([run.config.seed for run in runs]), runs[0].config.p
     is_counted = is_solving | is_control
     by_chance = binomial_tail(is_present[is_solving].sum(), is_solving.sum(), chance)
-    p_more, p_fewer = stratified_exchange_test(
-        is_present[is_counted], is_solving[is_counted], seeds[is_counted]
-    )
+    p_more, p_fewer = stratified_exchange_test(*(a[is_counted] for a in (is_present, is_solving, seeds)))
     n_able = len(set(seeds[is_solving]) & set(seeds[is_control]))
+    solving, control = share(is_present[is_solving]), share(is_present[is_control])
+    measured = {"runs that solve": solving, "control": control}
     if is_solving.any() and is_control.any():
         measured = {
-            f"runs that solve ({_depths(runs, is_solving)})": share(is_present[is_solving]),
+            f"runs that solve ({_depths(runs, is_solving)})": solving,
             "by chance": f"{chance:.2g} of them (P = {by_chance:.1g})",
-            f"control ({_depths(runs, is_control)})": f"{share(is_present[is_control])} (P = {p_more:.1g})",
-        }
-    else:
-        measured = {
-            "runs that solve": share(is_present[is_solving]),
-            "control": share(is_present[is_control]),
+            f"control ({_depths(runs, is_control)})": f"{control} (P = {p_more:.1g})",
         }
     outcome = int(by_chance < 0.01 and p_more < 0.05) or -int(p_fewer < 0.05)
     outcomes = np.full(n_able, outcome) if n_able else np.full(len(set(seeds)), CANNOT_TELL)
@@ -158,15 +152,14 @@ def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chanc
 
 def distinct(runs: Runs) -> list[Run]:
     """Independent replicates: the longest run of each group whose configs differ only in length, scoring or saving."""
-    ignored = (
-        "steps", "warmup_steps", "eval_every", "n_checkpoints", "checkpoint_every", "eval_sequences",
-        "mixed_precision",
-    )  # fmt: skip
+    ignored = {
+        "steps", "warmup_steps", "eval_every", "n_checkpoints", "checkpoint_every", "eval_sequences", "mixed_precision",
+    }  # fmt: skip
     longest: dict[str, Run] = {}
     for run in sorted(_flat(runs), key=lambda run: run.config.steps):
-        unused = ("muon_lr",) if run.config.optimizer == "adamw" else ()
-        fields = {name: value for name, value in run.config.to_dict().items() if name not in ignored + unused}
-        longest[json.dumps(fields)] = run
+        unused = ignored | ({"muon_lr"} if run.config.optimizer == "adamw" else set())
+        fields = run.config.to_dict().items()
+        longest[str([field for field in fields if field[0] not in unused])] = run
     return list(longest.values())
 
 
@@ -237,16 +230,13 @@ def by_seed(values: ArrayLike) -> str:
 
 def share(is_true: ArrayLike) -> str:
     """Number of true units in (n,) bool with the 95 % interval of their share, as text: "2 of 3 (0.21 to 0.94)"."""
-    is_true = np.asarray(is_true, dtype=bool)
-    if not len(is_true):
-        return count(is_true)
     _, low, high = share_interval(is_true)
-    return f"{count(is_true)} ({low:.2f} to {high:.2f})"
+    return count(is_true) + f" ({low:.2f} to {high:.2f})" * bool(np.size(is_true))
 
 
 def count(is_true: ArrayLike) -> str:
     """Number of true units in (n,) bool, as text: "2 of 3", or "none here" where n is 0."""
-    return f"{np.sum(is_true)} of {np.size(is_true)}" if np.size(is_true) else "none here"
+    return f"{int(np.sum(is_true))} of {np.size(is_true)}" if np.size(is_true) else "none here"
 
 
 def setting(runs: Runs) -> dict[str, str]:

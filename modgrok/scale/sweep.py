@@ -53,7 +53,9 @@ def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, *
     machines = Resources(jobs, **resources)
     root, points, results = Path(root).absolute(), {config.name: config for config in configs}, {}
     fields = [config.to_dict() for config in points.values()]
-    varied = [field for field in fields[0] if any(f[field] != fields[0][field] for f in fields)] if fields else []
+    varied = (
+        [field for field in fields[0] if any(f[field] != fields[0][field] for f in fields)] if fields else []
+    )
 
     def report(config: Config, run: Run | None, error: str | None = None) -> None:
         results[config.name] = Result(config, run, error)

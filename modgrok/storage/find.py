@@ -55,17 +55,13 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
                 return Run(folder)
     for root in roots:
         reads.note(Path(root, "**", name))
-    raise FileNotFoundError(_missing(key, roots))
-
-
-def _missing(key: str | Config, roots: tuple[str | Path, ...]) -> str:
-    """The message that a run is missing, with the command that trains it and the runs that have similar names."""
-    name, command = (key, "") if isinstance(key, str) else (key.name, f" by `{train_command(key)}`")
-    places = " or ".join(str(root) for root in roots)
-    names = sorted({folder.name for folder in run_folders(*roots)})
-    similar = difflib.get_close_matches(name, names, n=3)
+    command = "" if isinstance(key, str) else f" by `{train_command(key)}`"
+    similar = difflib.get_close_matches(name, sorted({folder.name for folder in run_folders(*roots)}), n=3)
     hint = f"; similar runs there: {', '.join(similar)}" if similar else ""
-    return f"no finished run {name} in {places}; train it first{command}, or name another root{hint}."
+    places = " or ".join(map(str, roots))
+    raise FileNotFoundError(
+        f"no finished run {name} in {places}; train it first{command}, or name another root{hint}."
+    )
 
 
 def train_command(config: Config) -> str:
@@ -76,15 +72,15 @@ def train_command(config: Config) -> str:
         defaults = preset(name).to_dict()
         changes[name] = {field: value for field, value in fields.items() if value != defaults[field]}
     nearest = min(changes, key=lambda name: len(changes[name]))
-    flags = [_flag(field, value) for field, value in changes[nearest].items()]
-    return " ".join(["python -m modgrok train", nearest, *flags])
-
-
-def _flag(field: str, value: object) -> str:
-    name = field.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    return " ".join([f"--{name}", *map(str, value if isinstance(value, list) else [value])])
+    words = ["python -m modgrok train", nearest]
+    for field, value in changes[nearest].items():
+        name, values = field.replace("_", "-"), value if isinstance(value, list) else [value]
+        is_flag = isinstance(value, bool)
+        words += [
+            f"--{name}" if value or not is_flag else f"--no-{name}",
+            *map(str, [] if is_flag else values),
+        ]
+    return " ".join(words)
 
 
 def finished_runs(p: int | None, root: str | Path) -> list[Run]:

@@ -67,10 +67,13 @@ def parse(content: bytes) -> dict:
         raise ValueError("") from None
     if not isinstance(provenance, dict) or len(provenance) > MAX_ENTRIES:
         raise ValueError("")
-    checks = {"seconds": _is_amount, "threads": _is_amount, "processes": _are_amounts}
-    for name in (*checks, *provenance):
+    for name in ("seconds", "threads", "processes", *provenance):
         value = provenance.get(name)
-        if not checks.get(name, _is_brief)(value):
+        if name == "processes":
+            is_valid = isinstance(value, list) and 0 < len(value) < 10**5 and all(map(_is_amount, value))
+        else:
+            is_valid = _is_amount(value) if name in ("seconds", "threads") else _is_brief(value)
+        if not is_valid:
             raise ValueError(f" (it says {name[:60]}={repr(value)[:60]})")
     return provenance
 
@@ -78,10 +81,6 @@ def parse(content: bytes) -> dict:
 def _is_amount(value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and 0 <= value < 1e12
-
-
-def _are_amounts(value: object) -> bool:
-    return isinstance(value, list) and 0 < len(value) < 10**5 and all(map(_is_amount, value))
 
 
 def _is_brief(value: object) -> bool:

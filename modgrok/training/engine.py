@@ -182,11 +182,9 @@ def make_accelerator(
     steps = arithmetic(config)
     if not torch.cuda.is_available():
         keep_memory()
-    backend = "inductor" if steps.compiled else "no"
     # in full: Accelerate takes what is not passed from variables of the environment
-    dynamo = TorchDynamoPlugin(
-        backend=backend, mode="default", fullgraph=False, use_regional_compilation=False
-    )
+    options = {"mode": "default", "fullgraph": False, "use_regional_compilation": False}
+    dynamo = TorchDynamoPlugin(backend="inductor" if steps.compiled else "no", **options)
     dynamo.dynamic = False  # compiled once for each length of sequences: kernels for any length are slower
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # without it Accelerate overlooks torchrun on CPUs
@@ -228,10 +226,7 @@ def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: i
         "device": (accelerator.device.type, "cuda" if torch.cuda.is_available() else "cpu"),
         "mixed precision": (accelerator.mixed_precision, "bf16" if steps.bf16 else "no"),
         "micro-batches": (accelerator.gradient_accumulation_steps, accumulate),
-        "compilation": (
-            accelerator.state.dynamo_plugin.backend.value,
-            "INDUCTOR" if steps.compiled else "NO",
-        ),
+        "compilation": (accelerator.state.dynamo_plugin.backend.value, ("NO", "INDUCTOR")[steps.compiled]),
         "data parallelism": (accelerator.distributed_type in kinds, True),
     }
     for name, (value, requested) in options.items():
