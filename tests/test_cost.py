@@ -62,8 +62,8 @@ def test_a_ladder_counts_steps_and_operations_and_carries_them_on():
     assert solve[:3] == [10, 20, 40] and np.isnan(solve[3])
     assert work[1] == pytest.approx(20 * flops_per_step(runs[1].config) / 1e12)
     fastest = max(flops_per_step(run.config) * run.config.steps / core_minutes([run]) for run in runs)
-    *_, law = ladder.laws.values()
-    assert ladder.core_hours == pytest.approx(law.line[:, -1] * 1e12 / fastest / 60)
+    *_, (_, line) = ladder.laws.values()
+    assert ladder.core_hours == pytest.approx(line[:, -1] * 1e12 / fastest / 60)
     rows = cost.ladder_rows(ladder)
     assert [row[1] for row in rows] == ["4 of 4", "3 of 4", "3 of 4", ""]
     assert rows[1][2].startswith("1.7 (")

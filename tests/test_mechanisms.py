@@ -65,13 +65,13 @@ def test_swapped_queries_fetch_another_example(matcher, sample):
 
 
 def test_turned_waves_stand_for_other_numbers(matcher, sample):
-    for turn in (
+    for turned, control in (
         mechanisms.turned_inputs(matcher, sample, 8, 4),
         mechanisms.turned_slopes(matcher, sample, [(1, 0)], 8, 4),
     ):
-        assert turn.turned.shape == (1 + P // 2, P - 2)
-        assert (turn.turned[0] == 1).all()
-        assert turn.control.max() < 0.7
+        assert turned.shape == (1 + P // 2, P - 2)
+        assert (turned[0] == 1).all()
+        assert control.max() < 0.7
 
 
 def test_patching_follows_the_answer_to_the_query(matcher, sample):

@@ -33,9 +33,9 @@ def test_bases():
 @given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 99))
 def test_pca_reconstructs(n, width, seed):
     features = np.random.default_rng(seed).normal(size=(n, width))
-    found = structure.pca(features)
-    np.testing.assert_allclose(found.mean + found.coordinates @ found.components, features, atol=1e-9)
-    assert (np.diff(found.coordinates.var(0)) < 1e-9).all()
+    coordinates, components, mean = structure.pca(features)
+    np.testing.assert_allclose(mean + coordinates @ components, features, atol=1e-9)
+    assert (np.diff(coordinates.var(0)) < 1e-9).all()
 
 
 @settings(max_examples=20, deadline=None)

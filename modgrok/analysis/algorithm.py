@@ -146,9 +146,7 @@ def kind_row(run: Run) -> np.ndarray:
 
 
 class Comparison(NamedTuple):
-    """A model beside each of `REFERENCES` on one set, by number of shots (F1c).
-
-    An array (3, K) holds a mean over sequences and the low and high end of its 95 % interval.
+    """A model beside each of `REFERENCES` on one set, by number of shots (F1c): means with their 95 % intervals.
 
     Attributes:
         accuracy: (3, K) of the model, ties broken at random.
@@ -234,8 +232,8 @@ def paper_references(n: int = 1000) -> dict[str, np.ndarray]:
 def belief_gap(first: str, second: str, config: Config) -> float:
     """Largest difference between the probabilities of two of `predictors.predictors`, on 500 o.o.d. sequences."""
     tokens, exact = Data(config).evaluation_set("ood_train", 500), predictors(config.p)
-    beliefs = [log_probabilities(exact[name], tokens).exp() for name in (first, second)]
-    return float((beliefs[0] - beliefs[1]).abs().max())
+    gap = log_probabilities(exact[first], tokens).exp() - log_probabilities(exact[second], tokens).exp()
+    return float(gap.abs().max())
 
 
 # --- all queries of a context ---------------------------------------------------------------------------
@@ -285,20 +283,12 @@ def context_tokens(task: list[int], pairs: Tensor, p: int) -> Tensor:
     return paired_sequences(torch.tensor([task]), pairs[None], p)[0]
 
 
-class ContextScores(NamedTuple):
-    """A model's answers to all p² queries after each of several contexts.
+def score_contexts(run: Run, shots: int, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Score a run's last checkpoint on all p² queries after each of n contexts (`activations.draw_contexts`).
 
-    Attributes:
-        n_correct: (contexts,) correct answers of p².
-        properties: what may hold of the examples, in words → (contexts,) bool.
+    Returns:
+        (n,) correct answers of p²; and what may hold of the examples, in words → (n,) bool.
     """
-
-    n_correct: np.ndarray
-    properties: dict[str, np.ndarray]
-
-
-def score_contexts(run: Run, shots: int, n: int) -> ContextScores:
-    """Score a run's last checkpoint on all p² queries after each of n contexts (`activations.draw_contexts`)."""
     p, (pairs, tasks) = run.config.p, draw_contexts(Data(run.config), n)
     pairs = pairs[:, :shots]
     x, y = pairs[:, :, None].transpose(3, 0, 1, 2)
@@ -309,33 +299,30 @@ def score_contexts(run: Run, shots: int, n: int) -> ContextScores:
         "a repeated pair": np.array([len(np.unique(context, axis=0)) < shots for context in pairs]),
         "a pair with a 0": (pairs == 0).any((1, 2)),
     }
-    return ContextScores(_n_correct(run, pairs, tasks), properties)
+    return _n_correct(run, pairs, tasks), properties
 
 
-def most_bimodal(scores: dict[str, ContextScores]) -> str:
-    """Name of the model whose number of correct answers varies most over contexts."""
-    return max(scores, key=lambda name: scores[name].n_correct.var())
+def most_bimodal(scores: dict[str, tuple]) -> str:
+    """Name of the model whose number of correct answers varies most over contexts; name → as by `score_contexts`."""
+    return max(scores, key=lambda name: scores[name][0].var())
 
 
-def failure_rows(scores: ContextScores, p: int) -> list[list[str]]:
+def failure_rows(n_correct: np.ndarray, properties: dict[str, np.ndarray], p: int) -> list[list[str]]:
     """Rows of a table: a property of the examples, how many failed contexts have it, and how many others.
 
-    A context fails if less than half of the p² queries are answered correctly.
+    A context fails if less than half of the p² queries are answered correctly. Arguments as by `score_contexts`.
     """
-    is_failed = scores.n_correct < p**2 / 2
+    is_failed = n_correct < p**2 / 2
     return [
         [name, *(f"{has_property[group].sum()} of {group.sum()}" for group in (is_failed, ~is_failed))]
-        for name, has_property in scores.properties.items()
+        for name, has_property in properties.items()
     ]
 
 
 def exchange_row(run: Run, shots: int, n: int) -> list[float]:
     """Replace the last example of each context that has none with z = 0, and count correct answers again.
 
-    Args:
-        run: the run; its last checkpoint answers.
-        shots: number of examples in a context.
-        n: number of contexts to draw, of which those without an example on the task's zero line count.
+    Of n contexts with `shots` examples each, those without an example on the task's zero line count.
 
     Returns:
         how many contexts count; the mean number of correct answers of p² as drawn, with a random pair of the zero line

@@ -68,7 +68,7 @@ def nested_windings(features: ArrayLike, log: ArrayLike) -> tuple[np.ndarray, st
     planes = []
     for outputs in np.asarray(features):
         pairs = outputs.reshape(n + 1, n + 1, -1)[np.ix_(by_log, by_log)]  # (log x, log y, C)
-        planes.append(pca(pairs.reshape(n * n, -1)).coordinates[:, :2].reshape(n, n, 2))
+        planes.append(pca(pairs.reshape(n * n, -1))[0][:, :2].reshape(n, n, 2))
     planes = np.stack(planes)
     spread_x, spread_y = (planes.mean(axis).var(1).sum() for axis in (2, 1))
     if spread_y > spread_x:

@@ -69,11 +69,11 @@ def name_heads(chosen: Sequence[Head], control: Sequence[Head]) -> dict[str, Seq
     return {f"all heads of block {chosen[0][0]}": chosen}
 
 
-def carrying_heads(effects: np.ndarray, n: int = 2) -> list[Head]:
-    """The n heads with the largest effects (depth, H), as by `patching`; none where these are nan."""
+def carrying_heads(effects: np.ndarray) -> list[Head]:
+    """The two heads with the largest effects (depth, H), as by `patching`; none where these are nan."""
     if np.isnan(effects).any():
         return []
-    return [divmod(int(i), effects.shape[1]) for i in np.argsort(-effects, axis=None)[:n]]
+    return [divmod(int(i), effects.shape[1]) for i in np.argsort(-effects, axis=None)[:2]]
 
 
 # --- the query swap -------------------------------------------------------------------------------------
@@ -155,23 +155,18 @@ def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> np.ndar
 # --- turned waves ---------------------------------------------------------------------------------------
 
 
-class Turn(NamedTuple):
-    """Share of answers that fit the turned number, after waves of a logarithm were turned on by k = 1 … p - 2 steps.
-
-    Attributes:
-        turned: (1 + waves, p - 2) all waves turned, then each alone; nan where no query counts.
-        control: (p - 2,) all waves, with a displacement of the same length in a random direction.
-    """
-
-    turned: np.ndarray
-    control: np.ndarray
-
-
-def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 20, shots: int = 8) -> Turn:
+def turned_inputs(
+    model: Transformer, sample: Data, n_contexts: int = 20, shots: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
     """Turn the waves of log x in the output of all heads of block 0 at y, so that it stands for g^k·x.
 
     The predicted answer is that of the query (g^k·x, y). A query counts if it holds no 0 and its ratio has an example
     both before and after the turn. Contexts come from `draw_contexts`, each with `shots` examples.
+
+    Returns:
+        shares of predicted answers after turns by k = 1 … p - 2 steps: (1 + waves, p - 2) of all waves, then of each
+        alone, nan where no query counts; and (p - 2,) of the control, in which all waves are displaced by the same
+        length in a random direction.
     """
     p = model.config.p
     log, g, ratio = structure.discrete_log(p), structure.primitive_roots(p)[0], ratio_classes(p)
@@ -187,11 +182,11 @@ def turned_inputs(model: Transformer, sample: Data, n_contexts: int = 20, shots:
 
 def turned_slopes(
     model: Transformer, sample: Data, heads: Sequence[Head], n_contexts: int = 20, shots: int = 8
-) -> Turn:
+) -> tuple[np.ndarray, np.ndarray]:
     """Turn the waves of log(z / y) in the output of `heads` at y, so that it stands for g^k·z / y.
 
     The heads belong to one block. The predicted answer is g^k times the correct one. A query counts if neither it nor
-    its answer holds a 0 and if its ratio has an example. Contexts as for `turned_inputs`.
+    its answer holds a 0 and if its ratio has an example. Contexts and result as for `turned_inputs`.
     """
     p = model.config.p
     log, g, ratio = structure.discrete_log(p), structure.primitive_roots(p)[0], ratio_classes(p)
@@ -222,7 +217,7 @@ def _turn(
     logs: np.ndarray,
     predicted: np.ndarray,
     is_counted: np.ndarray,
-) -> Turn:
+) -> tuple[np.ndarray, np.ndarray]:
     """Fit the waves on the first half of the sequences, turn them in the second.
 
     Args:
@@ -258,7 +253,7 @@ def _turn(
     waves, straight = range(1, n // 2 + 1), np.eye(means.shape[1])
     random, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(straight.shape))
     turned = [[share(k, chosen, straight) for k in range(1, n)] for chosen in (waves, *([s] for s in waves))]
-    return Turn(np.array(turned), np.array([share(k, waves, random) for k in range(1, n)]))
+    return np.array(turned), np.array([share(k, waves, random) for k in range(1, n)])
 
 
 # --- patching -------------------------------------------------------------------------------------------
@@ -414,7 +409,7 @@ def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> d
         contrasts = matching_attention(patterns(model, tokens), tokens, p)  # (depth, B, H, 2)
         attention = np.mean([np.nanmean(contrasts[i, :, h, 0] - contrasts[i, :, h, 1]) for i, h in heads])
         written = activations(model, queries, ["blocks.0.attn.out"], [-1])["blocks.0.attn.out"][:, 0]
-        plane = structure.pca(structure.class_means(written.numpy(), logs)).coordinates[:, :2]
+        plane = structure.pca(structure.class_means(written.numpy(), logs))[0][:, :2]
         circle, *by_chance = structure.windings(plane, 200).max((0, -1))
         rows.append(
             {

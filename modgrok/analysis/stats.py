@@ -210,35 +210,27 @@ def min_p_value(strengths: ArrayLike) -> float:
 # --- power law ------------------------------------------------------------------------------------------
 
 
-class PowerLaw(NamedTuple):
-    """y = factor · x^exponent, as fitted by `power_law`.
-
-    Attributes:
-        exponent: (3,) with its interval; nan if there are fewer than three points, or if all have one x.
-        line: (3, m) the fitted y with its interval; nan likewise.
-    """
-
-    exponent: np.ndarray
-    line: np.ndarray
-
-
-def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> PowerLaw:
-    """Straight line through points on logarithmic axes, by least squares, with intervals by Student's t.
+def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Fit y = factor · x^exponent by least squares on logarithmic axes, with intervals by Student's t.
 
     The intervals suppose that the law holds. Far from the points this assumption is the larger doubt.
 
     Args:
         x, y: (n,) positive values; points with a nan are left out.
-        x_line: (m,) values of x at which the line is evaluated.
+        x_line: (m,) values of x at which the law is evaluated.
+
+    Returns:
+        (3,) the exponent and (3, m) the fitted y, with their intervals; nan if there are fewer than three points, or
+        if all have one x.
     """
     x, y, x_line = (np.log(np.asarray(values, dtype=float)) for values in (x, y, x_line))
     x, y = np.array([x, y])[:, np.isfinite(x + y)]
     if len(x) < 3 or np.ptp(x) == 0:
-        return PowerLaw(np.full(3, np.nan), np.full((3, len(x_line)), np.nan))
+        return np.full(3, np.nan), np.full((3, len(x_line)), np.nan)
     fit, n_free = scipy.stats.linregress(x, y), len(x) - 2
     residuals, distance = y - fit.intercept - fit.slope * x, x_line - x.mean()
     half = scipy.special.stdtrit(n_free, (1 + LEVEL) / 2) * np.sqrt(
         (residuals**2).sum() / n_free / len(x) / np.var(x)
     )
     middle, band = y.mean() + fit.slope * distance, half * np.sqrt(np.var(x) + distance**2)
-    return PowerLaw(fit.slope + half * np.array([0, -1, 1]), np.exp([middle, middle - band, middle + band]))
+    return fit.slope + half * np.array([0, -1, 1]), np.exp([middle, middle - band, middle + band])

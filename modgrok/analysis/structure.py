@@ -7,7 +7,6 @@ the true names first, so that scores can be combined and compared relabelling by
 import functools
 import math
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,27 +43,16 @@ def discrete_log(p: int, base: int | None = None) -> np.ndarray:
 # --- geometry -------------------------------------------------------------------------------------------
 
 
-class PCA(NamedTuple):
-    """Principal components: `features = mean + coordinates @ components`.
+def pca(features: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Principal components of features (N, C), the largest variance first, each sign with its largest coordinate > 0.
 
-    Attributes:
-        coordinates: (N, M), M = min(N, C), the largest variance first.
-        components: (M, C) orthonormal directions.
-        mean: (C,).
+    They are coordinates (N, M), M = min(N, C); orthonormal directions (M, C); and the mean (C,).
     """
-
-    coordinates: np.ndarray
-    components: np.ndarray
-    mean: np.ndarray
-
-
-def pca(features: ArrayLike) -> PCA:
-    """Principal components of features (N, C), each sign such that the largest coordinate is positive."""
     features = np.asarray(features, dtype=float)
     mean = features.mean(0)
     u, s, components = np.linalg.svd(features - mean, full_matrices=False)
     sign = np.where(np.take_along_axis(u, abs(u).argmax(0)[None], 0)[0] < 0, -1.0, 1.0)
-    return PCA(u * s * sign, components * sign[:, None], mean)
+    return u * s * sign, components * sign[:, None], mean
 
 
 def class_means(features: ArrayLike, labels: ArrayLike) -> np.ndarray:
@@ -80,8 +68,8 @@ def log_plane(features: ArrayLike, numbers: ArrayLike) -> np.ndarray:
     numbers: (N,) the number of each row, such as x of the pair (x, y).
     """
     features = np.asarray(features)
-    axes = pca(features[np.asarray(numbers) > 0])
-    return (features - axes.mean) @ axes.components[:2].T
+    _, components, mean = pca(features[np.asarray(numbers) > 0])
+    return (features - mean) @ components[:2].T
 
 
 # --- rings, waves and parity ----------------------------------------------------------------------------

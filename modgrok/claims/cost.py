@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.analysis.skill import matched_at_end, solves
-from modgrok.analysis.stats import PowerLaw, power_law
+from modgrok.analysis.stats import power_law
 from modgrok.claims.verdicts import arithmetic
 from modgrok.config import is_prime, preset
 from modgrok.model import flops_per_step
@@ -56,14 +56,14 @@ class Ladder(NamedTuple):
         p: (runs,) moduli.
         primes: (n,) the primes from the smallest modulus to the paper's, 29.
         costs: label → (runs,) steps or operations; nan for a run that does not solve them.
-        laws: label → power law through the costs, evaluated at the primes.
+        laws: label → the exponent (3,) of a power law through the costs, and the law (3, n) at the primes.
         core_hours: (3,) hours of one core at the last prime, with their interval.
     """
 
     p: list[int]
     primes: list[int]
     costs: dict[str, list[float]]
-    laws: dict[str, PowerLaw]
+    laws: dict[str, tuple[np.ndarray, np.ndarray]]
     core_hours: np.ndarray
 
 
@@ -80,18 +80,18 @@ def ladder(runs: Sequence[Run]) -> Ladder:
         ],
     }
     laws = {label: power_law(p, cost, primes) for label, cost in costs.items()}
-    *_, operations = laws.values()
+    *_, (_, operations) = laws.values()
     # trillions of operations that a training did in a minute of a core
     speeds = [flops_per_step(run.config) * run.config.steps / 1e12 / core_minutes([run]) for run in runs]
-    return Ladder(p, primes, costs, laws, operations.line[:, -1] / max(speeds) / 60)
+    return Ladder(p, primes, costs, laws, operations[:, -1] / max(speeds) / 60)
 
 
 def ladder_rows(costs: Ladder) -> list[list[str]]:
     """Rows of a table: name of the cost, runs that solve the set, power of p, cost at the last prime."""
     n_runs = {label: f"{np.isfinite(cost).sum()} of {len(cost)}" for label, cost in costs.costs.items()}
     rows = [
-        [label, n_runs[label], _with_interval(law.exponent, ".1f"), _with_interval(law.line[:, -1], ",.0f")]
-        for label, law in costs.laws.items()
+        [label, n_runs[label], _with_interval(exponent, ".1f"), _with_interval(line[:, -1], ",.0f")]
+        for label, (exponent, line) in costs.laws.items()
     ]
     return [*rows, ["core-hours to solve", "", "", _with_interval(costs.core_hours, ",.0f")]]
 

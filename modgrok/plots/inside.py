@@ -149,7 +149,7 @@ def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
 def turned_waves(panels: Mapping[str, tuple]) -> Figure:
     """How often the answer is that of the turned number: a row a wave, a column a turn.
 
-    panels: title → a `mechanisms.Turn`: (1 + waves, p - 2) share of predicted answers, all waves and each alone, and (p
+    panels: title → (1 + waves, p - 2) share of predicted answers, all waves and each alone, and (p
     - 2,) the same of the control.
     """
     fig, axes = style.panels(panels, (2.9, 2.5), (0.9, 0.4), 3, {"fontsize": 11}, shape=0.8)
