@@ -170,6 +170,6 @@ def test_scores_by_stage_are_those_of_each_context(model, config):
 def test_matrices_for_a_figure_are_sorted_by_ratio():
     log = structure.discrete_log(5)
     features = np.eye(8)[algorithms.ratio_classes(5)]
-    (matrix,), (ratio,), names = similarity.ratio_matrices({"a": np.stack([features] * 3)}, 1, log, False)
+    (matrix,), ratio, names = similarity.ratio_matrices({"a": np.stack([features] * 3)}, 1, log, False)
     np.testing.assert_allclose(matrix, ratio[:, None] == ratio)
     assert names == ["a"] and len(ratio) == 16

@@ -12,12 +12,20 @@ import pytest
 from tiny import SHORT, processes, short
 
 from modgrok.__main__ import main
+from modgrok.book.chapter import Chapter
+from modgrok.claims.cost import SETTINGS
 from modgrok.scale.grids import SWEEPS, Sweep, grid, parse_values, sweep_named
-from modgrok.scale.sweep import obtain_factors, obtain_grid, sweep
+from modgrok.scale.sweep import sweep
 from modgrok.storage.runs import Run
 from modgrok.train import train
 
 pytest.importorskip("submitit")
+
+
+def page(root, **parameters):
+    """A chapter with these parameters, for runs under a root."""
+    defaults = {"source": "shipped", "preset": "smoke", "num_processes": 2, "seed": 0, "n_seeds": 1}
+    return Chapter("03_phases", defaults | {"root": root} | parameters, "")
 
 
 def test_values_are_read_as_numbers_truths_or_text():
@@ -75,16 +83,16 @@ def test_a_chapter_gets_its_runs_in_the_shape_of_the_grid(tmp_path, monkeypatch)
     fixed = {name: (value,) for name, value in SHORT.items()}
     monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_tasks": (8, 16), "alpha": (0.6,)} | fixed))
     runs = [
-        [train(short(n_tasks=n, seed=seed, alpha=0.6, depth=1), tmp_path) for seed in (3, 5)] for n in (8, 16)
+        [train(short(n_tasks=n, seed=seed, alpha=0.6, depth=1), tmp_path) for seed in (3, 4)] for n in (8, 16)
     ]
-    obtained = obtain_grid("shipped", "smoke", "map", tmp_path, [3, 5], depth=1)
+    obtained = page(tmp_path, seed=3, n_seeds=2).sweep("map", depth=1)
     assert [[run.path for run in row] for row in obtained] == [[run.path for run in row] for row in runs]
     with pytest.raises(FileNotFoundError, match="train it first"):
-        obtain_grid("shipped", "smoke", "map", tmp_path, [3, 4], depth=1)
+        page(tmp_path, seed=3, n_seeds=3).sweep("map", depth=1)
     with pytest.raises(
         ValueError, match=r"preset='nope' has no map; choose one of smoke, laptop, desk, paper\."
     ):
-        obtain_grid("shipped", "nope", "map", tmp_path, [3])
+        page(tmp_path, preset="nope").sweep("map")
 
 
 def test_what_is_not_shipped_is_none(tmp_path, monkeypatch):
@@ -93,19 +101,17 @@ def test_what_is_not_shipped_is_none(tmp_path, monkeypatch):
     monkeypatch.setitem(SWEEPS, "smoke-factors", Sweep("smoke", vary, one_at_a_time=True))
     monkeypatch.setitem(SWEEPS, "smoke-map", Sweep("smoke", {"n_head": (2, 1)} | fixed))
     base, smaller = train(short(n_head=2), tmp_path), train(short(p=3, n_tasks=4), tmp_path)
-    runs_by_field = obtain_factors("shipped", "smoke", tmp_path, [0, 1])
     names = {
-        field: {value: [run and run.name for run in runs] for value, runs in runs_by_value.items()}
-        for field, runs_by_value in runs_by_field.items()
+        setting: {value: [run.name for run in runs] for value, runs in values.items()}
+        for setting, values in page(tmp_path, n_seeds=2).factors().items()
     }
-    missing = [None, None]
     assert names == {
-        "n_head": {2: [base.name, None], 1: missing},
-        "p": {5: [base.name, None], 3: [smaller.name, None]},
+        "heads": {"2": [base.name], "1": []},
+        SETTINGS["p"]: {"5": [base.name], "3": [smaller.name]},
     }
     with pytest.raises(FileNotFoundError):
-        obtain_grid("shipped", "smoke", "map", tmp_path, [0])
-    assert obtain_grid("shipped", "smoke", "map", tmp_path, [0], partial=True)[:, 0].tolist()[1] is None
+        page(tmp_path).sweep("map")
+    assert page(tmp_path).sweep("map", partial=True)[:, 0].tolist()[1] is None
 
 
 def test_a_failing_point_stops_no_other_and_the_rest_is_not_repeated(tmp_path, capsys):

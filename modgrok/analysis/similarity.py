@@ -145,7 +145,7 @@ def answer_groupings(task: ArrayLike, p: int, n_groupings: int = 200, seed: int 
 
 def ratio_matrices(
     stages: dict[str, np.ndarray], position: int, log: ArrayLike, center: bool = True
-) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
     """Every stage's similarity matrix of the pairs without a 0, sorted by x/y and then by the logarithm of x (F7).
 
     Args:
@@ -155,13 +155,13 @@ def ratio_matrices(
         center: as in `cosine_similarity`.
 
     Returns:
-        what `plots.similarity_matrices` draws: matrices, the ratio of each row of each matrix, and the names.
+        what `plots.similarity_matrices` draws: matrices, the ratio of each row, and the names.
     """
     pairs, ratio = grid(len(log)), ratio_classes(len(log))
     order = np.lexsort((np.asarray(log)[pairs[:, 0]], ratio))
     order = order[(pairs[order] > 0).all(1)]
     alike = (cosine_similarity(vectors[position], center) for vectors in stages.values())
-    return [matrix[np.ix_(order, order)] for matrix in alike], [ratio[order]] * len(stages), list(stages)
+    return [matrix[np.ix_(order, order)] for matrix in alike], ratio[order], list(stages)
 
 
 def most_alike(runs: Sequence[Run], scores: dict[str, dict[str, list[dict[str, NullComparison]]]]) -> Run:

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -28,13 +29,13 @@ from numpy.typing import ArrayLike, NDArray
 from tabulate import tabulate
 
 from modgrok.book.parameters import check_names, checked, declared
-from modgrok.claims.cost import core_minutes
+from modgrok.claims.cost import SETTINGS, core_minutes
 from modgrok.claims.verdicts import curriculum
 from modgrok.config import PRESETS, Config, preset
 from modgrok.model import n_weights
 from modgrok.plots.style import blocks
-from modgrok.scale.grids import NoSweep
-from modgrok.scale.sweep import obtain_factors, obtain_grid
+from modgrok.scale.grids import NoSweep, grid, sweep_of_kind
+from modgrok.scale.sweep import sweep
 from modgrok.storage.find import find_run, run_folders
 from modgrok.storage.runs import Run, escaped
 from modgrok.train import train
@@ -130,28 +131,69 @@ class Chapter:
     def sweep(
         self, kind: str, n_seeds: str = "n_seeds", partial: bool = False, **fields
     ) -> NDArray[np.object_]:
-        """Return the runs of the sweep PRESET-kind, such as "map", laid out as by `sweep.obtain_grid`.
+        """Return the runs of the sweep PRESET-kind, such as "map", in an array with the axes of its grid.
 
         Args:
+            kind: the second half of a name in `grids.SWEEPS`.
             n_seeds: the parameter that says how many seeds; None there: all that are finished at every point.
             partial: None stands for a run that is missing.
             fields: of the config that differ from the sweep's.
+
+        Returns:
+            (…, seeds); the axes before the seeds are those of the fields with several values, in the sweep's order.
+
+        Raises:
+            NoSweep: the preset has no sweep of that kind.
+            ValueError: a field that is not allowed, or a run that failed.
+            FileNotFoundError: a run is missing.
         """
 
         def find(page: Chapter, seeds: Sequence[int]) -> NDArray[np.object_]:
-            source, preset_name, root, n = page.origin
-            with passing_output(source == "train"):
-                return obtain_grid(source, preset_name, kind, root, seeds, n, partial, **fields)
+            named = sweep_of_kind(page.parameters["preset"], kind)
+            vary = {**named.vary, **{name: (value,) for name, value in fields.items()}}
+            runs = page._obtain(grid(named.preset, vary, seeds), partial)
+            lengths = [len(values) for values in vary.values() if len(values) > 1]
+            return np.array(runs, dtype=object).reshape([*lengths, len(seeds)])
 
         if self.parameters[n_seeds] is not None or partial:
             return find(self, self.seeds(n_seeds))
         return np.concatenate(self._by_seed(lambda page, seed: find(page, [seed])), axis=-1)
 
-    def factors(self) -> dict[str, dict[Any, list[Run | None]]]:
-        """Return the runs of the sweep PRESET-factors, laid out as by `sweep.obtain_factors`."""
-        source, preset_name, root, n = self.origin
-        with passing_output(source == "train"):
-            return obtain_factors(source, preset_name, root, self.seeds(), n)
+    def factors(self) -> dict[str, dict[str, list[Run]]]:
+        """Return the runs of the sweep PRESET-factors, one setting changed at a time (A8); errors as of `sweep`.
+
+        Setting, in words → value, as text, that of the base point first → its runs, without those that are missing.
+        Fields that change together have the name and the value of the first.
+        """
+        named, n = sweep_of_kind(self.parameters["preset"], "factors"), len(self.seeds())
+        runs = self._obtain(grid(named.preset, named.vary, self.seeds(), one_at_a_time=True), partial=True)
+        base, *departures = ([run for run in runs[i : i + n] if run] for i in range(0, len(runs), n))
+        points, settings = iter(departures), {}  # field by field, value by value, as in the grid
+        for name, values in named.vary.items():
+            firsts = [value[0] if "," in name else value for value in values]
+            texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in firsts]
+            if len(values) > 1:
+                groups = [base, *islice(points, len(values) - 1)]
+                settings[SETTINGS[name.split(",")[0]]] = dict(zip(texts, groups, strict=True))
+        return settings
+
+    def _obtain(self, configs: list[Config], partial: bool) -> list[Run | None]:
+        """Return a run for each config, which is trained first if the parameter `source` says so."""
+        source, _, root, jobs = self.origin
+        if source == "train":
+            with passing_output(True):
+                errors = [result.error for result in sweep(configs, root, jobs) if result.error]
+            if errors:
+                raise ValueError(f"{len(errors)} of {len(configs)} runs failed; the first says: {errors[0]}")
+        runs: list[Run | None] = []
+        for config in configs:
+            try:
+                runs.append(find_run(config, root))
+            except FileNotFoundError:
+                if not partial:
+                    raise
+                runs.append(None)
+        return runs
 
     def seeds(self, n_seeds: str = "n_seeds") -> range:
         """Return `seed`, `seed` + 1, …, as many as the parameter of that name says."""

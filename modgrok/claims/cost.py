@@ -1,7 +1,7 @@
 """Costs of training: the step at which a run solves a set, its growth with p, and its change with settings."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,20 +130,6 @@ SETTINGS = {
 """Fields that the sweep of one factor at a time changes, in words."""
 
 
-def by_setting(factors: Mapping[str, Mapping[Any, Sequence[Run | None]]]) -> dict[str, dict[str, list[Run]]]:
-    """Setting, in words → value, as text → its runs, without those that are missing (None).
-
-    factors: field → value → a run a seed, as by `Chapter.factors`.
-    """
-    return {
-        SETTINGS[field]: {
-            f"{value:g}" if isinstance(value, float) else str(value): [run for run in runs if run]
-            for value, runs in values.items()
-        }
-        for field, values in factors.items()
-    }
-
-
 def measure(runs: Sequence[Run]) -> np.ndarray:
     """Measure the speed and the final accuracy of some runs: (4, runs).
 
@@ -180,7 +166,7 @@ def _beyond(values: np.ndarray, base: np.ndarray, above: str, below: str) -> str
 
 
 def factor_rows(settings: Mapping[str, Mapping[str, Sequence[Run]]]) -> list[list[str]]:
-    """Rows of a table, one for each value of the settings, as by `by_setting`, the base point first.
+    """Rows of a table, one for each value of the settings, as by `Chapter.factors`, the base point first.
 
     They hold setting, value, number of runs, arithmetic, core-minutes, steps at which the plateau is left, accuracies,
     and the two words of `compare`; a value without a run has dashes.

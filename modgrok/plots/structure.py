@@ -137,35 +137,31 @@ def parity_planes(view: ArrayLike) -> Figure:
 
 @style.styled
 def similarity_matrices(
-    matrices: Sequence[ArrayLike], groups: Sequence[ArrayLike], titles: Sequence[str], columns: int = 3
+    matrices: Sequence[ArrayLike], group: ArrayLike, titles: Sequence[str], columns: int = 3
 ) -> Figure:
     """Cosine similarities, rows sorted into groups whose borders are drawn (F7).
 
     Args:
         matrices: (N, N) each, sorted; large ones are drawn coarser.
-        groups: (N,) each, the group of a row.
+        group: (N,) the group of each row, the same in all matrices.
         titles: one each.
     """
     fig, axes = style.panels(titles, (2.3, 2.4), (0.7, 0), columns, {"fontsize": 10})
-    groups = [np.asarray(group) for group in groups]
-    has_same_groups = all(
-        np.array_equal(group, groups[0]) for group in groups
-    )  # outer panels name them for all
-    for i, (ax, matrix, group) in enumerate(zip(axes, matrices, groups, strict=True)):
-        size = len(matrix)
+    group, size = np.asarray(group), len(group)
+    starts = np.flatnonzero(np.diff(group, prepend=group[0] - 1))
+    middles = (starts + np.append(starts[1:], size) - 1) / 2
+    ticks = (middles, group[starts]) if len(starts) <= 13 else ([],)
+    border = {"color": style.ON_LIGHT, "lw": 6 / (len(starts) + 4) ** 1.1}
+    for i, (ax, matrix) in enumerate(zip(axes, matrices, strict=True)):
         image = ax.imshow(
             _pooled(matrix), vmin=-1, vmax=1, interpolation="none", extent=(-0.5, size - 0.5, size - 0.5, -0.5),
             cmap=colormaps["RdBu_r"].resampled(64),  # finer shades cannot be told apart, and make pages heavy
         )  # fmt: skip
-        starts = np.flatnonzero(np.diff(group, prepend=group[0] - 1))
-        border = {"color": style.ON_LIGHT, "lw": 6 / (len(starts) + 4) ** 1.1}
         ax.hlines(starts[1:] - 0.5, -0.5, size - 0.5, **border)
         ax.vlines(starts[1:] - 0.5, -0.5, size - 0.5, **border)
-        middles = (starts + np.append(starts[1:], size) - 1) / 2
-        ticks = (middles, group[starts]) if len(starts) <= 13 else ([],)
         is_outer = ax.get_subplotspec().is_first_col(), i + columns >= len(matrices)
         for axis, is_labelled in zip((ax.yaxis, ax.xaxis), is_outer, strict=True):
-            axis.set_ticks(*(ticks if is_labelled or not has_same_groups else ([],)))
+            axis.set_ticks(*(ticks if is_labelled else ([],)))
         ax.tick_params(labelsize=9)
         style.bare(ax)
     fig.colorbar(image, ax=axes, label="cosine similarity", shrink=0.7, aspect=30)

@@ -5,19 +5,15 @@ with its error and stops no other.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from modgrok.config import SETS, Config
-from modgrok.scale.grids import grid, in_words, sweep_of_kind
+from modgrok.scale.grids import in_words
 from modgrok.scale.jobs import Resources, work_off
-from modgrok.storage.find import find_run
 from modgrok.storage.runs import Run
 from modgrok.training.session import finished_folder
 
@@ -84,86 +80,3 @@ def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, *
             for config, error in work:
                 report(config, None if error else Run(root / config.name), error)
     return [results[name] for name in points]
-
-
-def obtain_grid(
-    source: str,
-    preset_name: str,
-    kind: str,
-    root: str | Path,
-    seeds: Sequence[int],
-    jobs: int = 2,
-    partial: bool = False,
-    **fields,
-) -> NDArray[np.object_]:
-    """The runs of the sweep "PRESET-KIND", such as "laptop-map", in an array with the axes of its grid.
-
-    Args:
-        source: "shipped" finds finished runs under root; "train" makes sure they exist, so many `jobs` at once.
-        preset_name, kind: the halves of a name in SWEEPS.
-        root: the folder that holds runs.
-        seeds: seeds of the runs at every point.
-        partial: whether a missing run gives None instead of an error.
-        **fields: fields of the config that differ from the sweep's.
-
-    Returns:
-        (…, seeds) runs; the axes before the seeds are those of the fields with several values, in the sweep's order.
-
-    Raises:
-        ValueError: a parameter that is not allowed, or a run that failed.
-        NoSweep: the preset has no sweep of that kind.
-        FileNotFoundError: source="shipped" and a run is missing.
-    """
-    named = sweep_of_kind(preset_name, kind)
-    vary = dict(named.vary) | {name: (value,) for name, value in fields.items()}
-    runs = _obtain(source, grid(named.preset, vary, seeds), root, jobs, partial)
-    lengths = [len(values) for values in vary.values() if len(values) > 1]
-    return np.array(runs, dtype=object).reshape([*lengths, len(seeds)])
-
-
-def obtain_factors(
-    source: str, preset_name: str, root: str | Path, seeds: Sequence[int], jobs: int = 2
-) -> dict[str, dict[Any, list[Run | None]]]:
-    """The runs of the sweep "PRESET-factors", one setting changed at a time (A8); arguments as for `obtain_grid`.
-
-    Returns:
-        field → value, that of the base point first → a run for each seed, None if it is missing. Fields that change
-        together have the name and the value of the first.
-
-    Raises:
-        ValueError: a parameter that is not allowed, or a run that failed.
-    """
-    named = sweep_of_kind(preset_name, "factors")
-    configs = grid(named.preset, named.vary, seeds, one_at_a_time=True)
-    runs = _obtain(source, configs, root, jobs, partial=True)
-    base, *departures = (runs[i : i + len(seeds)] for i in range(0, len(runs), len(seeds)))
-    points = iter(departures)  # field by field, value by value, as in the grid
-    return {
-        name.split(",")[0]: {
-            value[0] if "," in name else value: base if value == values[0] else next(points)
-            for value in values
-        }
-        for name, values in named.vary.items()
-        if len(values) > 1
-    }
-
-
-def _obtain(
-    source: str, configs: list[Config], root: str | Path, jobs: int, partial: bool
-) -> list[Run | None]:
-    """A run for each config; see `obtain_grid`."""
-    if source not in ("shipped", "train"):
-        raise ValueError(f'source={source!r} is not allowed; choose "shipped" or "train".')
-    if source == "train":
-        errors = [result.error for result in sweep(configs, root, jobs) if result.error]
-        if errors:
-            raise ValueError(f"{len(errors)} of {len(configs)} runs failed; the first says: {errors[0]}")
-    runs: list[Run | None] = []
-    for config in configs:
-        try:
-            runs.append(find_run(config, root))
-        except FileNotFoundError:
-            if not partial:
-                raise
-            runs.append(None)
-    return runs

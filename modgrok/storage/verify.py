@@ -43,8 +43,8 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
     if not run.finished:
         raise ValueError(f"{run.path} is not finished; train it to its end.")
     check(run)
-    check_checkpoints(run)
-    check_tables(run)
+    _check_checkpoints(run)
+    _check_tables(run)
     checked_files = f"{len(run.manifest)} files as recorded"
     set_questions = _questions(run, sets)
     if not run.steps:
@@ -57,21 +57,14 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
     return f"{checked_files}; scored anew at {', '.join(map(str, steps))}, losses within {error:.1g}"
 
 
-def check_checkpoints(run: Run) -> None:
-    """Check that every checkpoint is as the manifest describes it, and that there is no other on disk.
-
-    Raises:
-        ValueError: a checkpoint is not as described; the message names the first.
-    """
+def _check_checkpoints(run: Run) -> None:
+    """Check that every checkpoint is as the manifest describes it, and that there is no other on disk."""
     for step in run.steps:
         name = checkpoint_name(step)
         entry, tensors = run.manifest[name], run.read_tensors(name)
         dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
-        if (
-            entry.get("step") != step
-            or entry.get("dtype") not in LOSS_TOLERANCE
-            or dtypes != {entry["dtype"]}
-        ):
+        is_known = entry.get("step") == step and entry.get("dtype") in LOSS_TOLERANCE
+        if not is_known or dtypes != {entry["dtype"]}:
             raise ValueError(f"{run.path / name} is not what its manifest describes; {run.repair}.")
     on_disk = {f"checkpoints/{file.name}" for file in run.path.glob("checkpoints/*.safetensors")}
     if unlisted := on_disk - run.manifest.keys():
@@ -80,12 +73,8 @@ def check_checkpoints(run: Run) -> None:
         )
 
 
-def check_tables(run: Run) -> None:
-    """Check that metrics.csv and scores.safetensors hold every evaluation, in finite numbers, and agree.
-
-    Raises:
-        ValueError: a column does not agree or is not finite; the message names the first.
-    """
+def _check_tables(run: Run) -> None:
+    """Check that metrics.csv and scores.safetensors hold every evaluation, in finite numbers, and agree."""
     table, steps = run.path / "metrics.csv", run.metrics["step"]
     expected_steps = np.minimum(np.arange(len(steps)) * run.config.eval_every, run.config.steps)
     is_imported = len(steps) == 1  # weights from elsewhere are evaluated once, at the end
@@ -93,8 +82,16 @@ def check_tables(run: Run) -> None:
     if not is_complete or steps[-1] != run.config.steps:
         raise ValueError(f"{table} lacks an evaluation, or has one out of order; {run.repair}.")
     for name in SETS:
-        _check_shapes(run, name)
-        correct, queries = run.correct[name][..., -1], run.queries[name][:, -1]  # of the last shot, by kind
+        shapes, n_shots = (
+            ((len(steps), len(KINDS)), (len(steps), len(REFERENCES)), (len(KINDS),)),
+            run.config.n_examples,
+        )
+        tables = run.correct[name], run.divergence[name], run.queries[name]
+        if any(scores.shape != (*shape, n_shots) for scores, shape in zip(tables, shapes, strict=True)):
+            raise ValueError(
+                f"{run.path / 'scores.safetensors'} does not have the shape of its run; {run.repair}."
+            )
+        correct, queries = tables[0][..., -1], tables[2][:, -1]  # of the last shot, by kind
         with np.errstate(invalid="ignore"):  # a set without tasks, or without novel queries
             expected = {
                 "acc": correct.sum(-1) / queries.sum(),
@@ -112,17 +109,6 @@ def check_tables(run: Run) -> None:
         raise ValueError(f"{table} has no number for some lr or train_loss; {run.repair}.")
 
 
-def _check_shapes(run: Run, name: str) -> None:
-    """Check that the scores of a set have a row for each evaluation, a place for each kind, reference and shot."""
-    n_rows, n_shots = len(run.metrics["step"]), run.config.n_examples
-    shapes = run.correct[name].shape, run.divergence[name].shape, run.queries[name].shape
-    expected = (n_rows, len(KINDS), n_shots), (n_rows, len(REFERENCES), n_shots), (len(KINDS), n_shots)
-    if shapes != expected:
-        raise ValueError(
-            f"{run.path / 'scores.safetensors'} does not have the shape of its run; {run.repair}."
-        )
-
-
 def _questions(run: Run, sets: Sequence[str]) -> dict[str, Questions]:
     """The questions of each set, which must be as many of each kind as the run recorded."""
     data = Data(run.config)
@@ -136,11 +122,7 @@ def _questions(run: Run, sets: Sequence[str]) -> dict[str, Questions]:
 
 
 def _loss_error(run: Run, step: int, set_questions: dict[str, Questions]) -> float:
-    """The largest difference, in nats, between recorded losses and those of the weights of a step.
-
-    Raises:
-        ValueError: losses or answers differ by more than the tolerance.
-    """
+    """The largest difference, in nats, between recorded losses and those of the weights of a step, within tolerance."""
     model, dtype = run.model(step), run.manifest[checkpoint_name(step)]["dtype"]
     row = run.metrics["step"].tolist().index(step)
     errors = [0.0]
