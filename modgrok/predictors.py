@@ -213,22 +213,22 @@ def _first(mask: Tensor) -> Tensor:
 def _examples(tokens: Tensor, p: int) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens → x, y, z, each (batch, examples); a last z that is missing reads 0 (never used)."""
     _check_prime(p)
-    check_tokens(tokens)
-    tokens = _checked_numbers(tokens, p, "tokens")
+    tokens = check_tokens(tokens, p)
     return F.pad(tokens, (0, -tokens.shape[1] % 3)).unflatten(1, (-1, 3)).unbind(2)
 
 
-def check_tokens(tokens: Tensor, p: int | None = None) -> None:
-    """Raise ValueError unless tokens are integers, (batch, 3·n) or (batch, 3·n − 1), n ≥ 1; with p, in 0 … p − 1."""
+def check_tokens(tokens: Tensor, p: int | None = None) -> Tensor:
+    """Raise ValueError unless tokens are integers, (batch, 3·n) or (batch, 3·n − 1), n ≥ 1; with p, in 0 … p − 1.
+
+    Returns them as 64-bit integers.
+    """
     if not isinstance(tokens, Tensor):
         raise ValueError(f"tokens must be a torch tensor of integers, got {type(tokens).__name__}.")
     if tokens.ndim != 2 or tokens.shape[1] % 3 == 1 or tokens.shape[1] < 2:
         raise ValueError(
             f"tokens must have shape (batch, 3·n) or (batch, 3·n − 1), n ≥ 1, got {tuple(tokens.shape)}."
         )
-    _check_integers(tokens, "tokens")
-    if p is not None:
-        _checked_numbers(tokens, p, "tokens")
+    return _checked_numbers(tokens, p, "tokens")
 
 
 def check_vectors(vectors: Tensor | np.ndarray, p: int, name: str) -> Tensor:
@@ -242,16 +242,12 @@ def check_vectors(vectors: Tensor | np.ndarray, p: int, name: str) -> Tensor:
     return _checked_numbers(vectors, p, name)
 
 
-def _checked_numbers(numbers: Tensor, p: int, name: str) -> Tensor:
-    _check_integers(numbers, name)
-    if numbers.numel() and not 0 <= numbers.min() <= numbers.max() < p:
-        raise ValueError(f"{name} must be in 0 … {p - 1} (p = {p}), got {numbers.min()} … {numbers.max()}.")
-    return numbers.long()
-
-
-def _check_integers(numbers: Tensor, name: str) -> None:
+def _checked_numbers(numbers: Tensor, p: int | None, name: str) -> Tensor:
     if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
         raise ValueError(f"{name} must be integers, got {numbers.dtype}.")
+    if p is not None and numbers.numel() and not 0 <= numbers.min() <= numbers.max() < p:
+        raise ValueError(f"{name} must be in 0 … {p - 1} (p = {p}), got {numbers.min()} … {numbers.max()}.")
+    return numbers.long()
 
 
 def _check_prime(p: int) -> None:

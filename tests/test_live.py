@@ -17,8 +17,7 @@ from modgrok.analysis import activations, interventions, mechanisms
 from modgrok.book import build as book
 from modgrok.config import preset
 from modgrok.data import grid, pretraining_tasks
-from modgrok.live.contrast import contrast_depths
-from modgrok.live.exchange import draw_question
+from modgrok.live.contrast import contrast_depths, draw_question
 from modgrok.predictors import predictors
 from modgrok.storage.runs import Run
 from modgrok.train import train
@@ -754,8 +753,8 @@ def test_a_model_without_a_matching_head_is_named_in_a_sentence(runs):
 
 
 def test_the_swap_asks_for_a_multiple_of_an_example(runs, monkeypatch):
-    monkeypatch.setattr("modgrok.live.exchange.matching_heads", lambda *_: [(1, 1)])
-    monkeypatch.setattr("modgrok.live.exchange.reading_heads", lambda *_: ([(1, 1)], [(1, 0)]))
+    monkeypatch.setattr("modgrok.live.contrast.matching_heads", lambda *_: [(1, 1)])
+    monkeypatch.setattr("modgrok.live.contrast.reading_heads", lambda *_: ([(1, 1)], [(1, 0)]))
     (a, b), examples, (x, y), groups = draw_question(runs["deep"]).values()
     assert all(z == (a * u + b * v) % 5 for u, v, z in examples) and len(examples) == 4
     assert any((2 * u % 5, 2 * v % 5) == (x, y) for u, v, _ in examples if v)

@@ -32,8 +32,7 @@ from IPython.display import HTML
 
 from modgrok.analysis.activations import draw_contexts
 from modgrok.data import Data, grid, pretraining_tasks, split_inputs
-from modgrok.live.contrast import Contrast
-from modgrok.live.exchange import draw_question
+from modgrok.live.contrast import Contrast, draw_question
 from modgrok.model import n_weights
 from modgrok.predictors import predictors
 from modgrok.storage.files import write_atomically
@@ -162,7 +161,7 @@ def hero(contrast: Contrast, page: str = "12_ask.html") -> HTML:
 def swap(runs: dict[str, Run]) -> HTML:
     """A control that shows `mechanisms.swapped_logits`: the reader picks the query, and what the heads look for.
 
-    Each model has its own `exchange.draw_question`. A model without a matching head is named in a sentence instead.
+    Each model has its own `contrast.draw_question`. A model without a matching head is named in a sentence instead.
 
     Args:
         runs: label → run; all of one p.

@@ -1,4 +1,4 @@
-"""Two models that differ in depth alone, and a typical question that shows the difference; chosen by stated rules."""
+"""The questions that controls open with, chosen by stated rules: one that depth decides, one for a swap of queries."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modgrok.analysis.activations import draw_contexts
+from modgrok.analysis.mechanisms import matching_heads, reading_heads
 from modgrok.data import Data
 from modgrok.evaluate import correct_grid, query_grid
 from modgrok.plots.style import blocks
@@ -90,9 +91,7 @@ def _measure(runs: dict[str, Run], n: int) -> Contrast:
     models = {label: run.model() for label, run in runs.items()}
     questions = list(zip(tasks, contexts, strict=True))
     hits = {
-        label: np.stack(
-            [correct_grid(model, task[None], context, [shots])[0, 0] for task, context in questions]
-        )
+        label: np.concatenate([correct_grid(model, task[None], c, [shots])[0] for task, c in questions])
         for label, model in models.items()
     }  # (n, p, p)
     is_combination = ~np.stack([ratio_matches(context, [shots], p)[0] for context in contexts])
@@ -119,3 +118,32 @@ def _measure(runs: dict[str, Run], n: int) -> Contrast:
         n_correct,
         combinations,
     )
+
+
+def draw_question(run: Run, shots: int = 4) -> dict | None:
+    """The first context of `draw_contexts`, its query twice the first example with y not 0.
+
+    Returns:
+        "task" (a, b), held out; "examples" (x, y, z) each; "query" (x, y); and "groups" with "name" and "heads",
+        (block, number) each, of `mechanisms.reading_heads` at the last checkpoint: the matching heads and, where there
+        are any, the other heads of their block. None if no head matches.
+    """
+    model, sample, p = run.model(), Data(run.config), run.config.p
+    tokens = sample.evaluation_set("ood_train", 300)
+    if not matching_heads(model, tokens):
+        return None
+    contexts, tasks = draw_contexts(sample, 1)
+    context, task = contexts[0, : min(shots, run.config.n_examples - 1)], tasks[0]
+    first = context[np.argmax(context[:, 1] > 0)]
+    names = ("matching heads", "the other heads")
+    groups = [
+        {"name": f"{name} ({', '.join(f'{block}.{h}' for block, h in heads)})", "heads": heads}
+        for name, heads in zip(names, reading_heads(model, tokens), strict=True)
+        if heads
+    ]
+    return {
+        "task": task.tolist(),
+        "examples": np.column_stack([context, context @ task % p]).tolist(),
+        "query": (2 * first % p).tolist(),
+        "groups": groups,
+    }
