@@ -42,22 +42,16 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
 def share_interval(hits: ArrayLike) -> np.ndarray:
     """Share of hits with its score interval (Wilson, 1927).
 
-    Hits in expectation, from 0 to 1, vary less than whole ones. The interval is then that of as many cases as have a
-    share of the same variance (Korn and Graubard, 1998).
-
     Args:
-        hits: (cases, …) hits of independent cases, whole or in expectation.
+        hits: (cases, …) hits of independent cases, 0 or 1. They may be expected hits, from 0 to 1, as of ties broken at
+            random; these vary less, and the interval covers the truth more often.
 
     Returns:
         (3, …) share, low, high; nan where there are no cases.
     """
     hits = np.asarray(hits, dtype=float)
-    n_cases = len(hits)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = hits.sum(0) / n_cases
-        variance = ((hits - share) ** 2).sum(0) / n_cases**2
-        effective = np.fmin(share * (1 - share) / variance, n_cases)  # fmin: all where the variance is 0
-        z2 = scipy.special.ndtri((1 + LEVEL) / 2) ** 2 / effective
+        share, z2 = hits.sum(0) / len(hits), scipy.special.ndtri((1 + LEVEL) / 2) ** 2 / len(hits)
         middle = (share + z2 / 2) / (1 + z2)
         half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
     return np.stack([share, middle - half, middle + half])

@@ -243,9 +243,9 @@ def _card(number: int, card: Card, claims: Mapping[str, Claim]) -> str:
         f"<p>{_badge(claim)} <b>{escape(name)}.</b> {_reason(claim)}</p>" for name, claim in claims.items()
     )
     chapter, ax = card.page[3:].replace("_", " ").capitalize(), card.figure.axes[0]
-    seen = " by ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) + ", seed by seed"
+    alt = " by ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) + ", seed by seed"
     return (
-        f"<li><h3>{number}. {escape(card.title)}</h3>{picture(card.figure, seen)}"
+        f"<li><h3>{number}. {escape(card.title)}</h3>{picture(card.figure, alt)}"
         f"<p>{_badge(next(iter(claims.values())))}</p><p>{escape(typeset(card.sentence))}</p>"
         f"<details><summary>Why this verdict</summary>{reasons}</details>"
         f'<a href="{card.page}.html">{chapter}: the evidence</a></li>'
