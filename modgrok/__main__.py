@@ -206,7 +206,12 @@ def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
             print(error, file=sys.stderr if csv else sys.stdout)
             continue
         if not csv:
-            print(f"{table_row(row)}  {folder}")
+            cells = "not evaluated yet".ljust(68)
+            if row["step"] is not None:
+                minutes = "…" if row["minutes"] is None else f"{row['minutes']:.1f}"
+                accuracies = " ".join(f"{row[f'{name}_acc']:10.2f}" for name in SETS)
+                cells = f"{row['step']:7d}/{row['steps']:<7d} {minutes:>8} {accuracies}"
+            print(f"{cells}  {folder}")
         else:
             if not table:
                 table = DictWriter(sys.stdout, row, lineterminator="\n")
@@ -257,15 +262,6 @@ def existing_runs(*roots: Path) -> list[Path]:
             f"there is no run under {' or '.join(map(str, roots))}; name a folder that holds one."
         )
     return paths
-
-
-def table_row(row: dict[str, object]) -> str:
-    """A run's row as text: step, minutes, and accuracies."""
-    if row["step"] is None:
-        return "not evaluated yet".ljust(68)
-    minutes = "…" if row["minutes"] is None else f"{row['minutes']:.1f}"
-    accuracies = " ".join(f"{row[f'{name}_acc']:10.2f}" for name in SETS)
-    return f"{row['step']:7d}/{row['steps']:<7d} {minutes:>8} {accuracies}"
 
 
 def check_launcher() -> None:

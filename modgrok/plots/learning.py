@@ -146,20 +146,19 @@ def with_spread(
         mark: draw a vertical line where the mean on o.o.d. tasks with training inputs is highest; none where that is
             the first place, before training.
     """
-    fig = style.figure(max(7, 2.6 * len(panels) + 0.6), 3.8)
-    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
+    size = max(7, 2.6 * len(panels) + 0.6) / len(panels), 3.8
+    fig, axes = style.panels(panels, size, (0, 0), len(panels), None, xlabel, "accuracy", sharey=True)
     markers = {"marker": "o", "markersize": 4.5} if len(places) <= 16 else {}
-    for ax, (title, accuracy) in zip(axes, panels.items(), strict=True):
+    for ax, accuracy in zip(axes, panels.values(), strict=True):
         for set_name, curves in accuracy.items():
             _mean_and_seeds(ax, places, curves, **_set_style(set_name), **markers)
         if mark and (best := np.mean(accuracy["ood_train"], axis=0).argmax()) > 0:
             ax.axvline(places[best], color=style.INK, lw=1)
         style.chance_line(ax, chance)
-        ax.set(title=title, xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02))
+        ax.set(ylim=(0, 1.02))
         style.whole_ticks(ax, {1: 8, 2: 5}.get(len(panels), 3))
         if len(places) < 8:
             ax.xaxis.set_major_locator(FixedLocator(places))
-        ax.label_outer()
     style.legend_below(fig, 2)
     return fig
 
