@@ -35,7 +35,8 @@ class CircleOfCircles(NamedTuple):
             while the logarithm runs through once. With fewer than p - 1 places several numbers share one: a pentagon
             at p = 11 does not tell x from -x.
         groups: "x" if pairs of one x form a group, "y" if pairs of one y do.
-        plane: (p², 2) output of the head in the first context, in the plane of `structure.log_plane`.
+        plane: (p², 2) output of the head in the first context, in the first two principal components of the pairs
+            without a 0, in which circles are scored.
     """
 
     head: int
@@ -91,7 +92,7 @@ def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
     best = scores.mean(0).argmax(-1)  # (orders,)
     score = compare_with_null(np.take_along_axis(scores, best[None, :, None], -1)[..., 0])
     head, stride = divmod(int(best[0]), n_strides)
-    plane = log_plane(outputs[0, head], grid(p)[:, "xy".index(groups[head])])
+    plane = log_plane(outputs[0, head], grid(p).prod(1))
     return CircleOfCircles(head, score, (p - 1) // math.gcd(stride + 1, p - 1), groups[head], plane)
 
 

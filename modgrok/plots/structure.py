@@ -37,7 +37,7 @@ def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
 
 @style.styled
 def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> Figure:
-    """All pairs in the plane of two principal components, labelled by logarithm, and one group enlarged (F1d).
+    """The pairs without a 0 in a plane, labelled by logarithm, and one group enlarged (F1d).
 
     Args:
         points: (p², 2) coordinates of all pairs (x, y), y running fastest.
@@ -49,8 +49,9 @@ def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> F
     whole, part = fig.subplots(1, 2)
     first, second = np.divmod(np.arange(len(points)), len(log))
     first, second, names = (first, second, "xy") if groups == "x" else (second, first, "yx")
-    _log_plane(whole, points, first, log)
-    group = log[first] == 1
+    has_log = (first > 0) & (second > 0)
+    _log_plane(whole, points[has_log], first[has_log], log)
+    group = (log[first] == 1) & has_log
     colors, labels = log_colors(len(log)), log[second[group]]
     low, high = points[group].min(0), points[group].max(0)
     corner, size = (low + high) / 2 - (high - low).max() * 0.6, (high - low).max() * 1.2
@@ -60,7 +61,7 @@ def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> F
     part.set_title(f"the group log {names[0]} = 1, by log {names[1]}")
     part.spines[:].set_visible(True)
     whole.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=style.INK, lw=1))
-    whole.set_title(f"all pairs (x, y), by log {names[0]}")
+    whole.set_title(f"pairs (x, y) without a 0, by log {names[0]}")
     return fig
 
 
@@ -228,11 +229,12 @@ def _log_plane(
     step = -(-len(points) // (limit or len(points)))
     inks = [colors[k] for k in labels[::step]]
     ax.scatter(*points[::step].T, c=inks, s=max(3, 150 / len(log)), alpha=0.75, lw=0)
-    middles = np.stack([points[labels == k].mean(0) for k in range(len(log))])
+    present = np.unique(labels)
+    middles = np.stack([points[labels == k].mean(0) for k in present])
     if np.ptp(middles, axis=0).max() < 0.2 * np.ptp(points, axis=0).max():
-        middles = middles[:0]  # all in one place: the plane does not carry this number
+        middles, present = middles[:0], []  # all in one place: the plane does not carry this number
     across = 1.24 * np.ptp(points, axis=0).max()  # with the margins below
-    _numbers(ax, middles, range(len(middles)), colors, 14 if len(log) < 14 else 9, across)
+    _numbers(ax, middles, present, colors, 14 if len(log) < 14 else 9, across)
     _plane_axes(ax)
 
 
