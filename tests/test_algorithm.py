@@ -119,10 +119,10 @@ def test_an_exchanged_example_lies_on_the_zero_line_or_off_it(monkeypatch):
     scored, (_, tasks) = [], algorithm.draw_contexts(Data(Untrained.config), 20)
     monkeypatch.setattr(algorithm, "_n_correct", lambda _, *context: scored.append(context) or np.ones(1))
     n_contexts, *means = algorithm.exchange_row(Untrained(), 2, 20)
-    (drawn, _), (on_line, _), (off_line, hidden_tasks) = scored
-    assert 0 < n_contexts == len(drawn) < len(tasks) and means == [1, 1, 1]
-    for version, is_shown in ((drawn, False), (on_line, True), (off_line, False)):
-        assert (version[:, 0] == drawn[:, 0]).all()
+    (drawn_pairs, _), (on_line, _), (off_line, hidden_tasks) = scored
+    assert 0 < n_contexts == len(drawn_pairs) < len(tasks) and means == [1, 1, 1]
+    for version, is_shown in ((drawn_pairs, False), (on_line, True), (off_line, False)):
+        assert (version[:, 0] == drawn_pairs[:, 0]).all()
         assert (algorithm._is_zero_seen(version, hidden_tasks, 5) == is_shown).all()
 
 

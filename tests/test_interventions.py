@@ -21,12 +21,12 @@ def hooks(model):
 
 
 def test_activations_match_logits(model, tokens):
-    kept = activations.activations(model, tokens, list(activations.hook_points(model)))
+    outputs = activations.activations(model, tokens, list(activations.hook_points(model)))
     logits = model.logits_everywhere(tokens)
-    same(torch.nn.functional.linear(model.ln_f(kept["blocks.1.resid_post"]), model.embed.weight), logits)
-    added = sum(kept[f"blocks.{i}.{part}.out"] for i in range(2) for part in ("attn", "mlp"))
-    same(kept["embed"] + added, kept["blocks.1.resid_post"])
-    same(kept["blocks.0.attn.pattern"].sum(-1), torch.ones(16, 2, 17))
+    same(torch.nn.functional.linear(model.ln_f(outputs["blocks.1.resid_post"]), model.embed.weight), logits)
+    added = sum(outputs[f"blocks.{i}.{part}.out"] for i in range(2) for part in ("attn", "mlp"))
+    same(outputs["embed"] + added, outputs["blocks.1.resid_post"])
+    same(outputs["blocks.0.attn.pattern"].sum(-1), torch.ones(16, 2, 17))
     same(model.plain_logits(tokens), model(tokens))
 
 
@@ -39,8 +39,11 @@ def test_activations_at_some_positions_of_many_sequences(model, tokens):
 
 
 def test_heads_sum_to_the_attention_output(model, tokens):
-    kept = activations.activations(model, tokens, ["blocks.1.attn.out", "blocks.1.attn.mix"])
-    same(activations.through_output(model, kept["blocks.1.attn.mix"], 1).sum(-2), kept["blocks.1.attn.out"])
+    outputs = activations.activations(model, tokens, ["blocks.1.attn.out", "blocks.1.attn.mix"])
+    same(
+        activations.through_output(model, outputs["blocks.1.attn.mix"], 1).sum(-2),
+        outputs["blocks.1.attn.out"],
+    )
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -85,9 +88,9 @@ def test_hooks_are_removed(model, tokens):
 )
 def test_without_heads_and_mlps_the_residual_stream_is_the_embedding(model, tokens, parts):
     with interventions.ablated(model, *parts) as predict:
-        kept = activations.activations(model, tokens, ["embed", "blocks.1.resid_post"])
+        outputs = activations.activations(model, tokens, ["embed", "blocks.1.resid_post"])
         same(predict(tokens), interventions.layer_readout(model, tokens)[0])
-    assert torch.equal(kept["embed"], kept["blocks.1.resid_post"])
+    assert torch.equal(outputs["embed"], outputs["blocks.1.resid_post"])
 
 
 def test_ablating_every_head_is_ablating_attention(model, tokens):

@@ -56,11 +56,11 @@ def test_swapped_queries_fetch_another_example(matcher, sample):
         assert (a * v - b * u) % p != 0 and b != v and b and v
         assert len({int(number[row]) for number in swap[2:]}) == 3
     matching = mechanisms.query_swap(matcher, swap, [(1, 0)])
-    others = mechanisms.query_swap(matcher, swap, [(1, 1)])
+    other_shares = mechanisms.query_swap(matcher, swap, [(1, 1)])
     rows = (x > 0) & (donors[:, 0] > 0)
     without_zero = mechanisms.Swap(*(part[rows] for part in swap))
     assert mechanisms.query_swap(matcher, without_zero, [(1, 0)])[0] == 1
-    assert matching[0] > 0.9 and others[0] == 0 and others[1] > 0.9
+    assert matching[0] > 0.9 and other_shares[0] == 0 and other_shares[1] > 0.9
     assert sum(matching) == pytest.approx(1)
 
 

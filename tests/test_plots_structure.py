@@ -35,8 +35,8 @@ def test_circle_of_circles_enlarges_one_group():
     has_log = (X > 0) & (Y > 0)
     assert_log_plane(whole, points[has_log], X[has_log])
     group = (X == 2) & has_log
-    wanted = {tuple(map(float, place)): str(LOG[y]) for place, y in zip(points[group], Y[group], strict=True)}
-    assert written(part) == wanted
+    expected = {tuple(map(float, place)): str(LOG[y]) for place, y in zip(points[group], Y[group], strict=True)}
+    assert written(part) == expected
     assert part.get_title() == "the group log x = 1, by log y" and "by log x" in whole.get_title()
     (frame,) = (patch for patch in whole.patches if isinstance(patch, Rectangle))
     assert frame.get_x() == pytest.approx(part.get_xlim()[0]) and frame.get_height() == pytest.approx(
@@ -57,23 +57,23 @@ def test_numbers_that_would_lie_on_each_other_are_moved_apart():
 def test_log_planes_colour_each_by_its_own_number():
     numbers = (X, Y, X, Y, X)
     planes = values(5, P * P, 2) + np.stack(numbers)[..., None]
-    made = plots.log_planes(planes, numbers, LOG, list("abcde"))
-    for ax, points, number, title in zip(made.axes, planes, numbers, "abcde", strict=False):
+    figure = plots.log_planes(planes, numbers, LOG, list("abcde"))
+    for ax, points, number, title in zip(figure.axes, planes, numbers, "abcde", strict=False):
         assert_log_plane(ax, points, number)
         assert ax.get_title() == title
-    assert [ax.axison for ax in made.axes] == [True] * 5 + [False]
+    assert [ax.axison for ax in figure.axes] == [True] * 5 + [False]
 
 
 def test_numbers_whose_points_have_one_middle_are_not_written_over_each_other():
     around = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (0, 0)])[Y]  # the same for each x
-    made = plots.log_planes([around] * 2, (X, Y), LOG, ["a", "b"])
-    assert [len(ax.texts) for ax in made.axes] == [0, P]
+    figure = plots.log_planes([around] * 2, (X, Y), LOG, ["a", "b"])
+    assert [len(ax.texts) for ax in figure.axes] == [0, P]
 
 
 def test_log_spectra_show_the_true_labels_beside_the_others():
     shares = RNG.dirichlet(np.ones(3), (3, 50))  # (panels, shuffles, waves)
-    made = plots.log_spectra(shares, list("abc"))
-    for ax, panel, title in zip(made.axes, shares, "abc", strict=False):
+    figure = plots.log_spectra(shares, list("abc"))
+    for ax, panel, title in zip(figure.axes, shares, "abc", strict=False):
         bands, stems, dots = ax.collections
         np.testing.assert_allclose(dots.get_offsets(), np.column_stack([[1, 2, 3], panel[0]]))
         ends = np.array([segment[:, 1] for segment in stems.get_segments()])
@@ -82,8 +82,10 @@ def test_log_spectra_show_the_true_labels_beside_the_others():
         np.testing.assert_allclose(ends, np.quantile(panel[1:], (0.025, 0.975), axis=0).T)
         parity = [to_hex(color) == to_hex(plots.PARITY[0]) for color in dots.get_facecolor()]
         assert parity == [False, False, True] and ax.get_title() == title
-    assert made.get_supylabel() == "share of variance" and "times round the circle" in made.get_supxlabel()
-    assert [ax.axison for ax in made.axes] == [True] * 3 + [False]
+    assert (
+        figure.get_supylabel() == "share of variance" and "times round the circle" in figure.get_supxlabel()
+    )
+    assert [ax.axison for ax in figure.axes] == [True] * 3 + [False]
 
 
 def test_parity_planes_part_odd_from_even():
@@ -99,15 +101,18 @@ def test_parity_planes_part_odd_from_even():
 
 def test_similarity_matrices_border_their_groups():
     matrices = [values(5, 5)] * 3
-    made = plots.similarity_matrices(matrices, [3, 3, 1, 1, 1], ["a", "b", "c"], columns=2)
-    for ax, matrix in zip(made.axes[:3], matrices, strict=True):
+    figure = plots.similarity_matrices(matrices, [3, 3, 1, 1, 1], ["a", "b", "c"], columns=2)
+    for ax, matrix in zip(figure.axes[:3], matrices, strict=True):
         np.testing.assert_allclose(image(ax), matrix)
         across, down = (np.reshape(border.get_segments(), (-1, 4)).tolist() for border in ax.collections)
         assert across == [[-0.5, 1.5, 4.5, 1.5]] and down == [[1.5, -0.5, 1.5, 4.5]]
         assert ax.images[0].get_extent() == [-0.5, 4.5, 4.5, -0.5] and ax.images[0].get_clim() == (-1, 1)
-    assert [ax.get_title() for ax in made.axes[:3]] == ["a", "b", "c"]
-    assert made.axes[-1].get_ylabel() == "cosine similarity" and list(made.axes[2].get_xticks()) == [0.5, 3]
-    named = [(ticks(ax.xaxis), ticks(ax.yaxis)) for ax in made.axes[:3]]
+    assert [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
+    assert figure.axes[-1].get_ylabel() == "cosine similarity" and list(figure.axes[2].get_xticks()) == [
+        0.5,
+        3,
+    ]
+    named = [(ticks(ax.xaxis), ticks(ax.yaxis)) for ax in figure.axes[:3]]
     assert named == [([], ["3", "1"]), (["3", "1"], []), (["3", "1"], ["3", "1"])]  # b has nothing below it
     large = values(384, 384)
     ax, _ = plots.similarity_matrices([large], np.arange(384), ["c"]).axes
@@ -125,8 +130,8 @@ def test_group_scores_fill_the_dots_that_count():
             ("by y", (0.3, 0.2, 0.1)),
         )
     }
-    made = plots.group_scores(scores, stages)
-    for ax, (name, column) in zip(made.axes, scores.items(), strict=False):
+    figure = plots.group_scores(scores, stages)
+    for ax, (name, column) in zip(figure.axes, scores.items(), strict=False):
         band, lines, dots = ax.collections
         shown = [value for value, _ in dots.get_offsets()]
         ends = [segment[:, 0] for segment in lines.get_segments()]
@@ -139,4 +144,4 @@ def test_group_scores_fill_the_dots_that_count():
         assert filled == [value > 0.2 for value in shown]  # one below chance does not count
         assert all(segment[:, 0].tolist() == [-0.1, 0.2] for segment in band.get_segments())
         assert ax.get_title() == name and dots.get_offsets()[0][1] == 2  # from the top
-    assert made.get_supxlabel() == "mean similarity\nwithin groups less between groups"
+    assert figure.get_supxlabel() == "mean similarity\nwithin groups less between groups"

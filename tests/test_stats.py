@@ -94,8 +94,8 @@ def test_with_one_stratum_exchanges_are_fishers_exact_test(seed, n):
         [(is_hit & ~is_in_group).sum(), (~is_hit & ~is_in_group).sum()],
     ]
     expected = [scipy_stats.fisher_exact(table, alternative=side).pvalue for side in ("greater", "less")]
-    found = stats.stratified_exchange_test(is_hit, is_in_group, np.zeros(n))
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    p_values = stats.stratified_exchange_test(is_hit, is_in_group, np.zeros(n))
+    np.testing.assert_allclose(p_values, expected, rtol=1e-9)
 
 
 def test_exchanges_stay_within_their_stratum():
@@ -107,8 +107,8 @@ def test_exchanges_stay_within_their_stratum():
             moved[strata == stratum] = is_hit[strata == stratum][list(order)]
         n_orders[(moved & is_in_group).sum()] += 1
     law, n_hits = n_orders / n_orders.sum(), (is_hit & is_in_group).sum()
-    found = stats.stratified_exchange_test(is_hit, is_in_group, strata)
-    assert found == pytest.approx((law[n_hits:].sum(), law[: n_hits + 1].sum()))
+    p_values = stats.stratified_exchange_test(is_hit, is_in_group, strata)
+    assert p_values == pytest.approx((law[n_hits:].sum(), law[: n_hits + 1].sum()))
     apart = stats.stratified_exchange_test([1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1])
     assert apart == pytest.approx(
         (1, 1)

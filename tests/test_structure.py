@@ -57,8 +57,8 @@ def test_windings_of_the_definition():
     points, order = np.random.default_rng(1).normal(size=(10, 2)), relabellings(10, 40)[17]
     arrows = (points - points.mean(0)) @ (1, 1j)
     arrows = (arrows / abs(arrows))[order]
-    wanted = [abs(np.mean(arrows * np.exp(-2j * np.pi * s * np.arange(10) / 10))) for s in range(1, 5)]
-    np.testing.assert_allclose(structure.windings(points, 40)[0, 17], wanted, atol=1e-12)
+    expected = [abs(np.mean(arrows * np.exp(-2j * np.pi * s * np.arange(10) / 10))) for s in range(1, 5)]
+    np.testing.assert_allclose(structure.windings(points, 40)[0, 17], expected, atol=1e-12)
 
 
 def test_spectrum_of_several_contexts_is_the_mean_of_theirs():
@@ -83,8 +83,8 @@ def test_parity_view_is_centred():
     rng, log = np.random.default_rng(0), structure.discrete_log(7)
     features = rng.normal(size=(7, 5)) + 4 * np.outer(log % 2, [0, 1, 0, 0, 0])
     view = structure.parity_view(features + 10, log)
-    odd, even = view[1::2], view[2::2]
-    assert odd[:, 2].mean() > 1 and odd[:, 2].mean() + even[:, 2].mean() == pytest.approx(0)
+    odd, even_view = view[1::2], view[2::2]
+    assert odd[:, 2].mean() > 1 and odd[:, 2].mean() + even_view[:, 2].mean() == pytest.approx(0)
     np.testing.assert_allclose(view[1:, :2].mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(np.abs(view), np.abs(structure.parity_view(features, log)), atol=1e-9)
 

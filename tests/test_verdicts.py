@@ -57,8 +57,8 @@ def test_structured(n_solving, n_control, chance, expected):
     assert claim.verdict == expected
     assert claim.measured["runs that solve (d = 2)"] == verdicts.share(is_present[:10])
     assert claim.measured["control (d = 2)"].startswith(f"{n_control} of 10 (")
-    two = verdicts.structured("odd", mixed(10, 10, 2), is_present, chance)
-    assert two.verdict == "not shown" and two.units == "runs: 20 of 20; seeds: 2, able to tell: 2"
+    double = verdicts.structured("odd", mixed(10, 10, 2), is_present, chance)
+    assert double.verdict == "not shown" and double.units == "runs: 20 of 20; seeds: 2, able to tell: 2"
 
 
 def test_a_run_that_learned_nothing_is_no_control():

@@ -1,7 +1,6 @@
 """A model's answers beside those of exact predictors, query by query and kind by kind (F1c, F5, A4, A5)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -86,10 +85,8 @@ def distance_and_agreement(distances: Mapping[str, ArrayLike], agreements: Mappi
         distances: predictor → (3, K) relative entropy in nats, low and high end of its interval.
         agreements: predictor → (3, K) share of equal answers, low and high end of its interval.
     """
-    fig = style.figure(7.8, 3.7)
-    axes = fig.subplots(1, 2)
-    axes[0].set_title("distance: lower is nearer", **LEFT)
-    axes[1].set_title("same answer: higher is nearer", **LEFT)
+    titles = ("distance: lower is nearer", "same answer: higher is nearer")
+    fig, axes = style.panels(titles, (3.9, 2.8), (0, 0.8), 2, LEFT)
     for ax, curves in zip(axes, (distances, agreements), strict=True):
         for name, curve in curves.items():
             style.banded(ax, range(np.shape(curve)[-1]), curve, **_algorithm(name), marker="o", markersize=4)
@@ -97,8 +94,7 @@ def distance_and_agreement(distances: Mapping[str, ArrayLike], agreements: Mappi
         style.whole_ticks(ax)
     axes[0].set(ylabel="relative entropy (nats)", ylim=(0, None))
     axes[1].set(ylabel="share of queries", ylim=(0, 1.04))
-    _name_ends(axes[0], distances)
-    _name_ends(axes[1], agreements)
+    style.legend_below(fig, 2, _algorithm_keys(distances), fontsize=10)
     return fig
 
 
@@ -285,18 +281,3 @@ def _algorithm(name: str) -> dict:
 
 def _algorithm_keys(names: Iterable[str]) -> list[Line2D]:
     return [Line2D([], [], label=name, **_algorithm(name)) for name in names]
-
-
-def _name_ends(ax: Axes, curves: Mapping[str, ArrayLike]) -> None:
-    """Write the names of predictors beside the ends of their curves (3, K), moved apart where these are close."""
-    low, high = ax.get_ylim()
-    ends = {name: (np.asarray(curve)[0, -1] - low) / (high - low) for name, curve in curves.items()}
-    name_y, last_shot = -np.inf, np.shape(next(iter(curves.values())))[-1] - 1
-    room = 0.155 * len(ends)  # the highest name must not leave the axes
-    for name, end in sorted(ends.items(), key=lambda item: item[1]):
-        name_y, room = max(min(end, 1.04 - room), name_y + 0.155), room - 0.155
-        ax.annotate(
-            fill(name, 14), (last_shot, low + end * (high - low)), xytext=(1.05, name_y), textcoords="axes fraction",
-            va="center", fontsize=9, linespacing=0.95,
-            arrowprops={"arrowstyle": "-", "color": ALGORITHM_COLORS[name], "lw": 1, "shrinkA": 1, "shrinkB": 3},
-        )  # fmt: skip
