@@ -192,36 +192,24 @@ class EarlyStop(NamedTuple):
 
     Attributes:
         index: the evaluation in the middle of the best window.
-        best: mean skill in the best window.
-        final: mean skill in the last window.
-        scatter: standard deviation of one evaluation around its neighbours.
-        width: evaluations in a window.
+        best, final: mean skill in the best window, and in the last window.
+        is_solved: whether the best window solves the set.
+        is_transient: whether the run solved the set and then lost more skill than MIN_FALL and than noise explains
+            (claim 4).
     """
 
     index: int
     best: float
     final: float
-    scatter: float
-    width: int
-
-    @property
-    def is_solved(self) -> bool:
-        """Whether the best window solves the set."""
-        return self.best >= SOLVED
-
-    @property
-    def is_transient(self) -> bool:
-        """Whether the run solved the set and then lost more skill than MIN_FALL and than noise explains (claim 4).
-
-        The best of many windows lies above the last even on a plateau. So the loss must exceed four standard errors
-        of a difference: of simulated plateaus with noise, fewer than 2 in 100 are then called transient.
-        """
-        noise = 4 * self.scatter * np.sqrt(2 / self.width)
-        return self.is_solved and self.best - self.final > max(MIN_FALL, noise)
+    is_solved: bool
+    is_transient: bool
 
 
 def early_stop(curve: ArrayLike) -> EarlyStop:
     """The best moment of a run: the middle of the window of evaluations with the highest mean skill (F4).
+
+    The best of many windows lies above the last even on a plateau. So a loss must exceed four standard errors of a
+    difference: of simulated plateaus with noise, fewer than 2 in 100 are then called transient.
 
     curve: (evaluations,) skill during training, such as `skill_curve(run, "ood_train")`. A window has a tenth of them,
     at least five, so that noise makes no peak.
@@ -229,12 +217,15 @@ def early_stop(curve: ArrayLike) -> EarlyStop:
     curve = np.asarray(curve, dtype=float)
     width = min(len(curve), max(5, len(curve) // 10))
     smooth = np.convolve(curve, np.full(width, 1 / width), mode="valid")
-    best = int(smooth.argmax())
-    start = int((smooth >= smooth[best] / 2).argmax())  # before it rises, a model scatters less
+    place = int(smooth.argmax())
+    best, final = float(smooth[place]), float(smooth[-1])
+    start = int((smooth >= best / 2).argmax())  # before it rises, a model scatters less
     steps = abs(np.diff(curve[start:]))
     # from neighbours, so that no slow change counts; by the median, so that no jump does
     scatter = 1.4826 * np.median(steps) / np.sqrt(2) if len(steps) else 0.0
-    return EarlyStop(best + (width - 1) // 2, float(smooth[best]), float(smooth[-1]), float(scatter), width)
+    noise, is_solved = 4 * scatter * np.sqrt(2 / width), best >= SOLVED
+    is_transient = bool(is_solved and best - final > max(MIN_FALL, noise))
+    return EarlyStop(place + (width - 1) // 2, best, final, is_solved, is_transient)
 
 
 def ood_stop(run: Run, set_name: str = "ood_train") -> EarlyStop:

@@ -207,8 +207,7 @@ def lasting_rows(groups: Mapping[int, Sequence[Run]]) -> list[list]:
 
 def _best_moments(runs: Iterable[Run], set_name: str) -> NDArray:
     """Skill when stopped early and at the end, and whether a run then solves the set, and falls: (4, runs)."""
-    stops = [ood_stop(run, set_name) for run in runs]
-    return np.transpose([(stop.best, stop.final, stop.is_solved, stop.is_transient) for stop in stops])
+    return np.transpose([ood_stop(run, set_name)[1:] for run in runs])
 
 
 FALLEN_HEAD = (
