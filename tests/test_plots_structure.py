@@ -35,7 +35,9 @@ def test_circle_of_circles_enlarges_one_group():
     has_log = (X > 0) & (Y > 0)
     assert_log_plane(whole, points[has_log], X[has_log])
     group = (X == 2) & has_log
-    expected = {tuple(map(float, place)): str(LOG[y]) for place, y in zip(points[group], Y[group], strict=True)}
+    expected = {
+        tuple(map(float, place)): str(LOG[y]) for place, y in zip(points[group], Y[group], strict=True)
+    }
     assert written(part) == expected
     assert part.get_title() == "the group log x = 1, by log y" and "by log x" in whole.get_title()
     (frame,) = (patch for patch in whole.patches if isinstance(patch, Rectangle))
