@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
-from modgrok.data import sequences
+from modgrok.data import paired_sequences
 from modgrok.model import Transformer
 from modgrok.predictors import check_tokens, check_vectors, expected_accuracy, predictors
 
@@ -132,8 +132,8 @@ def query_grid(
 
     Args:
         model: the transformer.
-        tasks: (n, 2) task vectors; each labels the same context pairs.
-        pairs: (k, 2) context pairs (x, y).
+        tasks: (n, 2) task vectors.
+        pairs: context pairs (x, y), (k, 2) for all tasks, or (n, k, 2).
         shots: numbers of examples before the query, each 0 … min(k, n_examples - 1).
         chunk: queries in one pass, which bounds memory.
 
@@ -144,21 +144,23 @@ def query_grid(
         ValueError: tasks or pairs that are not pairs of numbers 0 … p - 1, or a number of shots out of range.
     """
     p, device = model.config.p, model.embed.weight.device
-    tasks, pairs = (
-        check_vectors(torch.as_tensor(np.asarray(vectors)), p, name).to(device)
-        for vectors, name in ((tasks, "tasks"), (pairs, "pairs"))
-    )
-    max_shots = min(len(pairs), model.config.n_examples - 1)
+    tasks, pairs = (torch.as_tensor(np.asarray(vectors)) for vectors in (tasks, pairs))
+    tasks = check_vectors(tasks, p, "tasks").to(device)
+    rows = check_vectors(pairs.flatten(0, 1) if pairs.ndim == 3 else pairs, p, "pairs")
+    if pairs.ndim == 3 and len(pairs) != len(tasks):
+        raise ValueError(f"pairs must have a context for each of {len(tasks)} tasks, got {len(pairs)}.")
+    pairs = rows.reshape(pairs.shape).to(device).expand(len(tasks), -1, -1)  # (n, k, 2)
+    max_shots = min(pairs.shape[1], model.config.n_examples - 1)
     if not len(shots) or not all(k in range(max_shots + 1) for k in shots):
         raise ValueError(
             f"shots={list(shots)} must lie between 0 and {max_shots}, given this context and model."
         )
-    contexts = sequences(tasks, pairs[None, : max(shots)], p)  # (n, 3·k)
-    shots_per_pass = max(1, chunk // p**2)
+    contexts = paired_sequences(tasks, pairs[:, : max(shots)], p)  # (n, 3·k)
+    shots_per_pass = max(1, min(len(shots), chunk // p**2))
     parts = [shots[i : i + shots_per_pass] for i in range(0, len(shots), shots_per_pass)]
     answers = [
-        torch.cat([model.query_logits(context[None], part).argmax(-1) for part in parts], dim=1)
-        for context in contexts
+        torch.cat([model.query_logits(context_rows, part).argmax(-1) for part in parts], dim=1)
+        for context_rows in contexts.split(max(1, chunk // (p**2 * shots_per_pass)))
     ]
     return torch.cat(answers).cpu().numpy()
 

@@ -125,6 +125,14 @@ def test_query_grid_answers_as_the_plain_loop_does(chunk):
             assert answer.flatten().tolist() == model(tokens)[:, -1].argmax(-1).tolist()
 
 
+def test_query_grid_takes_a_context_for_each_task():
+    model = Transformer(tiny(p=5, n_examples=4)).init_weights(torch.Generator().manual_seed(1)).double()
+    tasks, pairs = [[1, 2], [0, 3], [4, 4]], [[[1, 2], [3, 0]], [[0, 0], [4, 1]], [[2, 2], [2, 3]]]
+    grids = query_grid(model, tasks, pairs, [2, 0])
+    for task, context, grid in zip(tasks, pairs, grids, strict=True):
+        assert (grid == query_grid(model, [task], context, [2, 0])[0]).all()
+
+
 def test_right_grid_is_where_the_answers_are_the_tasks():
     model = Transformer(tiny(p=5, n_examples=4)).init_weights(torch.Generator().manual_seed(1))
     tasks, pairs, shots = [[1, 2], [0, 3]], [[1, 2], [3, 0]], [0, 2]
@@ -158,5 +166,7 @@ def test_wrong_input_is_refused_in_a_sentence():
         query_grid(Transformer(tiny(p=5)), [[1, 9]], [[0, 1]], [1])
     with pytest.raises(ValueError, match=r"pairs must have shape \(n, 2\)"):
         query_grid(Transformer(tiny(p=5)), [[1, 1]], [0, 1], [1])
+    with pytest.raises(ValueError, match="a context for each of 1 tasks, got 2"):
+        query_grid(Transformer(tiny(p=5)), [[1, 1]], [[[0, 1]], [[1, 1]]], [1])
     with pytest.raises(ValueError, match=r"tokens must be in 0 … 4 \(p = 5\), got 7 … 7"):
         accuracy_by_shot(Transformer(tiny(p=5)), torch.full((2, 6), 7))

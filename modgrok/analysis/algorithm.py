@@ -353,8 +353,4 @@ def _is_zero_seen(pairs: np.ndarray, tasks: np.ndarray, p: int) -> np.ndarray:
 
 def _n_correct(run: Run, pairs: np.ndarray, tasks: np.ndarray) -> np.ndarray:
     """Number of the p² queries that a run's last checkpoint answers after each context, (contexts,)."""
-    model, shots = run.model(), [pairs.shape[1]]
-    grids = (
-        correct_grid(model, task[None], context, shots) for task, context in zip(tasks, pairs, strict=True)
-    )
-    return np.array([grid.sum() for grid in grids])
+    return correct_grid(run.model(), tasks, pairs, [pairs.shape[1]]).sum((1, 2, 3))

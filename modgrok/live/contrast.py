@@ -89,10 +89,8 @@ def _measure(runs: dict[str, Run], n: int) -> Contrast:
     contexts, tasks = draw_contexts(Data(config), n)
     contexts = contexts[:, :shots]
     models = {label: run.model() for label, run in runs.items()}
-    questions = list(zip(tasks, contexts, strict=True))
     hits = {
-        label: np.concatenate([correct_grid(model, task[None], c, [shots])[0] for task, c in questions])
-        for label, model in models.items()
+        label: correct_grid(model, tasks, contexts, [shots])[:, 0] for label, model in models.items()
     }  # (n, p, p)
     is_combination = ~np.stack([ratio_matches(context, [shots], p)[0] for context in contexts])
     combinations = {label: float(hit[is_combination].mean()) for label, hit in hits.items()}
