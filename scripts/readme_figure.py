@@ -1,7 +1,8 @@
 """Draw the README's figure from the shipped laptop run: python scripts/readme_figure.py"""
 
 from modgrok import plots
-from modgrok.book.chapter import obtain
+from modgrok.config import preset
+from modgrok.storage.find import find_run
 
-run = obtain("shipped", "laptop", "runs")
+run = find_run(preset("laptop"), "runs")
 plots.training_curves(run.metrics, 1 / run.config.p).savefig("book/_static/learning.svg", facecolor="white")

@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from modgrok.book.chapter import obtain
+from modgrok.config import preset
 from modgrok.live.contrast import contrast_depths
 from modgrok.plots import style
 from modgrok.plots.answers import CORRECT, INCORRECT, TRUTH, colored_grid
+from modgrok.storage.find import find_run
 
 TITLE = "Learning to grok, executable"
 LINES = "In-context learning of modular arithmetic:", "a paper, rebuilt by running it, with live models."
 
-runs = {n: [obtain("shipped", "desk", "runs", depth=n, seed=seed) for seed in range(3)] for n in (2, 4)}
+runs = {n: [find_run(preset("desk", depth=n, seed=seed), "runs") for seed in range(3)] for n in (2, 4)}
 contrast = contrast_depths(runs)
 (a, b), p = contrast.task, len(next(iter(contrast.answers.values()))[-1])
 x, y = np.mgrid[:p, :p]

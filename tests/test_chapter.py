@@ -13,7 +13,7 @@ from tiny import ROOT, assert_identical, assert_same_metrics, finish, sentence, 
 
 from modgrok import config as config_module
 from modgrok.book import chapter
-from modgrok.book.chapter import Chapter, evenly, flat, obtain, scale, table
+from modgrok.book.chapter import Chapter, evenly, flat, scale, table
 from modgrok.book.parameters import declared
 from modgrok.config import preset
 from modgrok.scale.grids import SWEEPS, NoSweep, Sweep
@@ -22,6 +22,12 @@ from modgrok.storage.runs import Run
 from modgrok.train import train
 
 CONFIG = tiny()
+
+
+def obtain(source, preset, root="runs", num_processes=1, **fields):
+    """The run of a chapter with these parameters."""
+    parameters = {"source": source, "preset": preset, "root": root, "num_processes": num_processes, "seed": 0}
+    return Chapter("x", parameters, "").run(**fields)
 
 
 @pytest.fixture(scope="module")
@@ -354,16 +360,18 @@ def test_notebooks_train_on_two_processes(tmp_path, alone):
     thread a process, as by default, and with as many as the reader asks for."""
     notebook = """
 import os, sys, torch
-from modgrok.book.chapter import obtain
+from modgrok.book.chapter import Chapter
 torch.set_num_threads(4)
 a = torch.randn(1000, 1000, requires_grad=True)
 (a @ a).exp().sum().backward()
 fields, root = eval(sys.argv[1]), sys.argv[2]
-obtain("train", "smoke", root, seed=5, **fields)
+page = Chapter("x", {"source": "train", "preset": "smoke", "root": root, "num_processes": 1, "seed": 0}, "")
+page.run(seed=5, **fields)
+page.parameters["num_processes"] = 2
 for threads, seed in (("", 0), ("4", 1)):
     if threads:
         os.environ["OMP_NUM_THREADS"] = threads
-    run = obtain("train", "smoke", root, num_processes=2, seed=seed, **fields)
+    run = page.run(seed=seed, **fields)
     print(torch.get_num_threads(), run.provenance["processes"])
 """
     fields = {name: value for name, value in CONFIG.to_dict().items() if name != "seed"}

@@ -77,10 +77,33 @@ class Chapter:
         return [self.parameters[name] for name in ("source", "preset", "root", "num_processes")]
 
     def run(self, name: str = "", **fields) -> Run:
-        """Return the run of that name under the root or, without a name, the preset's run with some fields replaced."""
+        """Return the run of that name under the root or, without a name, the preset's run with some fields replaced.
+
+        Where there is none and the parameter `source` says so, it is trained by `num_processes` processes: one a GPU,
+        or on the CPU where there is no GPU.
+
+        Raises:
+            ValueError: no such preset, a field that is not allowed, or a batch that does not divide.
+            FileNotFoundError: no such run, and none is to be trained; the message says how to train it.
+        """
+        source, preset_name, root, num_processes = self.origin
         if name:
-            return find_run(name, self.parameters["root"])
-        return obtain(*self.origin, **{"seed": self.parameters["seed"]} | fields)
+            return find_run(name, root)
+        config = preset(preset_name, **{"seed": self.parameters["seed"]} | fields)
+        try:
+            return find_run(config, root)  # also in a subfolder, where `train` does not look
+        except FileNotFoundError:
+            if source != "train":
+                raise
+        with passing_output(True):
+            if num_processes == 1:
+                return train(config, root)
+            check_divides(config, num_processes, 1)
+            AcceleratorState._reset_state(True)  # the launchers insist on starting afresh
+            # asked this way, CUDA is not started, which a process could not be forked after
+            launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
+            launch(_train_forked, (config, root), num_processes=num_processes)
+        return find_run(config, root)
 
     def every_seed(self, **fields) -> list[Run]:
         """Return the preset's runs with some fields replaced, one a seed, counted up from the parameter `seed`.
@@ -303,39 +326,6 @@ def show_error(
     if is_ours and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]:
         error._render_traceback_ = lambda: [f"{kind.__name__}: {error}"]
     shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
-
-
-def obtain(
-    source: str, preset_name: str, root: str | Path = "runs", num_processes: int = 1, **overrides
-) -> Run:
-    """The run a notebook asks for by its parameters, which are `checked`.
-
-    Args:
-        source: "shipped" finds a finished run under root, at any depth; "train" trains it there if there is none.
-        preset_name: of the config.
-        overrides: fields of the config that differ from the preset.
-        root: where runs are.
-        num_processes: training processes, one a GPU, or CPU processes where there is no GPU.
-
-    Raises:
-        ValueError: no such preset, a field that is not allowed, or a batch that does not divide.
-        FileNotFoundError: source="shipped" and no such run; the message says how to train it.
-    """
-    config = preset(preset_name, **overrides)
-    try:
-        return find_run(config, root)  # also in a subfolder, where `train` does not look
-    except FileNotFoundError:
-        if source != "train":
-            raise
-    with passing_output(True):
-        if num_processes == 1:
-            return train(config, root)
-        check_divides(config, num_processes, 1)
-        AcceleratorState._reset_state(True)  # the launchers insist on starting afresh
-        # asked this way, CUDA is not started, which a process could not be forked after
-        launch = accelerate.notebook_launcher if is_cuda_available() else accelerate.debug_launcher
-        launch(_train_forked, (config, root), num_processes=num_processes)
-    return find_run(config, root)
 
 
 @contextmanager
