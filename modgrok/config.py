@@ -281,6 +281,12 @@ PRESET_COSTS = {
 """Name of a preset → how long a run of it takes."""
 
 
+def check_config(config: object) -> None:
+    """Raise ValueError unless it is a Config; the name of a preset is none."""
+    if not isinstance(config, Config):
+        raise ValueError(f'config={config!r} must be a Config, such as preset("smoke").')
+
+
 def preset(name: str, **overrides: Any) -> Config:
     """A preset's config with some fields replaced.
 

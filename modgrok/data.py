@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modgrok.config import SETS, Config, Phase, n_training_pairs
+from modgrok.config import SETS, Config, Phase, check_config, n_training_pairs
 
 MAX_OOD_TASKS = 256
 """At most so many out-of-distribution tasks are evaluated, as in the paper."""
@@ -125,6 +125,7 @@ class Data:
     """
 
     def __init__(self, config: Config, device: torch.device | str = "cpu"):
+        check_config(config)
         self.config, self.device = config, torch.device(device)
         ood = ood_tasks(config)[:MAX_OOD_TASKS]
         train, test = split_inputs(config)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modgrok.config import Config
+from modgrok.config import Config, check_config
 
 
 class Attention(nn.Module):
@@ -80,6 +80,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
+        check_config(config)
         self.config = config
         self.explicit = False  # attention written out while training, see `engine`
         self.embed = nn.Embedding(config.p, config.n_embd)  # also the output head

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from modgrok.config import SETS, Config, Phase
+from modgrok.config import SETS, Config, Phase, check_config
 from modgrok.data import Data
 from modgrok.evaluate import PASS, count_kinds, prepare_questions, score, targets
 from modgrok.model import Transformer, flops_per_step
@@ -54,12 +54,13 @@ def train(
         anew: train also if the finished run lies elsewhere under the root than in root/config.name.
 
     Raises:
-        ValueError: the folder holds something else, the run there is damaged, the batch does not divide among the
-            processes, or the training does not fit in memory; nothing is created then.
+        ValueError: config is none, the folder holds something else, the run there is damaged, the batch does not
+            divide among the processes, or the training does not fit in memory; nothing is created then.
         FloatingPointError: the loss is no longer finite; the message names the step.
         KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved, the same call continues.
         OSError: the disk is full; what was saved before is whole.
     """
+    check_config(config)
     path = Path(root) / config.name
     engine.check_divides(config, 1, accumulate)
     accelerator = engine.make_accelerator(config, path, accumulate, log_with)

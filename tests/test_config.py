@@ -405,3 +405,13 @@ def test_presets_take_overrides():
 def test_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny().p = 5
+
+
+@pytest.mark.parametrize("function", [Data, Transformer, train])
+@pytest.mark.parametrize("value", ["smoke", None])
+def test_what_takes_a_config_refuses_anything_else(function, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as error:
+        function(value)
+    assert sentence(error) == f'config={value!r} must be a Config, such as preset("smoke").'
+    assert not list(tmp_path.iterdir())

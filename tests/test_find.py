@@ -15,7 +15,19 @@ CONFIG = tiny()
 
 
 def test_a_name_is_a_name(kept):
-    for name in ("p3*", "*", "", ".", "..", f"../{kept.name}", str(kept.path), "a\nb", "x" * 10_000 + "/"):
+    for name in (
+        "p3*",
+        "*",
+        "",
+        ".",
+        "..",
+        f"../{kept.name}",
+        str(kept.path),
+        "a\nb",
+        "x" * 10_000 + "/",
+        3,
+        None,
+    ):
         with pytest.raises(ValueError, match="is not the name of a run") as error:
             find_run(name, kept.path.parent)
         assert len(sentence(error)) < 400

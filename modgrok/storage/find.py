@@ -42,10 +42,10 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
         ValueError: the key cannot be a run's name, or a root is empty.
         FileNotFoundError: no root has the run; the message says how to train it and which runs have similar names.
     """
-    name = key if isinstance(key, str) else key.name
-    if not re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*", name):
+    name = key.name if isinstance(key, Config) else key
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*", name)):
         raise ValueError(
-            f"run={name[:200]!r} is not the name of a run; `python -m modgrok runs` lists the names."
+            f"run={name!r:.200} is not the name of a run; `python -m modgrok runs` lists the names."
         )
     if "" in roots:
         raise ValueError("root='' is not allowed; name the folder that holds runs.")
