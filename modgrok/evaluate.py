@@ -176,10 +176,9 @@ def correct_grid(model: Transformer, tasks: ArrayLike, pairs: ArrayLike, shots: 
 
 
 @torch.no_grad()
-def log_probabilities(predict: Predictor, tokens: Tensor, batch_size: int = PASS) -> Tensor:
+def log_probabilities(predict: Predictor, tokens: Tensor) -> Tensor:
     """The predictor's log-probability (natural) of every z: (B, K, p) of tokens (B, 3·K)."""
-    parts = [predict(part).float().log_softmax(-1) for part in tokens.split(batch_size)]
-    return torch.cat(parts)
+    return torch.cat([predict(part).float().log_softmax(-1) for part in tokens.split(PASS)])
 
 
 def divergence(reference: Tensor, scores: Tensor) -> Tensor:

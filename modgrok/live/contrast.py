@@ -118,8 +118,8 @@ def _measure(runs: dict[str, Run], n: int) -> Contrast:
     )
 
 
-def draw_question(run: Run, shots: int = 4) -> dict | None:
-    """The first context of `draw_contexts`, its query twice the first example with y not 0.
+def draw_question(run: Run) -> dict | None:
+    """Four examples of the first context of `draw_contexts`; the query is twice the first of them with y not 0.
 
     Returns:
         "task" (a, b), held out; "examples" (x, y, z) each; "query" (x, y); and "groups" with "name" and "heads",
@@ -131,7 +131,7 @@ def draw_question(run: Run, shots: int = 4) -> dict | None:
     if not matching_heads(model, tokens):
         return None
     contexts, tasks = draw_contexts(sample, 1)
-    context, task = contexts[0, : min(shots, run.config.n_examples - 1)], tasks[0]
+    context, task = contexts[0, : min(4, run.config.n_examples - 1)], tasks[0]
     first = context[np.argmax(context[:, 1] > 0)]
     names = ("matching heads", "the other heads")
     groups = [

@@ -194,9 +194,9 @@ def group_scores(scores: Mapping[str, Sequence], stages: Sequence[str]) -> Figur
     return fig
 
 
-def _pooled(matrix: ArrayLike, limit: int = 128) -> np.ndarray:
-    """A square matrix shrunk by averaging neighbours to at most so many rows, so that a page stays light."""
-    edges = np.linspace(0, len(matrix), min(len(matrix), limit) + 1).round().astype(int)
+def _pooled(matrix: ArrayLike) -> np.ndarray:
+    """A square matrix shrunk by averaging neighbours to at most 128 rows, so that a page stays light."""
+    edges = np.linspace(0, len(matrix), min(len(matrix), 128) + 1).round().astype(int)
     sums = np.add.reduceat(np.add.reduceat(np.asarray(matrix), edges[:-1], 0), edges[:-1], 1)
     return sums / np.outer(np.diff(edges), np.diff(edges))
 
