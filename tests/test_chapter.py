@@ -131,7 +131,7 @@ def test_show_displays_svg_with_a_download_link_a_caption_and_its_origin(display
     assert 'data-name="fig-shots"' in picture.data and "modgrok-download" in picture.data
     assert metadata == {"modgrok_figure": "fig-shots"}
     assert caption.data.startswith("<details")
-    assert f"`{CONFIG.name}`: p = 3, tasks = 4" in caption.data and "of training on one core" in caption.data
+    assert f"`{CONFIG.name}`: p = 3, tasks = 4" in caption.data and "core-min of training" in caption.data
     assert "\npapermill X\n" in caption.data and "-p source train" in caption.data
 
 

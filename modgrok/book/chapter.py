@@ -435,4 +435,4 @@ def _cost(runs: list[Run]) -> str:
     if not timed:
         return "training time unknown"
     minutes = core_minutes(timed)
-    return f"{f'{minutes:.0f}' if minutes >= 1 else 'less than 1'} min of training on one core"
+    return f"{f'{minutes:.0f}' if minutes >= 1 else 'less than 1'} core-min of training"
