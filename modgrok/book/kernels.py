@@ -25,8 +25,6 @@ ENVIRONMENT = {
     "IPYTHONDIR": "_build/ipython", "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # not the user's
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger warns on every page
     "MODGROK_BOOK": "1",  # what `modgrok.live.in_book` asks
-    # memory of large arrays is used again: new pages from the system take a third of an array-heavy chapter's time
-    "MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000",
 }  # fmt: skip
 """What a kernel's environment has besides that of the build."""
 
@@ -119,6 +117,9 @@ def serve() -> None:
         import modgrok.book.findings
         import modgrok.live
         import modgrok.plots  # noqa: F401
+        from modgrok.training.engine import keep_memory
+
+        keep_memory()  # in a chapter with large arrays, new pages from the system take a third of the time
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the kernels
     gc.freeze()
     server = os.getpid()
