@@ -140,7 +140,7 @@ def test_cards_have_the_numbers_of_the_runs():
     assert numbers[0] == ["1.00"] * 3 + ["0.00"] * 3  # with most tasks and with fewest
     assert numbers[2] == ["0.00"] * 3 + ["1.00"] * 3  # one block, two
     assert numbers[5] == ["0.90"] * 3 + ["0.14"] * 4  # combinations: four blocks, two, a guess
-    assert "p = 7, 0 of 3 (none solved)" in cards[3].sentence
+    assert "p\u00a0=\u00a07, 0 of 3 (none solved)" in cards[3].sentence
     assert len({run.config for run in runs.judged}) == len(runs.judged) == 12
 
 

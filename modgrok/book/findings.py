@@ -169,7 +169,7 @@ def cards(runs: Evidence) -> Iterator[Card]:
     )
 
     falls = "; ".join(
-        f"p = {p}, {_lost(*counts[:2])} ({_lost(*counts[2:])})"
+        f"p\u00a0=\u00a0{p}, {_lost(*counts[:2])} ({_lost(*counts[2:])})"
         for p, n_blocks, _, _, *counts in rules.fallen_rows(runs.trained)
         if n_blocks == depth
     )
