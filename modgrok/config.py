@@ -259,12 +259,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": LAPTOP,
     "desk": DESK,
     "p13": DESK | dict(
-        p=13, n_tasks=132, batch_size=264, steps=4500,
-        curriculum="1x4:900:0.08 2x16:1000:0.15 4+0x16:600 0x16:1500::0.5 0x16:::0.2",
+        p=13, n_tasks=132, batch_size=264, steps=6000,
+        curriculum="1x4:900:0.08 2x16:1500:0.15 2+4+0x16:1500:0.25 0x16:1500::0.5 0x16:::0.2",
     ),
     "p19": DESK | dict(
-        p=19, n_tasks=256, batch_size=512, depth=2, n_embd=128, steps=6000,
-        curriculum="1x4:1200:0.08 2x16:1500:0.15 4+0x16:1000 0x16:1500::0.5 0x16:::0.2",
+        p=19, n_tasks=256, batch_size=512, steps=6000,
+        curriculum="1x4:1200:0.08 2x16:1500:0.15 2+4+0x16:1500:0.25 0x16:1500::0.5 0x16:::0.2",
     ),
     "paper": {},
 }  # fmt: skip
@@ -274,7 +274,7 @@ PRESET_COSTS = {
     "smoke": "seconds; to see that everything works",
     "laptop": "minutes on a CPU core, at p = 7; shows the phenomena",
     "desk": "an hour or two on a CPU core, at p = 11",
-    "p13": "some 25 minutes on a CPU core at p = 13, by a curriculum",
+    "p13": "half an hour on a CPU core at p = 13, by a curriculum",
     "p19": "hours on a CPU core at p = 19, by a curriculum; not tried to its end",
     "paper": "hours on a GPU; the paper's d = 2 model",
 }

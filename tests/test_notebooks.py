@@ -43,6 +43,7 @@ CHANGED = {
     "15_factors": {"seed": 1, "n_seeds": 1},
     "16_reaching_in": {"seed": 1, "n_seeds": 1},
     "17_hypothesis": {"seed": 1, "n_seeds": 1},
+    "18_larger_prime": {"seed": 1, "n_seeds": 1, "contexts": 5},
     "intro": {"depths": "[2, 1]", "contexts": 5},
 }  # fmt: skip
 """Parameters beside their defaults, one notebook's own at least."""
@@ -65,6 +66,7 @@ WRONG = {
     "15_factors": ("preset", "desk", "desk' has no factors"),
     "16_reaching_in": ("num_processes", "0", "1 or more"),
     "17_hypothesis": ("n_seeds", "0", "1 or more"),
+    "18_larger_prime": ("contexts", "many", "whole number"),
     "intro": ("contexts", "1", "2"),
 }
 

@@ -49,7 +49,8 @@ LARGE = 100_000
 COSTS = {
     "01_tasks": 19, "02_learning": 14, "03_phases": 39, "04_in_context": 34, "05_depth": 14, "06_answers": 50,
     "07_heads": 40, "08_representations": 53, "09_claims": 22, "10_parts": 36, "11_lies": 39, "12_ask": 7,
-    "13_order": 35, "14_cost": 8, "15_factors": 10, "16_reaching_in": 55, "17_hypothesis": 8, "intro": 8,
+    "13_order": 35, "14_cost": 8, "15_factors": 10, "16_reaching_in": 55, "17_hypothesis": 8, "18_larger_prime": 14,
+    "intro": 8,
 }  # fmt: skip
 """Chapter → seconds from shipped runs, on a core of an AMD EPYC server with AVX2; only their ratios count.
 

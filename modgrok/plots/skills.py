@@ -87,7 +87,7 @@ def kinds_by_step(
             ax.plot(steps, curve, color=color, lw=2)
         ax.set(ylim=(0, 1.03))
         style.whole_ticks(ax, 4)
-    style.legend_below(fig, 3, style.color_keys(KINDS)[:3], fontsize=10)
+    style.legend_below(fig, 2, style.color_keys(KINDS)[:3], fontsize=10)
     return fig
 
 
