@@ -47,14 +47,14 @@ LARGE = 100_000
 """Bytes of packed pictures that a page does not hold itself."""
 
 COSTS = {
-    "01_tasks": 19, "02_learning": 14, "03_phases": 39, "04_in_context": 34, "05_depth": 14, "06_answers": 50,
-    "07_heads": 40, "08_representations": 53, "09_claims": 22, "10_parts": 36, "11_lies": 39, "12_ask": 7,
-    "13_order": 35, "14_cost": 8, "15_factors": 10, "16_reaching_in": 55, "17_hypothesis": 8, "18_larger_prime": 14,
-    "intro": 8,
+    "01_tasks": 16, "02_learning": 9, "03_phases": 31, "04_in_context": 29, "05_depth": 7, "06_answers": 22,
+    "07_heads": 35, "08_representations": 36, "09_claims": 17, "10_parts": 31, "11_lies": 36, "12_ask": 2,
+    "13_order": 29, "14_cost": 3, "15_factors": 5, "16_reaching_in": 31, "17_hypothesis": 2, "18_larger_prime": 9,
+    "intro": 3,
 }  # fmt: skip
-"""Chapter → seconds from shipped runs, on a core of an AMD EPYC server with AVX2; only their ratios count.
+"""Chapter → seconds of processor time from shipped runs, on a busy AMD EPYC server with AVX2; only their ratios count.
 
-Measured, but for chapters 16 and 17, which are estimates.
+Measured, but for chapters 4, 9, 10, 13 and 18, which are estimates.
 """
 
 
