@@ -99,6 +99,8 @@ def test_an_allowed_value_is_returned(name, value, default, expected):
         ("depths", [0], [2, 4], "whole numbers, each 1 or more"),
         ("shots", ["a"], [], "whole numbers, each 0 or more"),
         ("n_seeds", 0, None, "whole number, 1 or more"),
+        ("n_seeds", 10**9, None, "at most 1000"),  # it would lay out a sweep without end
+        ("root", "a\0b", "runs", "must be text"),
         ("task", [1], [], "two numbers, such as [1, 2]"),
         ("task", "[1, 'b']", [], "whole numbers"),
         ("pairs", [1, 2], [], "pairs of whole numbers"),

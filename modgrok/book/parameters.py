@@ -22,6 +22,9 @@ MINIMUM = {
 }  # fmt: skip
 """Smallest value of a whole-number parameter, or of an entry of a list of such; 0 for those not named here."""
 
+MOST_SEEDS = 1000
+"""Largest number of seeds of a notebook."""
+
 LISTS = {
     "depths": "[2, 4]", "shots": "[1, 2, 3]", "task": "[1, 2]",
     "pairs": "[[1, 2], [2, 4]]", "tasks": "[[1, 1], [2, 3]]",
@@ -98,11 +101,13 @@ def checked(name: str, value: Any, default: Any) -> Any:
     minimum, is_number = MINIMUM.get(name, 0), isinstance(value, int | float) and not isinstance(value, bool)
     is_allowed, expected = {
         bool: (isinstance(value, bool), "True or False"),
-        str: (isinstance(value, str), "text"),
+        str: (isinstance(value, str) and "\0" not in value, "text"),
         float: (is_number, "a number"),
     }.get(type(default), (_is_whole(value, minimum), f"a whole number, {minimum} or more"))
     if not is_allowed:
         raise ValueError(f"{name}={value!r} must be {expected}.")
+    if name.startswith("n_seeds") and value > MOST_SEEDS:
+        raise ValueError(f"{name}={value!r} must be at most {MOST_SEEDS}: each seed is a training.")
     return value
 
 
