@@ -1,10 +1,12 @@
 """Every notebook by itself: trained at the smallest scale in this process, and one by papermill's command line."""
 
+import base64
 import os
 import re
 import shlex
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -121,8 +123,17 @@ def figures(displayed: list[dict]) -> list[str]:
 
     Without the names of clip paths, which hash places to the last bit; another process may round that otherwise.
     """
-    pages = [re.sub(r"\bp[0-9a-f]{10}\b", "clip", data.get("text/html", "")) for data in displayed]
+    pages = [
+        re.sub(r'(?<=class="modgrok-packed">)[\w+/=]+', unpacked, data.get("text/html", ""))
+        for data in displayed
+    ]
+    pages = [re.sub(r"\bp[0-9a-f]{10}\b", "clip", page) for page in pages]
     return [page for page in pages if "modgrok-picture" in page or '<script type="module"' in page]
+
+
+def unpacked(match: re.Match) -> str:
+    """The pictures of a page that a control has packed."""
+    return zlib.decompress(base64.b64decode(match[0])).decode()
 
 
 def commands(displayed: list[dict]) -> set[str]:
