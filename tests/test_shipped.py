@@ -1,6 +1,7 @@
 """The runs that come with the book: whole, reproducible, and what their metrics say they are."""
 
 import dataclasses
+import itertools
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from modgrok.storage.verify import verify
 from modgrok.train import train
 
 RUNS = [Run(folder) for folder in run_folders(ROOT / "runs")]
-WEIGHTLESS = ("desk-map", "factors", "ladder", "levers", "rule")
+WEIGHTLESS = ("controls", "desk-map", "factors", "ladder", "levers", "rule")
 """Folders of many runs, of which figures need the metrics alone: most are shipped without weights."""
 
 STRIDE = 12
@@ -36,9 +37,8 @@ a_sample = pytest.mark.parametrize("run", dict.fromkeys(SCORED), ids=lambda run:
 
 
 def test_the_evidence_is_there_and_small():
-    for depth in (1, 2, 4):
-        for seed in range(3):
-            find_run(preset("laptop", depth=depth, seed=seed), ROOT / "runs")
+    for name, depth, seed in itertools.product(("laptop", "desk", "p13"), (1, 2, 4), range(3)):
+        find_run(preset(name, depth=depth, seed=seed), ROOT / "runs")
     size = sum(file.stat().st_size for run in RUNS for file in run.path.rglob("*") if file.is_file())
     assert size < 100e6
 

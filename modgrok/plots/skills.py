@@ -69,16 +69,8 @@ def kinds_by_step(
         chance: accuracy of a blind guess, 1/p.
     """
     columns = min(3, len(panels))
-    fig, axes = style.panels(
-        panels,
-        (2.9 if columns > 1 else 5, 2.3),
-        (0, 0.8),
-        columns,
-        LEFT,
-        "training step",
-        "accuracy",
-        sharey=True,
-    )
+    size, axis = (2.9 if columns > 1 else 5, 2.3), {"sharex": True, "sharey": True, "shape": 0.7}
+    fig, axes = style.panels(panels, size, (0, 0.8), columns, LEFT, "training step", "accuracy", **axis)
     for ax, (title, (steps, accuracy)) in zip(axes, panels.items(), strict=True):
         style.chance_line(ax, chance)
         for start in phase_starts[title]:
