@@ -20,7 +20,7 @@ from modgrok.analysis.skill import (
 )
 from modgrok.book.chapter import Chapter, typeset
 from modgrok.claims import rules
-from modgrok.claims.verdicts import Claim, by_seed, contrasted, count, distinct, trained_alike
+from modgrok.claims.verdicts import Claim, by_seed, contrasted, count, curriculum, distinct, trained_alike
 from modgrok.config import PRESETS, preset
 from modgrok.evaluate import COMBINATION
 from modgrok.storage.find import finished_runs
@@ -170,8 +170,8 @@ def cards(runs: Evidence) -> Iterator[Card]:
 
     falls = "; ".join(
         f"p\u00a0=\u00a0{p}, {_lost(*counts[:2])} ({_lost(*counts[2:])})"
-        for p, n_blocks, _, _, *counts in rules.fallen_rows(runs.trained)
-        if n_blocks == depth
+        for p, n_blocks, has_curriculum, _, *counts in rules.fallen_rows(runs.trained)
+        if (n_blocks, has_curriculum) == (depth, curriculum(deep[0]))
     )
     curves = {
         name: (group[0].metrics["step"], [skill_curve(run, "ood_train") for run in group])
