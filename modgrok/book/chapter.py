@@ -395,6 +395,11 @@ def scale(runs: Iterable[Run], elsewhere: Iterable[Run] = ()) -> str:
     return ", ".join(f"{name} = {text}" for name, text in fields[0].items() if fields[1][name] != text)
 
 
+def model_titles(runs: Iterable[Run]) -> dict[str, str]:
+    """Name of a run → its blocks and seed, as text: "2 blocks, seed 0"."""
+    return {run.name: f"{blocks(run.config.depth)}, seed {run.config.seed}" for run in runs}
+
+
 def percent(values: ArrayLike) -> str:
     """A share with its interval, (share, low, high), in percent."""
     share, low, high = 100 * np.asarray(values)
