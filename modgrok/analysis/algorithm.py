@@ -108,9 +108,12 @@ def table_shots(shots: list[int]) -> list[int]:
     return sorted({*shots, min(3, max(shots))} - {0})
 
 
-def kind_curves(run: Run, set_name: str = "ood_train") -> np.ndarray:
-    """Accuracy of a run at each evaluation on repeats, other multiples and combinations, all shots together: (E, 3)."""
-    n_correct, n_queries = run.correct[set_name].sum(-1), run.queries[set_name].sum(-1)
+def kind_curves(run: Run) -> np.ndarray:
+    """Accuracy of a run at each evaluation on repeats, other multiples and combinations: (E, 3).
+
+    On o.o.d. tasks with training inputs, all shots together.
+    """
+    n_correct, n_queries = run.correct["ood_train"].sum(-1), run.queries["ood_train"].sum(-1)
     return (n_correct / np.maximum(n_queries, 1))[:, :3]
 
 

@@ -440,4 +440,5 @@ def _cost(runs: list[Run]) -> str:
     if not timed:
         return "training time unknown"
     minutes = core_minutes(timed)
-    return f"{f'{minutes:.0f}' if minutes >= 1 else 'less than 1'} core-min of training"
+    amount = f"{minutes:.0f}" if minutes >= 1 else "less than 1"
+    return f"{amount} core-min of training"
