@@ -30,8 +30,8 @@ def touched() -> set[str]:
     return {part for line in listing.stdout.splitlines() for part in Path(line).parts}
 
 
-WEIGHTED = [run for run in RUNS if run.steps]
-SCORED = WEIGHTED[::STRIDE] + [run for run in WEIGHTED if run.name in touched()]
+WEIGHTED, TOUCHED = [run for run in RUNS if run.steps], touched()
+SCORED = WEIGHTED[::STRIDE] + [run for run in WEIGHTED if run.name in TOUCHED]
 every_run = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 a_sample = pytest.mark.parametrize("run", dict.fromkeys(SCORED), ids=lambda run: run.name)
 
