@@ -119,7 +119,7 @@ def algorithm_curves(
     for ax, curves in zip(axes, panels.values(), strict=True):
         for name, curve in curves.items():
             ax.plot(places, curve, **_algorithm(name))
-        style.whole_ticks(ax, 8)
+        style.whole_ticks(ax, 8 if np.max(places) < 100 else 4)  # steps have five figures
     axes[0].set_ylim(0, top)  # all panels share this axis
     style.legend_below(fig, 2, _algorithm_keys(next(iter(panels.values()))), fontsize=10)
     return fig
