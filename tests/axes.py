@@ -35,18 +35,18 @@ def context(task, pairs, p=P):
     return np.column_stack([x, y, (task[0] * x + task[1] * y) % p]).ravel()
 
 
-def lines(ax, color, **wanted):
+def lines(ax, color, **properties):
     """The lines of a colour, of those with the wanted properties."""
     return [
         line
         for line in ax.lines
         if to_hex(line.get_color()) == to_hex(color)
-        and all(getattr(line, f"get_{name}")() == value for name, value in wanted.items())
+        and all(getattr(line, f"get_{name}")() == value for name, value in properties.items())
     ]
 
 
-def assert_line(ax, x, y, color, **wanted):
-    (line,) = lines(ax, color, **wanted)
+def assert_line(ax, x, y, color, **properties):
+    (line,) = lines(ax, color, **properties)
     np.testing.assert_allclose(line.get_xdata(), x)
     np.testing.assert_allclose(line.get_ydata(), y)
 
@@ -57,13 +57,13 @@ def assert_band(ax, x, low, high, color):
     for area in ax.collections:
         if to_hex(area.get_facecolor()[0]) == to_hex(color) and len(area.get_paths()) == 1:
             corners = area.get_paths()[0].vertices
-            edges += [[(f(corners[corners[:, 0] == at, 1])) for at in x] for f in (np.min, np.max)]
+            edges += [[(f(corners[corners[:, 0] == place, 1])) for place in x] for f in (np.min, np.max)]
     np.testing.assert_allclose(edges, [low, high])
 
 
 def words(ax):
     """What is written where: (x, y) → text."""
-    written = {place: text for of in ax.findobj(Written) for place, text in of.texts.items()}
+    written = {place: text for artist in ax.findobj(Written) for place, text in artist.texts.items()}
     return written | {tuple(map(float, text.get_position())): text.get_text() for text in ax.texts}
 
 
@@ -71,8 +71,8 @@ def boxes(ax):
     """Middles and colours of the rectangles: (x, y) → colour."""
     tiles = {
         tuple(np.round(path.get_extents().get_points().mean(0), 3).tolist()): to_hex(color)
-        for of in ax.findobj(PatchCollection)
-        for path, color in zip(of.get_paths(), of.get_facecolors(), strict=True)
+        for collection in ax.findobj(PatchCollection)
+        for path, color in zip(collection.get_paths(), collection.get_facecolors(), strict=True)
     }
     return tiles | {
         tuple(np.round(box.get_center(), 3).tolist()): to_hex(box.get_facecolor())
@@ -93,9 +93,9 @@ def names(ax):
     return ax.get_xlabel(), ax.get_ylabel()
 
 
-def keys(made):
+def keys(figure):
     """The legend of a figure or of axes: label → colour."""
-    legend = made.legends[0] if hasattr(made, "legends") else made.get_legend()
+    legend = figure.legends[0] if hasattr(figure, "legends") else figure.get_legend()
     return {
         text.get_text(): to_hex(
             handle.get_color() if hasattr(handle, "get_color") else handle.get_facecolor()

@@ -116,15 +116,15 @@ def model(config) -> Transformer:
 
 
 @pytest.fixture(scope="module")
-def kept(request, tmp_path_factory) -> Run:
+def original(request, tmp_path_factory) -> Run:
     """A finished run of the module's CONFIG, not to be changed."""
     return train(request.module.CONFIG, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
-def run(kept, tmp_path) -> Run:
+def run(original, tmp_path) -> Run:
     """A copy of it, to be changed at will."""
-    return Run(shutil.copytree(kept.path, tmp_path / kept.name))
+    return Run(shutil.copytree(original.path, tmp_path / original.name))
 
 
 @pytest.fixture

@@ -19,17 +19,17 @@ def answers(skill):
     return share * ASKED
 
 
-def made_up(ood=(NOTHING, ALL), known=(NOTHING, ALL), last=None, **fields):
+def made_up(ood=(NOTHING, ALL), training=(NOTHING, ALL), last=None, **fields):
     """A run with a known skill at each evaluation.
 
     Args:
         ood: on o.o.d. tasks, training inputs.
-        known: on the training set.
+        training: on the training set.
         last: accuracy on o.o.d. tasks, training inputs, at the last evaluation: (4,) by kind, or (4, K).
         fields: of the config.
     """
-    curves = {"id_train": np.resize(known, len(ood)), "ood_train": ood}
-    curves["id_train"][-1] = known[-1]
+    curves = {"id_train": np.resize(training, len(ood)), "ood_train": ood}
+    curves["id_train"][-1] = training[-1]
     right = {name: answers(curves.get(name, np.zeros(len(ood)))) for name in SETS}
     if last is not None:
         right["ood_train"][-1] = np.broadcast_to(np.transpose(last), (K, 4)).T * ASKED

@@ -17,9 +17,9 @@ def tokens(config):
 
 def test_look_back_finds_a_previous_token_head():
     pattern = torch.diag_embed(torch.ones(16), offset=-1).expand(2, 3, 17, 17)
-    found = attention.look_back(pattern, reach=4)
-    assert found.shape == (3, 3, 5)
-    assert (found[..., 1] == 1).all() and found.sum() == 9
+    shares = attention.look_back(pattern, reach=4)
+    assert shares.shape == (3, 3, 5)
+    assert (shares[..., 1] == 1).all() and shares.sum() == 9
 
 
 def test_matching_attention_on_a_head_that_matches():
@@ -71,7 +71,7 @@ def test_along_a_line_of_zeros_every_example_of_the_ratio_shares_the_zero():
 
 
 def test_rotary_pairs_add_up_to_the_logits(model, tokens):
-    found = attention.rotary_logits(
+    logits = attention.rotary_logits(
         model, tokens[:1], 1, reach=4
     )  # one sequence: means over the queries 4 and 5
     pattern = activations.activations(model, tokens[:1], ["blocks.1.attn.pattern"])["blocks.1.attn.pattern"][
@@ -80,8 +80,8 @@ def test_rotary_pairs_add_up_to_the_logits(model, tokens):
     log = np.log(
         np.array([[pattern[:, 3 * k + 1, 3 * (k - d) + 2].numpy() for d in (1, 2, 3, 4)] for k in (4, 5)])
     )
-    assert found.shape == (2, 4, 4)
-    np.testing.assert_allclose(np.diff(found.sum(1)), np.diff(log.mean(0).T), atol=1e-4)
+    assert logits.shape == (2, 4, 4)
+    np.testing.assert_allclose(np.diff(logits.sum(1)), np.diff(log.mean(0).T), atol=1e-4)
 
 
 def test_alternation_is_odd_less_even_whatever_the_trend():
@@ -100,15 +100,15 @@ def test_a_head_that_reads_every_other_example_reaches_back_so():
 
 
 def test_patterns_are_the_activations_of_every_block(model, tokens):
-    found = attention.patterns(model, tokens[:2])
+    patterns = attention.patterns(model, tokens[:2])
     names = [f"blocks.{i}.attn.pattern" for i in range(model.config.depth)]
-    for block, name in zip(found, names, strict=True):
+    for block, name in zip(patterns, names, strict=True):
         assert torch.equal(block, activations.activations(model, tokens[:2], [name])[name])
 
 
 def test_the_most_alternating_head_is_found(model, config, monkeypatch):
-    even, last = np.ones(4) / 4, np.array([2.0, 0, 0, 0])  # reads the last example alone
-    paid = np.array([[last, even], [[0.6, 0, 0.6, 0], [0, 0.3, 0, 0.3]]])
+    balanced, last = np.ones(4) / 4, np.array([2.0, 0, 0, 0])  # reads the last example alone
+    paid = np.array([[last, balanced], [[0.6, 0, 0.6, 0], [0, 0.3, 0, 0.3]]])
     monkeypatch.setattr(attention, "attention_by_distance", lambda *_: paid)
     run = SimpleNamespace(config=config, model=lambda: model)
     panels = attention.alternation_panels([run], 10, 4)

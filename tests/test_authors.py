@@ -65,11 +65,11 @@ def plain_forward(state: dict[str, torch.Tensor], depth: int, tokens: list[int])
         freqs = w[f"{h}.attn.rotary_emb.freqs"]
         mixed = torch.zeros(T, WIDTH, dtype=torch.double)
         for head in range(HEADS):
-            own = slice(head * D, (head + 1) * D)
+            columns = slice(head * D, (head + 1) * D)
             for t in range(T):
-                query = turned(q[t, own], t, freqs)
-                scores = torch.stack([query @ turned(k[s, own], s, freqs) for s in range(t + 1)])
-                mixed[t, own] = (scores / math.sqrt(D)).softmax(0) @ v[: t + 1, own]
+                query = turned(q[t, columns], t, freqs)
+                scores = torch.stack([query @ turned(k[s, columns], s, freqs) for s in range(t + 1)])
+                mixed[t, columns] = (scores / math.sqrt(D)).softmax(0) @ v[: t + 1, columns]
         x = x + mixed @ w[f"{h}.attn.o.weight"].T
         hidden = (norm(x, f"{h}.ln_2") @ w[f"{h}.mlp.c_fc.weight"].T).clamp(min=0)
         x = x + hidden @ w[f"{h}.mlp.c_proj.weight"].T
@@ -108,7 +108,7 @@ def test_nesting_and_prefixes(key, prefix, tmp_path):
     assert torch.equal(model.embed.weight, authors_state()["transformer.wte.weight"][:P])
 
 
-def without(name):
+def removed(name):
     return lambda state: state.pop(name)
 
 
@@ -119,10 +119,10 @@ def changed(name, change):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (without("transformer.wte.weight"), "transformer.wte.weight, a matrix, is missing"),
-        (without("transformer.h.1.mlp.c_fc.weight"), "transformer.h.1.mlp.c_fc.weight: the checkpoint has nothing"),
-        (without("transformer.h.0.attn.rotary_emb.freqs"), "h.0.attn.rotary_emb.freqs: the checkpoint has nothing"),
-        (without("transformer.ln_f.bias"), "transformer.ln_f.bias: the checkpoint has nothing"),
+        (removed("transformer.wte.weight"), "transformer.wte.weight, a matrix, is missing"),
+        (removed("transformer.h.1.mlp.c_fc.weight"), "transformer.h.1.mlp.c_fc.weight: the checkpoint has nothing"),
+        (removed("transformer.h.0.attn.rotary_emb.freqs"), "h.0.attn.rotary_emb.freqs: the checkpoint has nothing"),
+        (removed("transformer.ln_f.bias"), "transformer.ln_f.bias: the checkpoint has nothing"),
         (changed("transformer.h.0.attn.bias", lambda _: torch.ones(3)), r"h.0.attn.bias: .* has nothing\.$"),
         (changed("transformer.wpe.weight", lambda _: torch.ones(3, 3)), r"transformer.wpe.weight: .* has nothing\.$"),
         (changed("transformer.h.1.attn.o.weight", lambda w: w[:-1]), r"attn.o.weight: the checkpoint has \(31, 32\)"),

@@ -190,7 +190,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def gone(pids: list[int], seconds: float = 20) -> bool:
+def have_ended(pids: list[int], seconds: float = 20) -> bool:
     end = time.monotonic() + seconds
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.1)
@@ -237,7 +237,7 @@ def test_a_failing_chapter_stops_the_others_with_their_children(slow_house, monk
     write(slow_house, "waits", "mood = 1", "open('waited', 'w')")
     with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 3: ValueError: no\.$"):
         run(slow_house)
-    assert gone(pids(slow_house))
+    assert have_ended(pids(slow_house))
     assert not (slow_house / "waited").exists() and not list((slow_house / "book").iterdir())
 
 
@@ -246,21 +246,21 @@ def test_the_time_left_follows_from_what_the_finished_chapters_took():
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     assert {notebook.stem for notebook in notebooks} == set(COSTS)
     waiting = sorted(notebooks, key=lambda notebook: -COSTS[notebook.stem])
-    now, running, finished, estimates = 0.0, {}, {}, []
+    moment, running, finished, estimates = 0.0, {}, {}, []
     while waiting or running:
         while waiting and len(running) < 2:
-            running[waiting.pop(0)] = now
+            running[waiting.pop(0)] = moment
         took = {notebook: 3 * COSTS[notebook.stem] for notebook in running}
         notebook = min(
             running, key=lambda running_notebook: running[running_notebook] + took[running_notebook]
         )
-        now = running.pop(notebook) + took[notebook]
+        moment = running.pop(notebook) + took[notebook]
         finished[notebook] = took[notebook]
-        elapsed = {other: now - start for other, start in running.items()}
-        estimates.append((now, seconds_left(finished, elapsed, waiting, 2)))
+        elapsed = {notebook: moment - start for notebook, start in running.items()}
+        estimates.append((moment, seconds_left(finished, elapsed, waiting, 2)))
     assert estimates[-1][1] == 0
     for moment, estimate in estimates[:-1]:
-        assert estimate == pytest.approx(now - moment, rel=0.1, abs=8)  # of some 700 s
+        assert estimate == pytest.approx(moment - moment, rel=0.1, abs=8)  # of some 700 s
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, line, slow_house):
         time.sleep(0.2)
         process.send_signal(kind)
         process.wait(timeout=20)
-        assert gone(pids(slow_house))
+        assert have_ended(pids(slow_house))
     finally:
         process.kill()
         for pid in pids(slow_house) if (slow_house / "kernel").exists() else ():

@@ -14,8 +14,8 @@ def toc(node) -> list[str]:
     """The pages of a table of contents, in order."""
     if isinstance(node, list):
         return [page for entry in node for page in toc(entry)]
-    own = [node[k] for k in ("root", "file") if k in node]
-    return own + [page for v in node.values() if isinstance(v, list) for page in toc(v)]
+    pages = [node[k] for k in ("root", "file") if k in node]
+    return pages + [page for v in node.values() if isinstance(v, list) for page in toc(v)]
 
 
 PAGES = [*toc(yaml.safe_load((ROOT / "_toc.yml").read_text())), "search", "genindex"]
@@ -71,8 +71,8 @@ SHOWN = "(deck) => deck.querySelector('.modgrok-picture').innerHTML"
 def settled(page, deck, before) -> str:
     """What a deck shows once it is another picture than before."""
     for _ in range(50):
-        if (now := deck.evaluate(SHOWN)) != before:
-            return now
+        if (picture := deck.evaluate(SHOWN)) != before:
+            return picture
         page.wait_for_timeout(100)
     pytest.fail("The control did not change its picture.")
 
@@ -110,10 +110,10 @@ def test_play_moves_and_stops_and_the_steps_step(visit):
     before = deck.evaluate(SHOWN)
     deck.locator(".modgrok-back").click()
     assert int(handle.input_value()) == place - 1
-    other = settled(page, deck, before)
+    stepped = settled(page, deck, before)
     deck.locator(".modgrok-next").focus()
     page.keyboard.press("Enter")
-    assert settled(page, deck, other) == before
+    assert settled(page, deck, stepped) == before
 
 
 def test_nothing_plays_for_who_wants_no_motion(visit):
@@ -132,8 +132,8 @@ def test_the_shown_picture_can_be_saved(visit):
         with page.expect_download() as download:
             deck.get_by_role("link", name=file_format).click()
         files[file_format] = download.value.path().read_text()
-        wanted = f"fig-shots-{step.replace(',', '')}.{file_format.lower()}"
-        assert download.value.suggested_filename == wanted
+        name = f"fig-shots-{step.replace(',', '')}.{file_format.lower()}"
+        assert download.value.suggested_filename == name
     saved = files["SVG"]
     assert files["CSV"].startswith("panel,series,kind,x,y,value\n") and files["CSV"].count("\n") > 10
     assert ElementTree.fromstring(saved).tag.endswith("svg") and "var(" not in saved  # of itself, for paper
@@ -188,8 +188,8 @@ def every_slider_moves_its_picture(page):
             page.keyboard.press("ArrowLeft" if last else "ArrowRight")
             settled(page, deck, before)
             assert handle.get_attribute("aria-label") and handle.get_attribute("aria-valuetext") != label
-            shown = deck.locator(".modgrok-picture").get_attribute("aria-label")
-            assert handle.get_attribute("aria-valuetext") in shown
+            description = deck.locator(".modgrok-picture").get_attribute("aria-label")
+            assert handle.get_attribute("aria-valuetext") in description
 
 
 def it_fits_a_phone(page):
@@ -221,8 +221,10 @@ def axe_finds_nothing_serious(page, rules):
     """By the rules of WCAG 2.1 A and AA, of its heaviest findings; Axe brings its script along."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page, PARTS, rules).response
-    serious = [of for of in found["violations"] if of["impact"] in ("serious", "critical")]
+    response = Axe().run(page, PARTS, rules).response
+    serious = [
+        violation for violation in response["violations"] if violation["impact"] in ("serious", "critical")
+    ]
     assert not serious, "\n".join(
-        f"{of['id']}: {node['html'][:200]}" for of in serious for node in of["nodes"][:3]
+        f"{violation['id']}: {node['html'][:200]}" for violation in serious for node in violation["nodes"][:3]
     )

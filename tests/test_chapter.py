@@ -36,7 +36,7 @@ def alone(tmp_path_factory) -> Run:
     return train(CONFIG, tmp_path_factory.mktemp("alone"))
 
 
-def given(command: str) -> dict:
+def read_by_papermill(command: str) -> dict:
     """The parameters of a command as papermill reads them."""
     words, parameters = shlex.split(command)[3:], {}
     for flag, name, value in zip(words[::3], words[1::3], words[2::3], strict=True):
@@ -50,14 +50,14 @@ def test_the_command_has_what_differs_from_the_defaults_and_nothing_else():
     changed = {"root": "my runs", "run": "12", "contexts": 9, "depths": "[4]", "seed": 0}
     page = chapter.chapter("07_heads", defaults | changed)
     assert page.parameters["depths"] == [4]
-    assert given(page.command) == {
+    assert read_by_papermill(page.command) == {
         "root": "my runs",
         "run": "12",
         "depths": "[4]",
         "contexts": 9,
     }
     # and the parameters that these give are the same again
-    assert chapter.chapter("07_heads", defaults | given(page.command)) == page
+    assert chapter.chapter("07_heads", defaults | read_by_papermill(page.command)) == page
 
 
 def test_a_large_model_is_measured_with_less():
@@ -68,7 +68,7 @@ def test_a_large_model_is_measured_with_less():
 def test_false_and_none_survive_the_command():
     defaults = declared("08_representations")
     page = chapter.chapter("08_representations", defaults | {"center": False, "contexts": 5})
-    assert given(page.command) == {"center": False, "contexts": 5}
+    assert read_by_papermill(page.command) == {"center": False, "contexts": 5}
 
 
 class Shell:
@@ -192,9 +192,9 @@ def test_a_page_of_one_seed_says_that_it_shows_no_spread(alone):
     assert "With one seed" not in page.about().data  # a page of one model promises none
     page.runs = [alone, alone]
     assert "With one seed, a mean over seeds is a single run" in page.about().data
-    other = copy.copy(alone)
-    other.config = tiny(seed=1)
-    page.runs = [alone, other]
+    second_seed = copy.copy(alone)
+    second_seed.config = tiny(seed=1)
+    page.runs = [alone, second_seed]
     assert "With one seed" not in page.about().data
 
 

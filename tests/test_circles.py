@@ -46,10 +46,12 @@ def test_planted_circles_are_found(plane, groups, places):
 
 
 def test_the_drawn_plane_is_the_scored_one_wherever_pairs_with_a_0_lie():
-    far = np.where((X == 0) | (Y == 0), 50.0, 0.0)[:, None] * np.random.default_rng(6).normal(size=(P * P, 2))
-    vectors = np.pad(ring(X) + 0.3 * ring(Y), ((0, 0), (0, 2))) + np.pad(far, ((0, 0), (2, 0)))
-    drawn = circles.clearest_circles(vectors[None, None], LOG).plane[(X > 0) & (Y > 0)]
-    middle = np.stack([drawn[X[(X > 0) & (Y > 0)] == x].mean(0) for x in range(1, P)])
+    offsets = np.where((X == 0) | (Y == 0), 50.0, 0.0)[:, None] * np.random.default_rng(6).normal(
+        size=(P * P, 2)
+    )
+    vectors = np.pad(ring(X) + 0.3 * ring(Y), ((0, 0), (0, 2))) + np.pad(offsets, ((0, 0), (2, 0)))
+    projections = circles.clearest_circles(vectors[None, None], LOG).plane[(X > 0) & (Y > 0)]
+    middle = np.stack([projections[X[(X > 0) & (Y > 0)] == x].mean(0) for x in range(1, P)])
     radii = np.linalg.norm(middle - middle.mean(0), axis=1)
     assert radii.min() > 0.9 * radii.max() > 0.5
 

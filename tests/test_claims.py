@@ -15,11 +15,14 @@ from modgrok.model import Transformer
 from modgrok.predictors import ratio_classes
 
 
-def plane(few, many, n=3):
+def plane(n_solved_8, n_solved_40, n=3):
     """A map of four α and two numbers of tasks; the o.o.d. tasks are solved at so many α each."""
     runs = [
         [
-            [made_up((ALL if a < few else 0.1,), n_tasks=8), made_up((ALL if a < many else 0.1,), n_tasks=40)]
+            [
+                made_up((ALL if a < n_solved_8 else 0.1,), n_tasks=8),
+                made_up((ALL if a < n_solved_40 else 0.1,), n_tasks=40),
+            ]
             for a in range(4)
         ]
         for _ in range(n)
@@ -28,7 +31,7 @@ def plane(few, many, n=3):
 
 
 @pytest.mark.parametrize(
-    ("few", "many", "n", "words"),
+    ("n_solved_8", "n_solved_40", "n", "words"),
     [
         (0, 2, 3, "shown"),
         (1, 4, 3, "shown"),
@@ -38,8 +41,8 @@ def plane(few, many, n=3):
         (0, 4, 2, "not shown"),
     ],
 )
-def test_more_tasks(few, many, n, words):
-    claim = rules.more_tasks(plane(few, many, n))
+def test_more_tasks(n_solved_8, n_solved_40, n, words):
+    claim = rules.more_tasks(plane(n_solved_8, n_solved_40, n))
     assert claim.verdict == words and claim.units == f"seeds: {n}, able to tell: {n}"
 
 
@@ -93,8 +96,8 @@ def test_in_context_asks_about_queries_that_are_no_repeat():
 @pytest.mark.parametrize(("errors", "words"), [(1.5, "contrary"), (2.5, "shown")])
 def test_in_context_counts_a_rise_from_1_96_errors_on(errors, words):
     (run, *_) = seeds(1)
-    asked = run.queries["ood_train"][MULTIPLE:, [0, -1]].sum(0)
-    error = np.hypot(*np.sqrt(0.8 * 0.2 / asked))
+    n_queries = run.queries["ood_train"][MULTIPLE:, [0, -1]].sum(0)
+    error = np.hypot(*np.sqrt(0.8 * 0.2 / n_queries))
     curve = np.linspace(0.8, 0.8 + errors * error, K)
     assert rules.in_context(seeds(last=np.broadcast_to(curve, (4, K)))).verdict == words
 
@@ -143,10 +146,10 @@ def test_transience_is_a_contrast(shallow, deep, words):
         assert rules.transience(pair[0], seeds(3, deep, (NOTHING,) * 2, depth=4)).verdict == UNTAUGHT
 
 
-def with_model(seed, ood, embedding, known=ALL):
+def with_model(seed, ood, embedding, training=ALL):
     model = Transformer(preset("laptop", seed=seed))
     model.embed.weight.data = torch.as_tensor(embedding, dtype=torch.float)
-    run = made_up((ood,), (known,), seed=seed)
+    run = made_up((ood,), (training,), seed=seed)
     run.model = lambda: model
     return run
 
@@ -210,31 +213,33 @@ def test_a_negative_likeness_is_none_however_far_above_chance(monkeypatch):
 FINDS = {rules.parity: "parity", rules.waves: "waves", rules.ratios: "ratios"}
 
 
-@pytest.mark.parametrize("known", [ALL, NOTHING], ids=["control", "no control"])
+@pytest.mark.parametrize("training", [ALL, NOTHING], ids=["control", "no control"])
 @pytest.mark.parametrize("judge", FINDS, ids=FINDS.values())
 @pytest.mark.parametrize(
-    ("able", "others", "words"),
+    ("n_solving", "n_control", "words"),
     [(9, 1, "shown"), (1, 9, "contrary"), (1, 1, "not shown"), (9, 9, "not shown")],
 )
-def test_each_structure_can_be_shown_or_not_or_contrary(judge, able, others, words, known, monkeypatch):
+def test_each_structure_can_be_shown_or_not_or_contrary(
+    judge, n_solving, n_control, words, training, monkeypatch
+):
     """Runs of which so many, of ten that solve o.o.d. tasks and ten that do not, have the structure.
 
     Where the latter did not learn their training set either there is no control.
     """
-    has = np.repeat([True, False, True, False], (able, 10 - able, others, 10 - others))
+    has = np.repeat([True, False, True, False], (n_solving, 10 - n_solving, n_control, 10 - n_control))
     levels = [ALL] * 10 + [NOTHING] * 10
-    runs = [with_model(i % 3, level, np.zeros((P, 64)), known) for i, level in enumerate(levels)]
-    found = {id(run.model()): one for run, one in zip(runs, has, strict=True)}
-    rank, probability = iter(has), lambda run: 0.01 if found[id(run.model())] else 0.5
+    runs = [with_model(i % 3, level, np.zeros((P, 64)), training) for i, level in enumerate(levels)]
+    has_structure = {id(run.model()): is_structured for run, is_structured in zip(runs, has, strict=True)}
+    rank, probability = iter(has), lambda run: 0.01 if has_structure[id(run.model())] else 0.5
     monkeypatch.setattr(rules.structure, "parity_rank", lambda *_: (1 if next(rank) else 4, 10))
     monkeypatch.setattr(circles, "wave_probability", probability)
     monkeypatch.setattr(similarity, "ratio_p_value", probability)
-    assert judge(runs).verdict == (words if known else UNTAUGHT)
+    assert judge(runs).verdict == (words if training else UNTAUGHT)
     assert judge is rules.parity or judge(runs[::10]).verdict == "not shown"  # too few seeds
 
 
 @pytest.mark.parametrize(
-    ("two", "four", "words"),
+    ("two_blocks", "four_blocks", "words"),
     [
         (RATIOS, COMBINES, "shown"),
         (COMBINES, RATIOS, "contrary"),
@@ -244,27 +249,27 @@ def test_each_structure_can_be_shown_or_not_or_contrary(judge, able, others, wor
         ((1, 0.5, 1 / P, 1 / P), COMBINES, "not shown"),  # two blocks do not match ratios
     ],
 )
-def test_combination(two, four, words):
-    pair = seeds(last=two, depth=2), seeds(last=four, depth=4)
+def test_combination(two_blocks, four_blocks, words):
+    pair = seeds(last=two_blocks, depth=2), seeds(last=four_blocks, depth=4)
     claim = rules.combination(*pair)
     assert claim.verdict == words
     if words != "not shown":
-        untaught = seeds(3, known=(NOTHING, NOTHING), last=four, depth=4)
+        untaught = seeds(3, training=(NOTHING, NOTHING), last=four_blocks, depth=4)
         assert rules.combination(pair[0], untaught).verdict == UNTAUGHT
     if words == "shown":
         assert claim.measured["combinations, two blocks"] == "0.14, 0.14, 0.14"
         assert claim.measured["other multiples, two blocks"] == "1.00, 1.00, 1.00"
 
 
-def rising(by, of=COMBINES, middle=0.5):
+def rising(rise, accuracy=COMBINES, middle=0.5):
     """Accuracy by kind and shot, that on combinations higher in the later half of the shots."""
-    curves = np.repeat(np.array(of)[:, None], K, 1)
-    curves[2] = middle + by * np.repeat((0, 1), K // 2)
+    curves = np.repeat(np.array(accuracy)[:, None], K, 1)
+    curves[2] = middle + rise * np.repeat((0, 1), K // 2)
     return curves
 
 
 @pytest.mark.parametrize(
-    ("two", "four", "words"),
+    ("two_blocks", "four_blocks", "words"),
     [
         (0, 0.3, "shown"),
         (0.3, 0, "contrary"),
@@ -274,25 +279,25 @@ def rising(by, of=COMBINES, middle=0.5):
         (-0.3, 0, "not shown"),  # two blocks fall, four do not rise
     ],
 )
-def test_shift(two, four, words):
-    pair = seeds(last=rising(two), depth=2), seeds(last=rising(four), depth=4)
+def test_shift(two_blocks, four_blocks, words):
+    pair = seeds(last=rising(two_blocks), depth=2), seeds(last=rising(four_blocks), depth=4)
     claim = rules.shift(*pair)
-    assert claim.verdict == words and claim.measured["four"] == ", ".join([f"{four:.2f}"] * 3)
+    assert claim.verdict == words and claim.measured["four"] == ", ".join([f"{four_blocks:.2f}"] * 3)
     if words != "not shown":
-        untaught = seeds(3, known=(NOTHING, NOTHING), last=rising(four), depth=4)
+        untaught = seeds(3, training=(NOTHING, NOTHING), last=rising(four_blocks), depth=4)
         assert rules.shift(pair[0], untaught).verdict == UNTAUGHT
 
 
 def test_rows_count_runs_that_learned_that_solved_and_that_fell():
-    kept, lost, never = (made_up(curve) for curve in (STAYS, FALLS, NEVER))
+    lasting, lost, unsolved = (made_up(curve) for curve in (STAYS, FALLS, NEVER))
     untaught = made_up(NEVER, (NOTHING, NOTHING))
-    shallow, _, deep, deep_test = rules.lasting_rows({1: [untaught], 4: [kept, lost, lost, never]})
+    shallow, _, deep, deep_test = rules.lasting_rows({1: [untaught], 4: [lasting, lost, lost, unsolved]})
     assert shallow == [1, "training inputs", "0.00", "0.00", "0 of 1", "0 of 1", "0 of 1"]
     assert deep[:2] == [4, "training inputs"] and deep[-3:] == ["4 of 4", "3 of 4", "2 of 4"]
     assert deep_test[-3:] == ["4 of 4", "0 of 4", "0 of 4"]
     fallen = made_up(FALLS, depth=4)
     fallen.correct["ood_test"] = fallen.correct["ood_train"]
-    rows = rules.fallen_rows([kept, lost, untaught, fallen, never])
+    rows = rules.fallen_rows([lasting, lost, untaught, fallen, unsolved])
     assert rows == [(7, 2, "no", 3, 2, 1, 0, 0), (7, 4, "no", 1, 1, 1, 1, 1)]
     assert len(rules.FALLEN_HEAD) == len(rows[0])
     assert len(rules.LASTING_HEAD) == len(shallow)

@@ -38,8 +38,8 @@ def configs(draw):
     """Any valid small config with two steps."""
     p = draw(st.sampled_from([2, 3, 5, 7]))
     rule = draw(st.sampled_from(["rectangle", "random"]))
-    most = {2: 4, 3: 4, 5: 20, 7: 40}[p]
-    n_tasks = 4 * draw(st.integers(1, most // 4)) if rule == "rectangle" else draw(st.integers(1, p * p))
+    n_most = {2: 4, 3: 4, 5: 20, 7: 40}[p]
+    n_tasks = 4 * draw(st.integers(1, n_most // 4)) if rule == "rectangle" else draw(st.integers(1, p * p))
     n_head = draw(st.integers(1, 4))
     return Config(
         p=p,
@@ -171,10 +171,10 @@ def test_a_step_has_a_whole_number_of_parts(accumulate, tmp_path):
 
 @pytest.mark.parametrize("p", [17, 29, 31])
 def test_the_most_tasks_of_the_rectangular_rule_are_placed_for_every_seed(p):
-    most = int(re.search(r"at most (\d+)", refusal(p=p, n_tasks=p * p, task_rule="rectangle"))[1])
+    n_placed = int(re.search(r"at most (\d+)", refusal(p=p, n_tasks=p * p, task_rule="rectangle"))[1])
     for seed in range(5):
-        config = tiny(p=p, n_tasks=most, task_rule="rectangle", batch_size=most, seed=seed)
-        assert len(np.unique(pretraining_tasks(config), axis=0)) == most
+        config = tiny(p=p, n_tasks=n_placed, task_rule="rectangle", batch_size=n_placed, seed=seed)
+        assert len(np.unique(pretraining_tasks(config), axis=0)) == n_placed
 
 
 not_positive = st.integers(-5, 0)
@@ -378,8 +378,8 @@ def test_name_does_not_depend_on_how_a_number_is_written():
 @given(configs())
 @settings(max_examples=20, deadline=None)
 def test_survives_json(config):
-    again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
-    assert again == config and again.name == config.name
+    copy = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert copy == config and copy.name == config.name
 
 
 def test_paper_preset_is_the_papers():

@@ -25,7 +25,7 @@ from modgrok.data import (
 MOST = {2: 4, 3: 4, 5: 20, 7: 40, 11: 108}  # tasks that the rectangular rule can place
 
 RULES = st.sampled_from(["rectangle", "random"])
-few = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60, deadline=None)
 
 
 @st.composite
@@ -53,7 +53,7 @@ def examples(config, tokens) -> np.ndarray:
     return tokens.numpy().reshape(-1, config.n_examples, 3)
 
 
-@few
+@quick
 @given(settled(st.just("rectangle")))
 def test_every_four_tasks_of_the_rectangular_rule_make_a_rectangle(config):
     tasks = pretraining_tasks(config)
@@ -63,20 +63,20 @@ def test_every_four_tasks_of_the_rectangular_rule_make_a_rectangle(config):
         assert a != e and b != d
 
 
-@few
+@quick
 @given(settled())
 def test_tasks_and_inputs_are_partitioned(config):
     everything = rows(grid(config.p))
     assert len(everything) == config.p**2
-    ours, others = pretraining_tasks(config), ood_tasks(config)
+    ours, held_out = pretraining_tasks(config), ood_tasks(config)
     assert len(ours) == config.n_tasks
-    assert rows(ours) | rows(others) == everything and len(ours) + len(others) == config.p**2
+    assert rows(ours) | rows(held_out) == everything and len(ours) + len(held_out) == config.p**2
     train, test = split_inputs(config)
     assert rows(train) | rows(test) == everything and len(train) + len(test) == config.p**2
     assert len(train) == round(config.alpha * config.p**2)
 
 
-@few
+@quick
 @given(settled())
 def test_each_set_holds_its_tasks_and_only_its_inputs(config):
     data, (train, test) = Data(config), split_inputs(config)
@@ -84,15 +84,15 @@ def test_each_set_holds_its_tasks_and_only_its_inputs(config):
         tasks = pretraining_tasks(config) if name.startswith("id") else ood_tasks(config)[:MAX_OOD_TASKS]
         tokens = data.evaluation_set(name)
         assert torch.equal(tokens, data.evaluation_sets()[name])
-        found = examples(config, tokens)
-        assert rows(found[..., :2].reshape(-1, 2)) <= rows(train if name.endswith("train") else test)
-        assert len(found) == (config.eval_sequences if len(tasks) else 0)
+        sequences = examples(config, tokens)
+        assert rows(sequences[..., :2].reshape(-1, 2)) <= rows(train if name.endswith("train") else test)
+        assert len(sequences) == (config.eval_sequences if len(tasks) else 0)
         for i, (a, b) in enumerate(tasks):  # tasks take turns
-            group = found[i :: len(tasks)]
+            group = sequences[i :: len(tasks)]
             assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
 
 
-@few
+@quick
 @given(settled(), st.integers(1, 100))
 def test_fewer_evaluation_sequences_are_the_first_of_more(config, n):
     data = Data(config)
@@ -110,35 +110,35 @@ def test_evaluation_sequences_are_independent():
         assert repeats <= 3 * len(tokens) ** 2 / n_pairs**config.n_examples + 3, name
 
 
-@few
+@quick
 @given(settled(), st.integers(0, 10**6))
 def test_a_batch_is_balanced_and_its_pairs_are_shared_by_all_tasks(config, step):
     batch = Data(dataclasses.replace(config, shared_pairs=True)).batch(step)
     assert batch.shape == (config.batch_size, 3 * config.n_examples) and batch.dtype == torch.int64
-    found = examples(config, batch).reshape(config.n_tasks, -1, config.n_examples, 3)
-    assert (found[..., :2] == found[:1, ..., :2]).all()
-    assert rows(found[..., :2].reshape(-1, 2)) <= rows(split_inputs(config)[0])
-    for (a, b), group in zip(pretraining_tasks(config), found, strict=True):
+    sequences = examples(config, batch).reshape(config.n_tasks, -1, config.n_examples, 3)
+    assert (sequences[..., :2] == sequences[:1, ..., :2]).all()
+    assert rows(sequences[..., :2].reshape(-1, 2)) <= rows(split_inputs(config)[0])
+    for (a, b), group in zip(pretraining_tasks(config), sequences, strict=True):
         assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
 
 
-@few
+@quick
 @given(settled(), st.integers(0, 10**6))
 def test_a_batch_of_unshared_pairs_is_balanced_too(config, step):
     config = dataclasses.replace(config, shared_pairs=False)
-    found = examples(config, Data(config).batch(step)).reshape(config.n_tasks, -1, config.n_examples, 3)
-    assert rows(found[..., :2].reshape(-1, 2)) <= rows(split_inputs(config)[0])
-    for (a, b), group in zip(pretraining_tasks(config), found, strict=True):
+    sequences = examples(config, Data(config).batch(step)).reshape(config.n_tasks, -1, config.n_examples, 3)
+    assert rows(sequences[..., :2].reshape(-1, 2)) <= rows(split_inputs(config)[0])
+    for (a, b), group in zip(pretraining_tasks(config), sequences, strict=True):
         assert (group[..., 2] == (a * group[..., 0] + b * group[..., 1]) % config.p).all()
 
 
 def test_unshared_pairs_differ_between_tasks():
     config = preset("smoke", shared_pairs=False)
-    found = examples(config, Data(config).batch(0))[..., :2]
-    assert len(np.unique(found.reshape(len(found), -1), axis=0)) == len(found)
+    pairs = examples(config, Data(config).batch(0))[..., :2]
+    assert len(np.unique(pairs.reshape(len(pairs), -1), axis=0)) == len(pairs)
 
 
-@few
+@quick
 @given(settled(), st.lists(st.integers(0, 50), min_size=1, max_size=5))
 def test_a_batch_depends_on_config_and_step_alone(config, steps):
     data = Data(config)
@@ -151,20 +151,20 @@ def test_a_batch_depends_on_config_and_step_alone(config, steps):
 
 def test_steps_seeds_and_purposes_draw_differently():
     config = preset("smoke")
-    data, other = Data(config), Data(preset("smoke", seed=1))
+    data, second_seed = Data(config), Data(preset("smoke", seed=1))
     assert not torch.equal(data.batch(0), data.batch(1))
-    assert not torch.equal(data.batch(0), other.batch(0))
-    assert rows(data.tasks["id"]) != rows(other.tasks["id"])
-    assert rows(data.pairs["train"]) != rows(other.pairs["train"])
+    assert not torch.equal(data.batch(0), second_seed.batch(0))
+    assert rows(data.tasks["id"]) != rows(second_seed.tasks["id"])
+    assert rows(data.pairs["train"]) != rows(second_seed.pairs["train"])
     assert generator(0, "tasks").integers(2**60) != generator(0, "inputs").integers(2**60)
 
 
 def test_drawn_pairs_are_uniform():
     """Repeats included: every training pair is as likely at every place."""
     config = tiny(n_tasks=1, batch_size=2000)
-    found = examples(config, Data(config).batch(0))
+    sequences = examples(config, Data(config).batch(0))
     for k in range(config.n_examples):
-        counts = np.unique(found[:, k, 0] * config.p + found[:, k, 1], return_counts=True)[1]
+        counts = np.unique(sequences[:, k, 0] * config.p + sequences[:, k, 1], return_counts=True)[1]
         assert len(counts) == 6 and abs(counts - 2000 / 6).max() < 100  # 6 standard deviations
 
 
@@ -204,8 +204,8 @@ def test_the_rectangular_rule_gives_up_with_a_way_out(monkeypatch):
 
 def test_held_out_tasks_are_those_that_are_not_trained_on():
     data = Data(tiny(p=5, n_tasks=8, batch_size=8))
-    every = grid(5)
-    assert data.held_out(every).sum() == 17 and not data.held_out(data.tasks["id"].numpy()).any()
+    pairs = grid(5)
+    assert data.held_out(pairs).sum() == 17 and not data.held_out(data.tasks["id"].numpy()).any()
     assert data.held_out(data.tasks["ood"].numpy()).all()
 
 
@@ -219,7 +219,7 @@ def test_a_line_holds_the_multiples_of_a_pair(p):
         assert rows(pairs[numbers == number]) == rows(multiples)
 
 
-@few
+@quick
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=3), st.integers(1, 6), st.booleans(), st.integers(0, 99)
 )
@@ -293,8 +293,8 @@ def brute_force_floor(data, n_lines, n_examples) -> float:
             loss = 0.0
             for k, query in enumerate(sequence):
                 context = [i for i in sequence[:k] if numbers[i] == numbers[query]]
-                answers, shown = tasks @ train[query] % p, tasks @ train[context].T % p
-                same = (shown[:, None] == shown[None]).all(-1)  # (tasks, tasks): alike in what was shown
+                answers, labels = tasks @ train[query] % p, tasks @ train[context].T % p
+                same = (labels[:, None] == labels[None]).all(-1)  # (tasks, tasks): alike in what was shown
                 hits = (same & (answers[:, None] == answers[None])).sum(1) / same.sum(1)
                 loss -= np.log(hits).mean()
             total += weight * loss / n_examples

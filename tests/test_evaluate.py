@@ -64,44 +64,44 @@ TASKS = torch.tensor([[1, 2], [3, 0]])  # all that Bayes is told of, which is no
 
 
 def test_loss_is_the_cross_entropy_in_nats():
-    asked = prepare_questions(TOKENS, P, TASKS)
-    uniform = score(lambda tokens: torch.zeros(len(tokens), 4, P), asked)
+    questions = prepare_questions(TOKENS, P, TASKS)
+    uniform = score(lambda tokens: torch.zeros(len(tokens), 4, P), questions)
     torch.testing.assert_close(uniform.loss, torch.full((4,), 13 * math.log(P)).double())
-    sure, wrong = score(knows(2), asked).loss[[3, 0]].tolist()
+    sure, wrong = score(knows(2), questions).loss[[3, 0]].tolist()
     norm = math.log(math.exp(10) + P - 1)
     assert sure == pytest.approx(13 * (norm - 10), rel=1e-3) and wrong == pytest.approx(13 * norm, rel=1e-5)
 
 
 def test_right_answers_are_counted_by_kind():
-    asked = prepare_questions(TOKENS, P, TASKS)
-    right = score(knows(2), asked).correct
-    assert torch.equal(right[:, 2:], count_kinds(asked.kinds)[:, 2:].double())
-    assert (right[:, :2] == 0).all() and count_kinds(asked.kinds).sum(0).tolist() == [13] * 4
+    questions = prepare_questions(TOKENS, P, TASKS)
+    right = score(knows(2), questions).correct
+    assert torch.equal(right[:, 2:], count_kinds(questions.kinds)[:, 2:].double())
+    assert (right[:, :2] == 0).all() and count_kinds(questions.kinds).sum(0).tolist() == [13] * 4
 
 
 def test_divergence_is_zero_from_the_predictor_itself():
-    asked = prepare_questions(TOKENS, P, TASKS)
+    questions = prepare_questions(TOKENS, P, TASKS)
     for i, name in enumerate(REFERENCES):
-        found = score(predictors(P, TASKS)[name], asked).divergence
-        assert found[i].abs().max() < 1e-4
-        assert found.shape == (4, 4) and (found.sum(1) > 1).sum() >= 2  # the others differ
+        divergence = score(predictors(P, TASKS)[name], questions).divergence
+        assert divergence[i].abs().max() < 1e-4
+        assert divergence.shape == (4, 4) and (divergence.sum(1) > 1).sum() >= 2  # the others differ
 
 
 def test_no_sequences_sum_to_nothing():
     config = tiny()
-    asked = prepare_questions(torch.zeros(0, 9, dtype=torch.long), config.p, Data(config).tasks["id"])
-    for sums in score(Transformer(config), asked):
+    questions = prepare_questions(torch.zeros(0, 9, dtype=torch.long), config.p, Data(config).tasks["id"])
+    for sums in score(Transformer(config), questions):
         assert sums.abs().sum() == 0
 
 
 def test_the_model_is_scored_like_any_predictor_whatever_the_batch():
     config = tiny()
     data = Data(config)
-    model, asked = (
+    model, questions = (
         Transformer(config),
         prepare_questions(data.evaluation_set("id_train"), config.p, data.tasks["id"]),
     )
-    for sums, whole in zip(score(model, asked, 7), score(model, asked), strict=True):
+    for sums, whole in zip(score(model, questions, 7), score(model, questions), strict=True):
         assert not sums.requires_grad and sums.dtype == torch.float64
         torch.testing.assert_close(sums, whole)
 
@@ -136,7 +136,7 @@ def test_query_grid_takes_a_context_for_each_task():
 def test_right_grid_is_where_the_answers_are_the_tasks():
     model = Transformer(tiny(p=5, n_examples=4)).init_weights(torch.Generator().manual_seed(1))
     tasks, pairs, shots = [[1, 2], [0, 3]], [[1, 2], [3, 0]], [0, 2]
-    answers, right = (of(model, tasks, pairs, shots) for of in (query_grid, correct_grid))
+    answers, right = (compute(model, tasks, pairs, shots) for compute in (query_grid, correct_grid))
     assert right.shape == answers.shape and 0 < right.sum() < right.size
     for (i, k, x, y), hit in np.ndenumerate(right):
         assert hit == (answers[i, k, x, y] == (tasks[i][0] * x + tasks[i][1] * y) % 5)
@@ -144,11 +144,11 @@ def test_right_grid_is_where_the_answers_are_the_tasks():
 
 def test_reference_accuracy_is_that_of_each_predictor():
     data = Data(tiny(p=5, n_examples=4))
-    asked = prepare_questions(data.evaluation_set("ood_train", 50), 5, data.tasks["id"])
-    found = reference_accuracy(asked)
-    assert list(found) == list(REFERENCES)
-    assert found["regression"][0] == pytest.approx(0.2, abs=0.15) and found["regression"][3] > 0.9
-    assert (found["look-up"] <= found["ratio matching"] + 1e-9).all()
+    questions = prepare_questions(data.evaluation_set("ood_train", 50), 5, data.tasks["id"])
+    accuracy = reference_accuracy(questions)
+    assert list(accuracy) == list(REFERENCES)
+    assert accuracy["regression"][0] == pytest.approx(0.2, abs=0.15) and accuracy["regression"][3] > 0.9
+    assert (accuracy["look-up"] <= accuracy["ratio matching"] + 1e-9).all()
 
 
 @pytest.mark.parametrize("shots", [[-1], [3], [0, 4], [0.5], []])

@@ -41,9 +41,9 @@ def test_a_header_edited_to_another_dtype_or_shape_is_seen(was, is_now, tmp_path
         load_tensors(file, "me")
 
 
-def test_numbers_in_a_table_read_back_exactly(tmp_path, kept):
-    for name, values in kept.metrics.items():
-        text = (kept.path / "metrics.csv").read_text().splitlines()
+def test_numbers_in_a_table_read_back_exactly(tmp_path, original):
+    for name, values in original.metrics.items():
+        text = (original.path / "metrics.csv").read_text().splitlines()
         column = text[0].split(",").index(name)
         assert [float(line.split(",")[column]) for line in text[2:]] == values[1:].tolist()
 

@@ -32,9 +32,9 @@ def test_the_question_is_held_out_and_both_models_are_typical_in_it(contrast):
     x, y = np.mgrid[:5, :5]
     truth = (contrast.task[0] * x + contrast.task[1] * y) % 5
     distances = sum(abs(counts - np.median(counts)) for counts in contrast.n_correct.values())
-    shown = [(answers[-1] == truth).sum() for answers in contrast.answers.values()]
+    n_correct = [(answers[-1] == truth).sum() for answers in contrast.answers.values()]
     medians = [np.median(counts) for counts in contrast.n_correct.values()]
-    assert len(distances) == 7 and np.abs(np.subtract(shown, medians)).sum() == distances.min()
+    assert len(distances) == 7 and np.abs(np.subtract(n_correct, medians)).sum() == distances.min()
     run = next(iter(contrast.runs.values()))
     assert contrast.task not in pretraining_tasks(run.config).tolist()
     assert all((contrast.task[0] * u + contrast.task[1] * v - z) % 5 == 0 for u, v, z in contrast.examples)
@@ -92,48 +92,48 @@ def shown_card(*verdicts, note=""):
 
 
 def test_a_card_tells_verdict_number_figure_and_reason():
-    shown = shown_card("shown", "not shown", note="The models.")
-    assert isinstance(shown, HTML)
+    card = shown_card("shown", "not shown", note="The models.")
+    assert isinstance(card, HTML)
     for part in ("1. A finding.", "A number.", 'href="04_in_context.html">In context:', "The models."):
-        assert part in shown.data
-    assert 'role="img" aria-label="skill, seed by seed"' in shown.data
-    visible, details = shown.data.split("<details>")
+        assert part in card.data
+    assert 'role="img" aria-label="skill, seed by seed"' in card.data
+    visible, details = card.data.split("<details>")
     assert "p\u00a0=\u00a07: shown" in visible and "p\u00a0=\u00a07: not shown" not in visible
     assert "To be shown: it does &lt;so&gt;. Seen: skill 0.5." in details
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_every_verdict_has_a_reason_and_a_style(verdict):
-    shown = shown_card(verdict).data
-    assert f'<span class="verdict {verdict.split()[0]}">p\u00a0=\u00a07: {verdict}</span>' in shown
-    assert ("for it would take this: it &lt;can&gt;. Tried: n 40." in shown) == (
-        verdict == "needs a larger p"
-    )
-    assert ("Seen: skill 0.5." in shown) == (
+    card = shown_card(verdict).data
+    assert f'<span class="verdict {verdict.split()[0]}">p\u00a0=\u00a07: {verdict}</span>' in card
+    assert ("for it would take this: it &lt;can&gt;. Tried: n 40." in card) == (verdict == "needs a larger p")
+    assert ("Seen: skill 0.5." in card) == (
         verdict != "needs a larger p"
     )  # claim 5 goes by counts, not seeds
 
 
 def test_a_cards_ink_follows_the_theme():
-    shown = shown_card("shown").data
+    card = shown_card("shown").data
     ink = plots.INK.lower()
-    assert f"var(--mg-{ink[1:]}, {ink})" in shown and f": {ink}" not in shown.partition("</style>")[2]
+    assert f"var(--mg-{ink[1:]}, {ink})" in card and f": {ink}" not in card.partition("</style>")[2]
 
 
 def test_cards_have_the_numbers_of_the_runs():
-    one, two = seeds(3, (NOTHING, NOTHING), depth=1), seeds(3, (ALL, ALL), depth=2, last=RATIOS)
-    four = seeds(3, (ALL, NOTHING), depth=4, last=COMBINES)
+    one_block, two_blocks = seeds(3, (NOTHING, NOTHING), depth=1), seeds(3, (ALL, ALL), depth=2, last=RATIOS)
+    four_blocks = seeds(3, (ALL, NOTHING), depth=4, last=COMBINES)
     points = np.empty((3, 1, 2), dtype=object)
-    points[:, 0, 0], points[:, 0, 1] = seeds(3, (NOTHING, NOTHING), n_tasks=20), two
-    for run in (*one, *two, *four, *points.flat):
+    points[:, 0, 0], points[:, 0, 1] = seeds(3, (NOTHING, NOTHING), n_tasks=20), two_blocks
+    for run in (*one_block, *two_blocks, *four_blocks, *points.flat):
         embedding = np.eye(7, dtype=np.float32)
         run.model = lambda e=embedding: SimpleNamespace(
             embed=SimpleNamespace(weight=SimpleNamespace(detach=lambda: SimpleNamespace(numpy=lambda: e)))
         )
         run.metrics["step"] = np.arange(2)
+    by_depth = np.array([two_blocks, four_blocks], dtype=object)
+    models = [*one_block, *two_blocks, *four_blocks]
     runs = findings.Evidence(
-        points, {1: one, 2: two}, {2: two, 4: four}, np.array([two, four], dtype=object), [*one, *two, *four],
-        {5: two}, four,
+        points, {1: one_block, 2: two_blocks}, {2: two_blocks, 4: four_blocks}, by_depth, models, {5: two_blocks},
+        four_blocks,
     )  # fmt: skip
     cards = list(findings.cards(runs))
     numbers = [re.findall(r"-?\d\.\d\d", card.sentence) for card in cards]
@@ -152,11 +152,11 @@ def test_a_group_without_runs_says_so():
 def test_seed_lines_are_the_curves_of_each_group_at_its_places():
     curves = {"2 blocks": ([0, 5], [[0.1, 0.2], [0.3, 0.4]]), "4 blocks": ([0, 2, 4], [[0.5, 0.6, 0.7]])}
     (ax,) = plots.seed_lines(curves, "step", "skill", 0.5, "solved").axes
-    half, *drawn = ax.lines
+    half, *marks = ax.lines
     assert list(half.get_ydata()) == [0.5, 0.5]
-    assert [list(line.get_ydata()) for line in drawn] == [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6, 0.7]]
-    assert [list(line.get_xdata()) for line in drawn] == [[0, 5], [0, 5], [0, 2, 4]]
-    assert len({line.get_linestyle() for line in drawn[:2]}) == 1 != drawn[2].get_linestyle()
+    assert [list(line.get_ydata()) for line in marks] == [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6, 0.7]]
+    assert [list(line.get_xdata()) for line in marks] == [[0, 5], [0, 5], [0, 2, 4]]
+    assert len({line.get_linestyle() for line in marks[:2]}) == 1 != marks[2].get_linestyle()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["2 blocks", "4 blocks"]
 
 
@@ -197,11 +197,11 @@ def test_every_page_describes_itself(book):
         for page in book.html.glob("*.html")
         if page.stem not in ("index", "search", "genindex", "py-modindex")
     ]
-    told = {}
+    properties_by_page = {}
     for page in pages:
         head = page.read_text().split("</head>")[0]
-        told[page.stem] = dict(re.findall(r'<meta property="(og:\w+)" content="([^"]*)"', head))
-        assert len(told[page.stem]["og:description"]) > 20, page.name
-        assert told[page.stem]["og:image"].endswith("/_static/social.png")
-    assert len({of["og:title"] for of in told.values()}) == len(pages)
+        properties_by_page[page.stem] = dict(re.findall(r'<meta property="(og:\w+)" content="([^"]*)"', head))
+        assert len(properties_by_page[page.stem]["og:description"]) > 20, page.name
+        assert properties_by_page[page.stem]["og:image"].endswith("/_static/social.png")
+    assert len({properties["og:title"] for properties in properties_by_page.values()}) == len(pages)
     assert (book.html / "_static/social.png").read_bytes()[16:24] == (1200).to_bytes(4) + (630).to_bytes(4)

@@ -46,11 +46,11 @@ def imported_rooms(file) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(LIBRARY)))
 def test_imports_go_one_way(file):
-    own = file.relative_to(LIBRARY).parts[0].removesuffix(".py")
-    if own == "__init__":
+    name = file.relative_to(LIBRARY).parts[0].removesuffix(".py")
+    if name == "__init__":
         assert not imported_rooms(file)
         return
-    allowed = INDEPENDENT.get(own, set(ORDER[: ORDER.index(own) + 1]))
+    allowed = INDEPENDENT.get(name, set(ORDER[: ORDER.index(name) + 1]))
     assert imported_rooms(file) <= allowed
 
 
@@ -96,8 +96,11 @@ def notebook_code(notebook) -> str:
     return "\n".join("".join(cell["source"]) for cell in code)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(LIBRARY)))
-def test_names_in_the_library_name_something(file):
+OTHER_FILES = [file for folder in ("tests", "scripts") for file in sorted((ROOT / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("file", [*FILES, *OTHER_FILES], ids=lambda file: str(file.relative_to(ROOT)))
+def test_names_in_code_name_something(file):
     assert bound_names(ast.parse(file.read_text("utf8"))) & VAGUE == set()
 
 

@@ -31,9 +31,9 @@ def test_activations_match_logits(model, tokens):
 
 
 def test_activations_at_some_positions_of_many_sequences(model, tokens):
-    many = tokens.repeat(40, 1)  # more than one chunk
+    copies = tokens.repeat(40, 1)  # more than one chunk
     whole = activations.activations(model, tokens, ["blocks.0.attn.pattern", "blocks.1.attn.mix"])
-    part = activations.activations(model, many, list(whole), [3, 4])
+    part = activations.activations(model, copies, list(whole), [3, 4])
     same(part["blocks.0.attn.pattern"][-16:], whole["blocks.0.attn.pattern"][:, :, [3, 4]])
     same(part["blocks.1.attn.mix"][-16:], whole["blocks.1.attn.mix"][:, [3, 4]])
 
@@ -148,8 +148,8 @@ def test_pairs_after_a_context(model):
     for i in (0, 1):
         heads = activations.through_output(model, plain[f"blocks.{i}.attn.mix"], i)  # (p², 3, H, C)
         for h in (0, 1):
-            found = torch.from_numpy(stages[f"block {i}, head {h}"])
-            same(found, heads[:, :, h].transpose(0, 1), atol=1e-5, rtol=1e-5)
+            output = torch.from_numpy(stages[f"block {i}, head {h}"])
+            same(output, heads[:, :, h].transpose(0, 1), atol=1e-5, rtol=1e-5)
         after = plain[f"blocks.{i}.resid_post"].transpose(0, 1)
         same(torch.from_numpy(stages[f"after block {i}"]), after, atol=1e-5, rtol=1e-5)
     block = activations.stage_features(model, np.empty((0, 2)), (2, 3))["after block 0"]
@@ -182,17 +182,17 @@ def test_contexts_that_cannot_be_drawn_are_refused(config):
 
 
 def test_without_nothing_it_is_the_whole_and_questions_stay_apart(model, config):
-    asked = {name: Data(config).evaluation_set(name, 40) for name in ("id_train", "ood_train")}
-    whole = interventions.accuracy_without(model, asked)
-    kinds = evaluate.query_kinds(asked["ood_train"], 5)[:, 3:]
-    right = (model(asked["ood_train"]).argmax(-1) == asked["ood_train"][:, 2::3])[:, 3:]
+    questions = {name: Data(config).evaluation_set(name, 40) for name in ("id_train", "ood_train")}
+    whole = interventions.accuracy_without(model, questions)
+    kinds = evaluate.query_kinds(questions["ood_train"], 5)[:, 3:]
+    right = (model(questions["ood_train"]).argmax(-1) == questions["ood_train"][:, 2::3])[:, 3:]
     assert whole["ood_train"] == pytest.approx(float(right[kinds != 0].double().mean()), abs=1e-6)
     parts = interventions.parts_of(model)
-    assert interventions.accuracy_without(model, asked, parts["block 0"]) != whole
+    assert interventions.accuracy_without(model, questions, parts["block 0"]) != whole
 
 
 def test_readout_by_kind_ends_in_the_models_accuracy(model, tokens):
-    found = interventions.readout_by_kind(model, tokens)
+    accuracy = interventions.readout_by_kind(model, tokens)
     right, kinds = model(tokens).argmax(-1) == tokens[:, 2::3], evaluate.query_kinds(tokens, 5)
-    assert found.shape == (3, 3)
-    assert found[1, -1] == pytest.approx(float(right[kinds == 1].double().mean()))
+    assert accuracy.shape == (3, 3)
+    assert accuracy[1, -1] == pytest.approx(float(right[kinds == 1].double().mean()))

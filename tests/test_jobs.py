@@ -37,10 +37,10 @@ def test_one_run_on_two_processes(tmp_path):
     executor.update_parameters(tasks_per_node=2, timeout_min=NO_LIMIT)
     job = executor.submit(Point(config, tmp_path / "two"))
     assert job.results() == [None, None]
-    two, one = Run(tmp_path / "two" / config.name), train(config, tmp_path / "one")
-    assert two.provenance["processes"] == [2]
-    for name, values in one.metrics.items():
-        torch.testing.assert_close(two.metrics[name], values, atol=1e-5, rtol=0, equal_nan=True)
+    two_processes, one_process = Run(tmp_path / "two" / config.name), train(config, tmp_path / "one")
+    assert two_processes.provenance["processes"] == [2]
+    for name, values in one_process.metrics.items():
+        torch.testing.assert_close(two_processes.metrics[name], values, atol=1e-5, rtol=0, equal_nan=True)
 
 
 STAND_INS = {

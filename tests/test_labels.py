@@ -32,7 +32,7 @@ def answers_zero_if(is_fine):
 def test_so_many_of_the_examples_are_wrong():
     up_to_two = answers_zero_if(lambda wrong: wrong.cumsum(1) - wrong.long() <= 2)
     zeros = torch.zeros(30, 15, dtype=torch.long)
-    found = scores_with_wrong_labels(up_to_two, zeros, 5, np.random.default_rng(0))
+    scores = scores_with_wrong_labels(up_to_two, zeros, 5, np.random.default_rng(0))
     nan = math.nan
     expected = [
         [1, nan, nan, nan, nan],
@@ -41,15 +41,16 @@ def test_so_many_of_the_examples_are_wrong():
         [1, 1, 1, 0, nan],
         [1, 1, 1, 0, 0],
     ]
-    np.testing.assert_array_equal(found["accuracy"], expected)
+    np.testing.assert_array_equal(scores["accuracy"], expected)
     right = math.log(4 + math.e) - 1
     np.testing.assert_allclose(
-        found["loss"], right + 1 - found["accuracy"], 1e-6
+        scores["loss"], right + 1 - scores["accuracy"], 1e-6
     )  # a wrong answer costs 1 nat more
-    one = [
+    single_scores = [
         scores_with_wrong_labels(up_to_two, zeros[:1], 5, np.random.default_rng(seed)) for seed in range(9)
     ]
-    assert all(of["accuracy"][4, 4] == 0 for of in one)  # every sequence is asked with all examples wrong
+    # every sequence is asked with all examples wrong
+    assert all(scores["accuracy"][4, 4] == 0 for scores in single_scores)
 
 
 def test_only_that_example_is_wrong():

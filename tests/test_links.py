@@ -25,7 +25,7 @@ def broken(html: Path) -> list[str]:
     pages = {
         file.resolve(): Page(file) for file in sorted(html.rglob("*.html")) if "_static" not in file.parts
     }
-    found = []
+    lost_links = []
     for file, page in pages.items():
         for link in page.links:
             address = urlsplit(link)
@@ -34,10 +34,10 @@ def broken(html: Path) -> list[str]:
             target = (file.parent / unquote(address.path)).resolve() if address.path else file
             place = unquote(address.fragment)
             # a link with a query starts the live control in a state; what stands behind # is for it
-            lost = target in pages and place and "=" not in place and place not in pages[target].places
-            if not target.exists() or lost:
-                found.append(f"{file.name}: {link}")
-    return found
+            is_lost = target in pages and place and "=" not in place and place not in pages[target].places
+            if not target.exists() or is_lost:
+                lost_links.append(f"{file.name}: {link}")
+    return lost_links
 
 
 def test_every_link_inside_the_book_leads_somewhere(book):

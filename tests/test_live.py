@@ -72,15 +72,15 @@ def opened(chromium, tmp_path):
 
 
 @pytest.fixture
-def asked(opened, runs, tmp_path):
-    """asked(**arguments of ask, hash=…, **context options) opens the control on the two models of p = 5."""
+def ask_page(opened, runs, tmp_path):
+    """ask_page(**arguments of ask, hash=…, **context options) opens the control on the two models of p = 5."""
 
     def open_control(hash="", viewport=None, **arguments):
-        both = {name: runs[name] for name in ("shallow", "deep")}
-        for run in both.values():
+        pair = {name: runs[name] for name in ("shallow", "deep")}
+        for run in pair.values():
             live.write_weights(run, run.steps[:-1], tmp_path)
         options = {"viewport": viewport} if viewport else {}
-        page = opened(live.ask(both, **arguments).data, hash, **options)
+        page = opened(live.ask(pair, **arguments).data, hash, **options)
         page.get_by_text(re.compile("^After")).wait_for()
         page.evaluate(ALL_DRAWN)
         return page
@@ -101,7 +101,7 @@ def questions(context, p) -> torch.Tensor:
     return torch.cat([repeated, torch.from_numpy(grid(p))], 1)
 
 
-def drawn(p, k, seed=0) -> list[list[int]]:
+def draw_examples(p, k, seed=0) -> list[list[int]]:
     """Examples of a task, a third of them lies."""
     rng = np.random.default_rng(seed)
     a, b = rng.integers(p, size=2)
@@ -121,10 +121,10 @@ def forward(page, run, context, shots, off=(), query=(1, 2)):
           const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
           const model = new Transformer(readSafetensors(bytes.buffer), config);
           const numbers = [...Array(config.p).keys()];
-          const read = model.read(context.slice(0, 3 * shots), new Set(off));
-          const seen = [];
-          model.answers(read, [x], [y], (b, ...kept) => seen.push(kept.map((each) => [...each])));
-          return { logits: [...model.answers(read, numbers, numbers)], seen };
+          const reading = model.read(context.slice(0, 3 * shots), new Set(off));
+          const blocks = [];
+          model.answers(reading, [x], [y], (b, ...arrays) => blocks.push(arrays.map((array) => [...array])));
+          return { logits: [...model.answers(reading, numbers, numbers)], blocks };
         }""",
         [live.weights(run, run.steps[-1]), run.config.to_dict(), context, shots, list(off), list(query)],
     )
@@ -135,30 +135,28 @@ def bare(opened):
     return opened(f"<script>{CODE}</script>")
 
 
-@pytest.mark.parametrize("beside", [0, 4])
-def test_the_fast_product_is_the_plain_one(bare, beside):
+@pytest.mark.parametrize("gap", [0, 4])
+def test_the_fast_product_is_the_plain_one(bare, gap):
     """Rows follow each other or have other numbers between them, which stay as they are."""
     for n, k, m in [(1, 4, 4), (5, 8, 8), (121, 16, 44), (3, 6, 8), (2, 0, 4)]:  # 6: not for the fast one
-        a, w, out = (
-            RNG.standard_normal((rows, columns + beside)) for rows, columns in ((n, k), (m, k), (n, m))
-        )
+        a, w, out = (RNG.standard_normal((rows, columns + gap)) for rows, columns in ((n, k), (m, k), (n, m)))
         fast, plain = bare.evaluate(
-            """([arrays, n, k, m, beside]) => {
+            """([arrays, n, k, m, gap]) => {
               const memory = new WebAssembly.Memory({ initial: 1 });
               const fast = new WebAssembly.Instance(compiled, { js: { memory } }).exports.product;
               Object.assign(room, { top: 0, missing: 0, numbers: new Float32Array(memory.buffer), fast });
               const [a, w, out] = arrays.map(([rows, list]) => room.put(list, rows));
               const plain = Float32Array.from(out);
-              const steps = [k, k, m].map((columns) => columns + beside);
+              const steps = [k, k, m].map((columns) => columns + gap);
               product(a, w, out, n, k, m, steps);
               plainProduct(a, w, plain, n, k, m, steps);
               return [[...out], [...plain]];
             }""",
-            [[[len(array), array.ravel().tolist()] for array in (a, w, out)], n, k, m, beside],
+            [[[len(array), array.ravel().tolist()] for array in (a, w, out)], n, k, m, gap],
         )
         out[:, :m] += a[:, :k] @ w[:, :k].T
-        for found in (fast, plain):
-            np.testing.assert_allclose(found[: out.size], out.ravel(), atol=1e-4)
+        for product in (fast, plain):
+            np.testing.assert_allclose(product[: out.size], out.ravel(), atol=1e-4)
 
 
 def test_the_browser_has_the_fast_product(bare):
@@ -167,18 +165,25 @@ def test_the_browser_has_the_fast_product(bare):
 
 def test_a_reading_keeps_what_is_as_in_the_last(bare, runs):
     run, p = runs["deep"], runs["deep"].config.p
-    context = np.ravel(drawn(p, 4)).tolist()
+    context = np.ravel(draw_examples(p, 4)).tolist()
     lied = [*context[:5], (context[5] + 1) % p, *context[6:]]
-    without = ["blocks.1.mlp"]
-    asked = [(context, []), (lied, []), (lied[:6], []), (context, []), (context, without), (lied, without)]
-    found = bare.evaluate(
-        """([text, config, asked]) => {
+    switched_off = ["blocks.1.mlp"]
+    requests = [
+        (context, []),
+        (lied, []),
+        (lied[:6], []),
+        (context, []),
+        (context, switched_off),
+        (lied, switched_off),
+    ]
+    readings = bare.evaluate(
+        """([text, config, requests]) => {
           const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
           const model = new Transformer(readSafetensors(bytes.buffer), config);
           const numbers = [...Array(config.p).keys()];
           const { rows } = model;
           let last = null;
-          return asked.map(([tokens, off]) => {
+          return requests.map(([tokens, off]) => {
             let read = null;
             model.rows = (table, fresh) => ((read ??= fresh.length), rows.call(model, table, fresh));
             last = model.read(tokens, new Set(off), last);
@@ -187,23 +192,23 @@ def test_a_reading_keeps_what_is_as_in_the_last(bare, runs):
             return [read, ...[last, fresh].map((reading) => [...model.answers(reading, numbers, numbers)])];
           });
         }""",
-        [live.weights(run, run.steps[-1]), run.config.to_dict(), asked],
+        [live.weights(run, run.steps[-1]), run.config.to_dict(), requests],
     )
-    assert [read for read, *_ in found] == [12, 7, 0, 7, 12, 7], (
+    assert [read for read, *_ in readings] == [12, 7, 0, 7, 12, 7], (
         "tokens from the lie on; all, for other parts"
     )
-    for _, kept, fresh in found:
-        np.testing.assert_allclose(kept, fresh, atol=1e-4)
+    for _, reused, fresh in readings:
+        np.testing.assert_allclose(reused, fresh, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "shots"), [("shallow", 0), ("shallow", 3), ("deep", 5), ("large", 2)])
 def test_answers_are_those_of_query_logits(bare, runs, name, shots):
     run = runs[name]
     p, K = run.config.p, run.config.n_examples
-    context = np.ravel(drawn(p, K - 1, shots)).tolist()
-    found = torch.tensor(forward(bare, run, context, shots)["logits"]).view(p, p, p)
+    context = np.ravel(draw_examples(p, K - 1, shots)).tolist()
+    logits = torch.tensor(forward(bare, run, context, shots)["logits"]).view(p, p, p)
     expected = shipped(run).query_logits(torch.tensor(context)[None], [shots])[0, 0]
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     assert expected.std() > 0.1  # else anything would agree
 
 
@@ -213,25 +218,25 @@ def test_answers_are_those_of_query_logits(bare, runs, name, shots):
 def test_switched_off_parts_are_those_of_ablated(bare, runs, off):
     run, shots = runs["deep"], 4
     p = run.config.p
-    context = np.ravel(drawn(p, shots, 1)).tolist()
-    found = torch.tensor(forward(bare, run, context, shots, off)["logits"]).view(p * p, p)
+    context = np.ravel(draw_examples(p, shots, 1)).tolist()
+    logits = torch.tensor(forward(bare, run, context, shots, off)["logits"]).view(p * p, p)
     model = shipped(run)
     with torch.no_grad(), interventions.ablated(model, *off) as predict:
         expected = predict(questions(context, p))[:, -1]
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     whole = torch.tensor(forward(bare, run, context, shots)["logits"]).view(p * p, p)
-    assert (whole - found).abs().max() > 0.01
+    assert (whole - logits).abs().max() > 0.01
 
 
 def test_attention_and_early_answers_are_those_of_the_model(bare, runs):
     run, shots, query = runs["deep"], 3, (4, 1)
     p, depth = run.config.p, run.config.depth
-    context = np.ravel(drawn(p, shots, 2)).tolist()
+    context = np.ravel(draw_examples(p, shots, 2)).tolist()
     tokens, model = torch.tensor([context + list(query)]), shipped(run)
     names = [f"blocks.{b}.attn.pattern" for b in range(depth)]
     patterns = activations.activations(model, tokens, names, [-1])
     early = interventions.layer_readout(model, tokens)[1:, 0, -1]
-    for b, (weights, readout) in enumerate(forward(bare, run, context, shots, query=query)["seen"]):
+    for b, (weights, readout) in enumerate(forward(bare, run, context, shots, query=query)["blocks"]):
         torch.testing.assert_close(torch.tensor(weights), patterns[names[b]].flatten(), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(torch.tensor(readout), early[b], atol=1e-4, rtol=1e-4)
 
@@ -241,43 +246,43 @@ def test_predictors_are_those_of_algorithms(bare, p):
     tasks = pretraining_tasks(tiny(p=p, n_tasks=12, batch_size=12))
     exact = predictors(p, tasks)
     for seed, k in enumerate([0, 1, 2, 3, 8]):
-        examples = drawn(p, k, seed)
-        found = bare.evaluate(
-            """([p, examples, tasks]) => Object.fromEntries(Object.entries(PREDICTORS).map(([name, of]) => {
-              const predict = of(p, examples, tasks);
+        examples = draw_examples(p, k, seed)
+        probabilities = bare.evaluate(
+            """([p, examples, tasks]) => Object.fromEntries(Object.entries(PREDICTORS).map(([name, makePredictor]) => {
+              const predict = makePredictor(p, examples, tasks);
               return [name, allTasks(p).map(([x, y]) => predict(x, y))];
             }))""",
             [p, examples, tasks.tolist()],
         )
-        assert list(found) == list(exact)
+        assert list(probabilities) == list(exact)
         for name, predict in exact.items():
             expected = predict(questions(np.ravel(examples).astype(int).tolist(), p))[:, -1].exp()
-            told = torch.tensor(found[name], dtype=torch.float32)
-            torch.testing.assert_close(told, expected, msg=f"{name}, {examples}")
+            probability = torch.tensor(probabilities[name], dtype=torch.float32)
+            torch.testing.assert_close(probability, expected, msg=f"{name}, {examples}")
 
 
 # --- the control ------------------------------------------------------------------------------------------
 
 
-def cells(page, which: int) -> list[str]:
+def cells(page, number: int) -> list[str]:
     """What a screen reader is told of every cell of a grid, x·p + y, by walking through it with the arrow keys."""
-    told = (
+    labels = (
         page.get_by_role("grid")
-        .nth(which)
+        .nth(number)
         .evaluate(
             """async (grid) => {
-          const told = [];
+          const labels = [];
           for (const key of [...Array(5)].flatMap(() => [...Array(5).fill("ArrowUp"), "ArrowRight"])) {
             grid.dispatchEvent(new KeyboardEvent("keydown", { key }));
             for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
-            told.push(grid.querySelector("[role=gridcell]").ariaLabel);
+            labels.push(grid.querySelector("[role=gridcell]").ariaLabel);
           }
-          return told;
+          return labels;
         }"""
         )
     )
-    found = dict(re.match(r"x (\d, y \d): (.*)", label).groups() for label in told)
-    return [found[f"{x}, y {y}"] for x, y in grid(5)]
+    text_by_query = dict(re.match(r"x (\d, y \d): (.*)", label).groups() for label in labels)
+    return [text_by_query[f"{x}, y {y}"] for x, y in grid(5)]
 
 
 def expected_cells(model, context, task, off=()) -> list[str]:
@@ -302,18 +307,22 @@ def shows(page, text: str) -> bool:
 TASK, EXAMPLES = (2, 3), [[1, 2, 3], [0, 1, 4], [2, 2, 2], [4, 0, 3]]  # mod 5; the second and third are lies
 
 
-def test_the_grids_show_model_truth_and_predictor(asked, runs):
-    page = asked(task=TASK, examples=EXAMPLES)
+def test_the_grids_show_model_truth_and_predictor(ask_page, runs):
+    page = ask_page(task=TASK, examples=EXAMPLES)
     assert cells(page, 0) == expected_cells(shipped(runs["shallow"]), EXAMPLES, TASK)
     assert cells(page, 1) == [str(z) for z in (grid(5) @ TASK) % 5]
     assert shows(page, "0 of 25 right, 25 open")  # no task agrees with the lies
     page.get_by_label("exact predictor").select_option("look-up")
-    told = dict(zip(map(tuple, grid(5).tolist()), cells(page, 2), strict=True))
-    assert [told[1, 2], told[0, 1], told[4, 4]] == ["3, right", "4, wrong", "cannot tell"]
+    text_by_query = dict(zip(map(tuple, grid(5).tolist()), cells(page, 2), strict=True))
+    assert [text_by_query[1, 2], text_by_query[0, 1], text_by_query[4, 4]] == [
+        "3, right",
+        "4, wrong",
+        "cannot tell",
+    ]
 
 
-def test_shots_lies_switches_and_checkpoints_change_the_answers_as_in_torch(asked, runs):
-    page = asked(models=["deep"], task=TASK, examples=EXAMPLES)
+def test_shots_lies_switches_and_checkpoints_change_the_answers_as_in_torch(ask_page, runs):
+    page = ask_page(models=["deep"], task=TASK, examples=EXAMPLES)
     page.get_by_label("examples", exact=False).and_(page.get_by_role("slider")).press("ArrowLeft")
     page.get_by_role("button", name="example 1: 1 2 gives 3").click()
     lied = page.get_by_role("button", name="example 1: 1 2 gives 4, a lie")
@@ -339,11 +348,11 @@ def test_shots_lies_switches_and_checkpoints_change_the_answers_as_in_torch(aske
     assert cells(page, 0) == expected != expected_cells(shipped(runs["deep"]), context, TASK)
 
 
-def test_every_checkpoint_is_asked_the_same_question(asked, runs):
-    page = asked(task=TASK, examples=EXAMPLES, query=(1, 2))
+def test_every_checkpoint_is_asked_the_same_question(ask_page, runs):
+    page = ask_page(task=TASK, examples=EXAMPLES, query=(1, 2))
     page.get_by_role("button", name="Ask at every step").click()
-    told = page.locator(".ask-history canvas[aria-label]").get_attribute("aria-label")
-    for step, part in zip(runs["shallow"].steps, told.split("; "), strict=True):
+    label = page.locator(".ask-history canvas[aria-label]").get_attribute("aria-label")
+    for step, part in zip(runs["shallow"].steps, label.split("; "), strict=True):
         expected = expected_cells(shipped(runs["shallow"], step), EXAMPLES, TASK)
         right = sum(cell.endswith("right") for cell in expected)
         assert part == f"step {step}: {4 * right} % right, (1, 2) {expected[7].split()[-1]}"
@@ -351,8 +360,8 @@ def test_every_checkpoint_is_asked_the_same_question(asked, runs):
     assert not page.locator(".ask-history canvas").is_visible(), "these are answers to another question"
 
 
-def test_two_models_stand_side_by_side(asked, runs):
-    page = asked(task=TASK, examples=EXAMPLES)
+def test_two_models_stand_side_by_side(ask_page, runs):
+    page = ask_page(task=TASK, examples=EXAMPLES)
     page.get_by_role("button", name="Compare").click()
     for i, name in enumerate(["shallow", "deep"]):
         assert cells(page, i) == expected_cells(shipped(runs[name]), EXAMPLES, TASK)
@@ -362,12 +371,12 @@ def test_two_models_stand_side_by_side(asked, runs):
     assert page.get_by_role("grid").count() == 3
 
 
-def test_the_query_shows_its_probabilities_and_where_heads_look(asked, runs):
-    page, model = asked(task=TASK, examples=EXAMPLES, query=(3, 1)), shipped(runs["shallow"])
+def test_the_query_shows_its_probabilities_and_where_heads_look(ask_page, runs):
+    page, model = ask_page(task=TASK, examples=EXAMPLES, query=(3, 1)), shipped(runs["shallow"])
     tokens = torch.tensor([[*np.ravel(EXAMPLES).tolist(), 3, 1]])
     odds = model.logits_everywhere(tokens)[0, -1].softmax(-1)
-    told = ", ".join(f"{z}: {100 * odd:.0f} %" for z, odd in enumerate(odds.tolist()))
-    assert page.locator(".ask-part canvas").last.get_attribute("aria-label").startswith(told)
+    label = ", ".join(f"{z}: {100 * odd:.0f} %" for z, odd in enumerate(odds.tolist()))
+    assert page.locator(".ask-part canvas").last.get_attribute("aria-label").startswith(label)
     pattern = activations.activations(model, tokens, ["blocks.1.attn.pattern"], [-1])["blocks.1.attn.pattern"]
     best = int(pattern[0, 1, 0].argmax())
     place = f"{'xyz'[best % 3]} of example {best // 3 + 1}" if best < 12 else f"the query's {'xy'[best % 3]}"
@@ -375,26 +384,26 @@ def test_the_query_shows_its_probabilities_and_where_heads_look(asked, runs):
     assert looks.startswith(f"block 1, head 1 looks at {place} {100 * pattern[0, 1, 0, best]:.0f} %")
 
 
-def test_typed_examples_choose_the_task_or_say_what_is_wrong(asked):
-    page = asked(task=TASK)
+def test_typed_examples_choose_the_task_or_say_what_is_wrong(ask_page):
+    page = ask_page(task=TASK)
     page.get_by_text("Type your own examples").click()
-    own, problem = page.get_by_label("own examples"), page.locator("details").get_by_role("alert")
-    own.fill("1 0 4\n0 1, 2")
+    examples_field, problem = page.get_by_label("own examples"), page.locator("details").get_by_role("alert")
+    examples_field.fill("1 0 4\n0 1, 2")
     assert page.get_by_label("a of the task").input_value() == "4"
     assert page.get_by_label("b of the task").input_value() == "2"
     assert shows(page, "z = 4x + 2y mod 5") and status(page).startswith("After 2 examples.")
-    for text, said in [
+    for text, message in [
         ("1 2", "An example is three numbers, x y z; the last is not whole yet."),
         ("1 2 5", "“5” is not a number in 0 … 4."),
         ("1 2 3 abc", "“abc” is not a number in 0 … 4."),
         ("1 2 -3", "“-3” is not a number in 0 … 4."),
         ("1 2 3 " * 6, "At most 5 examples fit in front of the query."),
     ]:
-        own.fill(text)
-        assert problem.inner_text() == said
-    own.fill("")
+        examples_field.fill(text)
+        assert problem.inner_text() == message
+    examples_field.fill("")
     assert status(page).startswith("After 0 examples.") and problem.inner_text() == ""
-    own.fill("1 0 2 / 1 0 2 / 0 1 3 / 1 0 4")
+    examples_field.fill("1 0 2 / 1 0 2 / 0 1 3 / 1 0 4")
     assert problem.inner_text() == (
         "No task fits all of these. z = 2x + 3y fits most; the others are marked as lies."
     )
@@ -402,15 +411,15 @@ def test_typed_examples_choose_the_task_or_say_what_is_wrong(asked):
     assert page.get_by_label("a of the task").input_value() == "2"
 
 
-def test_surprise_me_draws_a_held_out_task(asked, runs):
-    page = asked(models=["shallow", "deep"], task=TASK)
-    known = {
+def test_surprise_me_draws_a_held_out_task(ask_page, runs):
+    page = ask_page(models=["shallow", "deep"], task=TASK)
+    trained_tasks = {
         tuple(task) for run in ("shallow", "deep") for task in pretraining_tasks(runs[run].config).tolist()
     }
     for _ in range(5):
         page.get_by_role("button", name="Surprise me").click()
         a, b = (int(page.get_by_label(f"{letter} of the task").input_value()) for letter in "ab")
-        assert (a, b) not in known and shows(page, "held out from training")
+        assert (a, b) not in trained_tasks and shows(page, "held out from training")
         assert not page.locator(".ask-lie").count()
 
 
@@ -426,23 +435,23 @@ def state(page) -> list:
     return [values, pressed, status(page)]
 
 
-def test_a_link_restores_the_whole_state(asked, runs):
-    page = asked(models=["deep"], task=TASK, examples=EXAMPLES, shots=3, query=(4, 2), predictor="look-up")
+def test_a_link_restores_the_whole_state(ask_page, runs):
+    page = ask_page(models=["deep"], task=TASK, examples=EXAMPLES, shots=3, query=(4, 2), predictor="look-up")
     page.get_by_role("switch", name="block 2, head 1").click()
     page.get_by_role("button", name="Compare").click()
     page.get_by_label("training step").last.press("Home")
     page.get_by_text(f"step {runs['shallow'].steps[0]}").wait_for()
     page.get_by_role("button", name="Link to this").click()
     address = page.evaluate("location.hash")
-    assert state(asked(hash=address)) == state(page)
+    assert state(ask_page(hash=address)) == state(page)
     page.get_by_role("slider").first.press("ArrowLeft")
     assert page.evaluate("location.hash") == "", "the address holds another state than the page"
 
 
-def test_a_wrong_link_changes_nothing_and_says_so(asked):
+def test_a_wrong_link_changes_nothing_and_says_so(ask_page):
     options = dict(task=TASK, examples=EXAMPLES, shots=2)
-    whole = state(asked(**options))
-    page = asked(hash="#ask?task=9.9&query=1&%", **options)
+    whole = state(ask_page(**options))
+    page = ask_page(hash="#ask?task=9.9&query=1&%", **options)
     notice = page.locator(".ask-notice")
     assert state(page) == whole
     assert notice.inner_text() == "Not valid here, so this part of the link is ignored: task, query."
@@ -480,10 +489,10 @@ def test_a_links_text_and_the_page_understand_each_other(opened, runs):
 # --- for every reader -------------------------------------------------------------------------------------
 
 
-def test_every_control_is_reached_and_named_by_keyboard(asked):
-    page = asked(models=["shallow", "deep"], task=TASK, examples=EXAMPLES)
+def test_every_control_is_reached_and_named_by_keyboard(ask_page):
+    page = ask_page(models=["shallow", "deep"], task=TASK, examples=EXAMPLES)
     page.evaluate("document.body.tabIndex = -1; document.body.focus()")
-    seen = []
+    focused_controls = []
     while True:
         page.keyboard.press("Tab")
         focused = page.evaluate(
@@ -493,14 +502,14 @@ def test_every_control_is_reached_and_named_by_keyboard(asked):
               return [e.ariaLabel || e.labels?.[0]?.textContent || e.textContent, e.dataset.lmSuppressShortcuts];
             }"""
         )
-        if focused is None or len(seen) > 99:
+        if focused is None or len(focused_controls) > 99:
             break
-        seen.append(focused)
-    names = [name for name, _ in seen]
+        focused_controls.append(focused)
+    names = [name for name, _ in focused_controls]
     assert all(name.strip() for name in names)
-    assert all(suppressed == "true" for _, suppressed in seen), "JupyterLab would take the keys"
+    assert all(suppressed == "true" for _, suppressed in focused_controls), "JupyterLab would take the keys"
     assert (
-        len(seen)
+        len(focused_controls)
         == page.locator(".modgrok-live :is(button, select, input, summary, [role=grid])")
         .locator("visible=true")
         .count()
@@ -536,10 +545,10 @@ WATCH_FONTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("which", [("shallow", "deep"), ("large",)])
-def test_it_fits_a_phone_with_letters_that_can_be_read(opened, runs, which):
-    made = live.ask({name: runs[name] for name in which}, models=which)
-    page = opened(f"<script>({WATCH_FONTS})()</script>{made.data}", viewport={"width": 390, "height": 844})
+@pytest.mark.parametrize("names", [("shallow", "deep"), ("large",)])
+def test_it_fits_a_phone_with_letters_that_can_be_read(opened, runs, names):
+    control = live.ask({name: runs[name] for name in names}, models=names)
+    page = opened(f"<script>({WATCH_FONTS})()</script>{control.data}", viewport={"width": 390, "height": 844})
     page.get_by_text(re.compile("^After")).wait_for()
     page.evaluate(ALL_DRAWN)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -553,8 +562,8 @@ def test_it_fits_a_phone_with_letters_that_can_be_read(opened, runs, which):
         assert place["x"] >= 0 and place["x"] + place["width"] <= 390
 
 
-def test_it_follows_the_theme(asked):
-    page = asked(task=TASK, examples=EXAMPLES)
+def test_it_follows_the_theme(ask_page):
+    page = ask_page(task=TASK, examples=EXAMPLES)
     pictures = "all => all.map(canvas => canvas.toDataURL()).join()"
     light = page.locator("canvas").evaluate_all(pictures)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
@@ -565,8 +574,8 @@ def test_it_follows_the_theme(asked):
 def test_a_page_does_not_carry_a_model_of_the_papers_size(runs):
     run = SimpleNamespace(config=preset("paper"), name="paper", steps=[1])
     assert live.offered(runs) and not live.offered(runs | {"paper": run})
-    told = live.ask({"2 < 3 blocks": run})
-    assert "up to 2 million weights" in told.data and "<script" not in told.data
+    output = live.ask({"2 < 3 blocks": run})
+    assert "up to 2 million weights" in output.data and "<script" not in output.data
 
 
 # --- the front page's question ----------------------------------------------------------------------------
@@ -630,8 +639,8 @@ def test_the_question_can_be_taken_to_the_whole_control(question, opened):
     whole = opened(live.ask(contrast.runs).data, target.removeprefix("ask.html"))
     whole.get_by_text(re.compile("^After")).wait_for()
     whole.evaluate(ALL_DRAWN)
-    shown = [whole.get_by_label(f"{letter} of the task").input_value() for letter in "ab"]
-    assert shown == [str(n) for n in contrast.task] and not whole.locator(".ask-notice").is_visible()
+    task = [whole.get_by_label(f"{letter} of the task").input_value() for letter in "ab"]
+    assert task == [str(n) for n in contrast.task] and not whole.locator(".ask-notice").is_visible()
     for i, label in enumerate(contrast.runs):
         assert cells(whole, i) == grid_told(contrast.answers[label][-1], contrast.task)
 
@@ -688,7 +697,7 @@ def test_swapped_logits_are_those_of_torch(opened, runs, heads):
     code = CODE + (ROOT / "modgrok/live/swap.js").read_text()
     run, query = runs["deep"], [2, 4]
     page = opened(f"<script>{code}</script>")
-    found = page.evaluate(
+    logits = page.evaluate(
         """([text, config, context, query, heads]) => {
           const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
           const model = new Transformer(readSafetensors(bytes.buffer), config);
@@ -705,16 +714,16 @@ def test_swapped_logits_are_those_of_torch(opened, runs, heads):
         ],
     )
     expected = expected_logits(run, query, heads)
-    torch.testing.assert_close(torch.tensor(found).view(25, 5), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.tensor(logits).view(25, 5), expected, atol=1e-4, rtol=1e-4)
     assert expected.std(0).min() > 1e-3, "donors differ"
 
 
 def test_the_grids_show_what_swapped_heads_answer(swapping, runs):
     page, run = swapping(), runs["deep"]
-    found = [cells(page, 1)]
+    grids = [cells(page, 1)]
     page.get_by_label("heads that look for").select_option("others")
-    found.append(cells(page, 1))
-    assert found == [expected_swaps(run, [2, 4], heads) for heads in SWAPPED.values()]
+    grids.append(cells(page, 1))
+    assert grids == [expected_swaps(run, [2, 4], heads) for heads in SWAPPED.values()]
     assert cells(page, 0) == expected_cells(shipped(run), TRUE_EXAMPLES, TASK)
 
 
@@ -742,14 +751,14 @@ def test_the_swap_shows_where_its_heads_look(swapping, runs):
     tokens = torch.tensor([[*np.ravel(TRUE_EXAMPLES).tolist(), 2, 4]])
     pattern = activations.activations(model, tokens, ["blocks.1.attn.pattern"], [-1])["blocks.1.attn.pattern"]
     weights = pattern[0, 0, 0]  # nothing is exchanged yet
-    told = page.locator(".ask-part canvas").get_attribute("aria-label")
+    label = page.locator(".ask-part canvas").get_attribute("aria-label")
     best = int(weights.argmax())
-    assert told == f"Head 1.0 looks at {tokens[0, best]}: {100 * weights[best]:.0f} %."
+    assert label == f"Head 1.0 looks at {tokens[0, best]}: {100 * weights[best]:.0f} %."
 
 
 def test_a_model_without_a_matching_head_is_named_in_a_sentence(runs):
-    made = live.swap({"<deep>": runs["deep"]})
-    assert made.data == "<p>&lt;deep&gt;: no head matches ratios, so there is nothing to exchange.</p>\n"
+    control = live.swap({"<deep>": runs["deep"]})
+    assert control.data == "<p>&lt;deep&gt;: no head matches ratios, so there is nothing to exchange.</p>\n"
 
 
 def test_the_swap_asks_for_a_multiple_of_an_example(runs, monkeypatch):
@@ -778,8 +787,8 @@ def test_a_control_far_below_waits_for_its_reader(opened, runs):
 
 
 def test_controls_of_one_page_share_weights(opened, runs):
-    made = [live.ask({"deep": runs["deep"]}, name=name).data for name in ("one", "two")]
-    page = opened("".join(made))
+    controls = [live.ask({"deep": runs["deep"]}, name=name).data for name in ("one", "two")]
+    page = opened("".join(controls))
     page.wait_for_function(
         "document.querySelectorAll('.modgrok-live [role=status]:not(:empty)').length === 2"
     )
@@ -826,8 +835,8 @@ def test_wrong_arguments_are_refused_in_a_sentence(runs):
 def test_the_book_puts_the_other_checkpoints_beside_its_pages(runs, tmp_path):
     run = runs["deep"]
     (tmp_path / "book").mkdir()
-    made = live.ask({"deep": run})
-    output = new_output("display_data", {"text/html": made.data}, metadata={"text/html": made.metadata})
+    control = live.ask({"deep": run})
+    output = new_output("display_data", {"text/html": control.data}, metadata={"text/html": control.metadata})
     nbformat.write(new_notebook(cells=[new_code_cell(outputs=[output])]), tmp_path / "book/page.ipynb")
     book.write_weights(SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "out"))
     written = sorted((tmp_path / "out/_static/live").iterdir())

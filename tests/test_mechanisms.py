@@ -86,8 +86,8 @@ def test_patching_follows_the_answer_to_the_query(matcher, sample):
 
 def test_without_matching_heads_nothing_is_matched(matcher, sample):
     tokens = sample.evaluation_set("ood_train", 200)
-    without, controls = mechanisms.joint_ablation(matcher, tokens, [(1, 0)])
-    assert controls.shape == (1, 3) and controls[0, 1] > without[1] + 0.3
+    ablation, controls = mechanisms.joint_ablation(matcher, tokens, [(1, 0)])
+    assert controls.shape == (1, 3) and controls[0, 1] > ablation[1] + 0.3
 
 
 def test_as_many_other_heads_or_none(model, config):

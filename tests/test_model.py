@@ -15,7 +15,7 @@ from modgrok.evaluate import targets
 from modgrok.model import Transformer
 
 EXACT = {torch.float32: dict(atol=1e-5, rtol=0), torch.float64: dict(atol=1e-10, rtol=0)}
-both = pytest.mark.parametrize("dtype", EXACT, ids=["float32", "float64"])
+each_dtype = pytest.mark.parametrize("dtype", EXACT, ids=["float32", "float64"])
 each_depth = pytest.mark.parametrize("depth", [1, 2, 3])
 
 
@@ -76,7 +76,7 @@ def test_is_the_papers_transformer(depth, n_head):
     np.testing.assert_allclose(model(tokens).detach(), expected[:, 1::3], atol=1e-5)
 
 
-@both
+@each_dtype
 @each_depth
 @pytest.mark.parametrize("length", [3, 5, 6, 14, 15])
 def test_shortcuts_leave_logits_and_gradients(dtype, depth, length):
@@ -176,8 +176,8 @@ def test_initial_weights(depth):
         std = 0.05 / math.sqrt(2 * depth) if name.endswith("mlp.2.weight") else 0.05
         assert weight.std().item() == pytest.approx(std, rel=0.03)
         assert abs(weight.mean().item()) < 5 * std / math.sqrt(weight.numel())
-    again = Transformer(config).init_weights(torch.Generator().manual_seed(0))
-    assert all(map(torch.equal, model.parameters(), again.parameters()))
+    copy = Transformer(config).init_weights(torch.Generator().manual_seed(0))
+    assert all(map(torch.equal, model.parameters(), copy.parameters()))
 
 
 def test_a_training_step_and_a_query_grid_stay_on_their_device():

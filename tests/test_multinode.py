@@ -42,7 +42,7 @@ def test_two_machines_give_the_metrics_of_one(tmp_path):
     output = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
     assert "on 2 process(es)" in output[1]  # the first machine prints
-    two, one = Run(tmp_path / "two" / config.name), train(config, tmp_path / "one")
-    assert two.provenance["processes"] == [2]
-    for name, values in one.metrics.items():
-        np.testing.assert_allclose(two.metrics[name], values, atol=1e-5, rtol=0, err_msg=name)
+    two_machines, one_machine = Run(tmp_path / "two" / config.name), train(config, tmp_path / "one")
+    assert two_machines.provenance["processes"] == [2]
+    for name, values in one_machine.metrics.items():
+        np.testing.assert_allclose(two_machines.metrics[name], values, atol=1e-5, rtol=0, err_msg=name)

@@ -33,10 +33,10 @@ def test_orthogonalised_matrices_keep_their_directions():
     group = optimizers.Muon([torch.nn.Parameter(torch.zeros(2, 2))]).param_groups[0]
     arguments = group["ns_coefficients"], group["ns_steps"], group["eps"]
     x = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(0))
-    made = optimizers.orthogonalised(x, *arguments)
-    assert (torch.linalg.svdvals(made) - 0.95).abs().max() < 0.3
+    orthogonal = optimizers.orthogonalised(x, *arguments)
+    assert (torch.linalg.svdvals(orthogonal) - 0.95).abs().max() < 0.3
     u, _, vt = torch.linalg.svd(x, full_matrices=False)
-    middle = u.mT @ made @ vt.mT  # diagonal if the directions are kept
+    middle = u.mT @ orthogonal @ vt.mT  # diagonal if the directions are kept
     assert (middle - torch.diag_embed(middle.diagonal(dim1=1, dim2=2))).abs().max() < 1e-3
-    torch.testing.assert_close(optimizers.orthogonalised(x[:1], *arguments)[0], made[0])
-    torch.testing.assert_close(optimizers.orthogonalised(x.mT, *arguments), made.mT)
+    torch.testing.assert_close(optimizers.orthogonalised(x[:1], *arguments)[0], orthogonal[0])
+    torch.testing.assert_close(optimizers.orthogonalised(x.mT, *arguments), orthogonal.mT)

@@ -35,9 +35,9 @@ UNUSUAL = {
 """What a user's matplotlibrc may hold."""
 
 
-def saved_svg(made) -> str:
+def saved_svg(figure) -> str:
     text = io.StringIO()
-    made.savefig(text, format="svg", metadata={"Date": None})
+    figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
 
 
@@ -45,8 +45,8 @@ def test_a_figure_looks_the_same_wherever_it_is_made_and_saved():
     usual = saved_svg(plots.training_curves(A_RUN, 0.2))
     with matplotlib.rc_context(UNUSUAL):
         assert saved_svg(plots.training_curves(A_RUN, 0.2)) == usual
-        made = plots.training_curves(A_RUN, 0.2)
-    assert saved_svg(made) == usual
+        figure = plots.training_curves(A_RUN, 0.2)
+    assert saved_svg(figure) == usual
 
 
 def test_a_picture_of_the_page_and_its_form_for_phones_do_not_depend_on_the_users_settings():

@@ -13,8 +13,8 @@ def test_attention_maps_have_the_attending_token_in_rows():
     patterns = values(2, 3, 12, 12)  # (depth, heads, T, T)
     matches = np.zeros((4, 4), dtype=bool)
     matches[2, 0] = matches[3, 1] = True  # the query of example 2 matches example 0 …
-    made = plots.attention_maps(patterns, matches, n_tokens=9)
-    for (layer, head), ax in zip(np.ndindex(2, 3), made.axes[:6], strict=True):
+    figure = plots.attention_maps(patterns, matches, n_tokens=9)
+    for (layer, head), ax in zip(np.ndindex(2, 3), figure.axes[:6], strict=True):
         past = np.tril(np.ones((9, 9), dtype=bool))
         np.testing.assert_array_equal(image(ax), np.where(past, patterns[layer, head, :9, :9], np.nan))
         assert ax.get_title() == f"block {layer}, head {head}" and ax.yaxis_inverted()
@@ -23,34 +23,34 @@ def test_attention_maps_have_the_attending_token_in_rows():
         for rings in ax.findobj(PathCollection):
             np.testing.assert_array_equal(rings.get_offsets(), [(2, 7)])
         assert ticks(ax.xaxis) == ticks(ax.yaxis) == ["1", "3"] and list(ax.get_xticks()) == [2, 8]
-    assert (made.get_supxlabel(), made.get_supylabel()) == ("attended example", "attending example")
-    assert made.axes[6].get_ylabel() == "attention"
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("attended example", "attending example")
+    assert figure.axes[6].get_ylabel() == "attention"
 
 
 def test_head_habits_list_heads_block_by_block():
     distances, matching, errors = values(2, 3, 5), values(2, 3, 2), values(2, 3, 2) / 9
-    made = plots.head_habits(distances, matching, errors)
-    back, match = made.axes
+    figure = plots.head_habits(distances, matching, errors)
+    back, match = figure.axes
     heads = [f"block {layer}, head {head}" for layer, head in np.ndindex(2, 3)]
     np.testing.assert_array_equal(image(back), distances.reshape(6, 5))
     assert words(back) == {(j, i): f"{distances.reshape(6, 5)[i, j]:.2f}" for i, j in np.ndindex(6, 5)}
     assert ticks(back.yaxis) == ticks(match.yaxis) == heads and match.yaxis_inverted()
-    for which, color in enumerate((plots.MATCH, plots.GREY)):
-        middle, half = matching[..., which].ravel(), errors[..., which].ravel()
+    for column, color in enumerate((plots.MATCH, plots.GREY)):
+        middle, half = matching[..., column].ravel(), errors[..., column].ravel()
         assert_line(match, middle, range(6), color, marker="o")
         (bars,) = (b for b in match.collections if to_hex(b.get_color()[0]) == to_hex(color))
         ends = [(m - h, m + h) for m, h in zip(middle, half, strict=True)]
         np.testing.assert_allclose([segment[:, 0] for segment in bars.get_segments()], ends)
         assert match.get_xlim()[1] > np.max(ends)
-    assert keys(made).keys() == {"matches the query's ratio", "does not"}
+    assert keys(figure).keys() == {"matches the query's ratio", "does not"}
     assert (
         back.get_xlabel().startswith("places back") and match.get_xlabel() == "attention from the query's y"
     )
 
 
 def test_a_gallery_keeps_heads_of_one_kind_together():
-    made = plots.head_gallery(values(3, 6, 6), ["0.0", "0.1", "1.0"], ["near", "even", "near"], columns=3)
-    assert [ax.get_title() for ax in made.axes] == ["near\n0.0", "near\n1.0", "even\n0.1"]
+    figure = plots.head_gallery(values(3, 6, 6), ["0.0", "0.1", "1.0"], ["near", "even", "near"], columns=3)
+    assert [ax.get_title() for ax in figure.axes] == ["near\n0.0", "near\n1.0", "even\n0.1"]
 
 
 def test_bars_of_outcomes_sum_to_one():

@@ -29,62 +29,62 @@ EVEN_ROWS, ODD_COLUMNS = [0.25, 0.75], [4, 8, 16]  # a map of 2 rows and 3 colum
 
 
 def test_training_curves_tell_loss_novel_queries_and_all_queries_apart():
-    metrics, made = A_RUN, plots.training_curves(A_RUN, 0.2)
-    loss, accuracy = made.axes
+    metrics, figure = A_RUN, plots.training_curves(A_RUN, 0.2)
+    loss, accuracy = figure.axes
     for name, color in plots.COLORS.items():
-        of = {"color": color, "linestyle": plots.DASHES[name]}
-        assert_line(loss, STEPS, metrics[f"{name}_loss"], **of)
-        assert_line(accuracy, STEPS, metrics[f"{name}_novel"], **of, linewidth=1.8, alpha=None)
-        assert_line(accuracy, STEPS, metrics[f"{name}_acc"], **of, linewidth=1, alpha=0.4)
+        style = {"color": color, "linestyle": plots.DASHES[name]}
+        assert_line(loss, STEPS, metrics[f"{name}_loss"], **style)
+        assert_line(accuracy, STEPS, metrics[f"{name}_novel"], **style, linewidth=1.8, alpha=None)
+        assert_line(accuracy, STEPS, metrics[f"{name}_acc"], **style, linewidth=1, alpha=0.4)
     assert names(loss) == ("training step", "loss (nats per z)")
     assert names(accuracy) == ("training step", "accuracy, last shot")
     assert_line(loss, [0, 1], [np.log(5)] * 2, plots.GREY)
     assert_line(accuracy, [0, 1], [0.2] * 2, plots.GREY)
-    *sets, novel, every = zip(keys(made).items(), made.legends[0].legend_handles, strict=True)
+    *sets, novel, total = zip(keys(figure).items(), figure.legends[0].legend_handles, strict=True)
     assert dict(item for item, _ in sets) == SET_KEYS
     assert novel[0][0] == "accuracy on queries that are no repeat" and novel[1].get_alpha() is None
-    assert every[0][0] == "accuracy on all queries" and every[1].get_alpha() == 0.4
+    assert total[0][0] == "accuracy on all queries" and total[1].get_alpha() == 0.4
 
 
 def test_phase_diagram_puts_tasks_across_and_inputs_up():
     phases = np.array([[[0, 1, 2], [3, 4, 0]], [[4, 1, 3], [2, 2, 1]]])  # (seeds, rows, columns)
     phase_names = ("none", "memory", "i.d.", "o.o.d.", "all")
-    made = plots.phase_diagram(
+    figure = plots.phase_diagram(
         {"one": phases, "two": phases[::-1]}, ODD_COLUMNS, EVEN_ROWS, phase_names, across=2
     )
-    for ax, title, drawn in zip(made.axes, ("one", "two"), (phases, phases[::-1]), strict=True):
+    for ax, title, phase_maps in zip(figure.axes, ("one", "two"), (phases, phases[::-1]), strict=True):
         assert ax.get_title() == title
-        wanted = {
-            (column - 0.25 + 0.5 * seed, row): to_hex(plots.PHASE_COLORS[drawn[seed, row, column]])
+        tiles = {
+            (column - 0.25 + 0.5 * seed, row): to_hex(plots.PHASE_COLORS[phase_maps[seed, row, column]])
             for seed, row, column in np.ndindex(2, 2, 3)
         }
-        assert boxes(ax) == wanted and not ax.yaxis_inverted()
-    assert names(made.axes[0]) == ("pre-training tasks", "fraction α of inputs")
-    assert ticks(made.axes[0].xaxis) == ["4", "8", "16"] and ticks(made.axes[0].yaxis) == ["0.25", "0.75"]
-    assert words(made.axes[0]) == {(1, 0): "memory"}  # the seeds agree there only
-    assert keys(made) == dict(zip(phase_names, map(to_hex, plots.PHASE_COLORS), strict=True))
+        assert boxes(ax) == tiles and not ax.yaxis_inverted()
+    assert names(figure.axes[0]) == ("pre-training tasks", "fraction α of inputs")
+    assert ticks(figure.axes[0].xaxis) == ["4", "8", "16"] and ticks(figure.axes[0].yaxis) == ["0.25", "0.75"]
+    assert words(figure.axes[0]) == {(1, 0): "memory"}  # the seeds agree there only
+    assert keys(figure) == dict(zip(phase_names, map(to_hex, plots.PHASE_COLORS), strict=True))
 
 
 def test_a_phase_is_named_in_the_middle_of_the_points_whose_seeds_agree():
-    one = np.array([[1, 1, 1], [1, 1, 0]])
-    other = np.array([[1, 1, 1], [1, 1, 1]])
-    made = plots.phase_diagram(
-        {"a": [one, other]}, ODD_COLUMNS, EVEN_ROWS, ("none", "i.d. memory", *"234"), across=1
+    two_levels = np.array([[1, 1, 1], [1, 1, 0]])
+    one_level = np.array([[1, 1, 1], [1, 1, 1]])
+    figure = plots.phase_diagram(
+        {"a": [two_levels, one_level]}, ODD_COLUMNS, EVEN_ROWS, ("none", "i.d. memory", *"234"), across=1
     )
-    assert words(made.axes[0]) in [{(column, row): "i.d.\nmemory"} for column, row in ((1, 0), (1, 1))]
+    assert words(figure.axes[0]) in [{(column, row): "i.d.\nmemory"} for column, row in ((1, 0), (1, 1))]
 
 
 def test_accuracy_maps_put_tasks_across_and_inputs_up():
     maps = of_sets(2, 3)
     maps["id_test"][1, 0] = np.nan
-    made = plots.accuracy_maps(maps, ODD_COLUMNS, EVEN_ROWS, "skill", 2.0)
-    *axes, bar = made.axes
+    figure = plots.accuracy_maps(maps, ODD_COLUMNS, EVEN_ROWS, "skill", 2.0)
+    *axes, bar = figure.axes
     for ax, name in zip(axes, SETS, strict=True):
         np.testing.assert_array_equal(image(ax), maps[name])
         assert ax.images[0].origin == "lower" and not ax.yaxis_inverted()
         assert ax.images[0].get_clim() == (0, 2)
-        there = np.argwhere(np.isfinite(maps[name])).tolist()
-        assert words(ax) == {(column, row): f"{maps[name][row, column]:.2f}" for row, column in there}
+        cells = np.argwhere(np.isfinite(maps[name])).tolist()
+        assert words(ax) == {(column, row): f"{maps[name][row, column]:.2f}" for row, column in cells}
         assert ax.get_title() == plots.LABELS[name]
     assert names(axes[2]) == ("pre-training tasks", "fraction α of inputs")
     assert ticks(axes[2].xaxis) == ["4", "8", "16"] and ticks(axes[2].yaxis) == ["0.25", "0.75"]
@@ -93,18 +93,20 @@ def test_accuracy_maps_put_tasks_across_and_inputs_up():
 
 def test_with_spread_draws_the_mean_and_every_seed():
     panels = {"2 blocks": of_sets(3, 4), "4 blocks": of_sets(3, 4)}
-    made = plots.with_spread(panels, STEPS, "training step", 0.2, mark=True)
-    for ax, (title, sets) in zip(made.axes, panels.items(), strict=True):
+    for sets in panels.values():
+        sets["ood_train"][:, 0] = 0  # what is best before training is not marked
+    figure = plots.with_spread(panels, STEPS, "training step", 0.2, mark=True)
+    for ax, (title, sets) in zip(figure.axes, panels.items(), strict=True):
         assert ax.get_title() == title
-        for name, of in sets.items():
+        for name, accuracy in sets.items():
             assert_line(
-                ax, STEPS, of.mean(0), plots.COLORS[name], linestyle=plots.DASHES[name], linewidth=1.8
+                ax, STEPS, accuracy.mean(0), plots.COLORS[name], linestyle=plots.DASHES[name], linewidth=1.8
             )
             thin = lines(ax, plots.COLORS[name], linewidth=0.8)
-            np.testing.assert_allclose([line.get_ydata() for line in thin], of)
+            np.testing.assert_allclose([line.get_ydata() for line in thin], accuracy)
         assert_line(ax, [STEPS[sets["ood_train"].mean(0).argmax()]] * 2, [0, 1], plots.INK)
         assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
-    assert names(made.axes[0]) == ("training step", "accuracy") and keys(made) == SET_KEYS
+    assert names(figure.axes[0]) == ("training step", "accuracy") and keys(figure) == SET_KEYS
     assert not lines(plots.with_spread(panels, STEPS, "training step", 0.2).axes[0], plots.INK)
     fallen = {"1 block": {"ood_train": np.array([[0.3, 0.2, 0.1, 0.1]])}}  # best before training
     assert not lines(plots.with_spread(fallen, STEPS, "training step", 0.2, mark=True).axes[0], plots.INK)
@@ -112,51 +114,53 @@ def test_with_spread_draws_the_mean_and_every_seed():
 
 def test_steps_and_work_have_a_panel_each():
     curves = {"2 blocks": (STEPS, STEPS / 7, values(3, 4)), "4 blocks": (STEPS, STEPS / 3, values(3, 4))}
-    made = plots.steps_and_work(curves)
-    for ax, which in zip(made.axes, (0, 1), strict=True):
-        for color, (label, of) in zip(plots.DEPTHS, curves.items(), strict=False):
-            assert_line(ax, of[which], of[2].mean(0), color, label=label)
-    assert [ax.get_xlabel() for ax in made.axes] == [
+    figure = plots.steps_and_work(curves)
+    for ax, column in zip(figure.axes, (0, 1), strict=True):
+        for color, (label, curve) in zip(plots.DEPTHS, curves.items(), strict=False):
+            assert_line(ax, curve[column], curve[2].mean(0), color, label=label)
+    assert [ax.get_xlabel() for ax in figure.axes] == [
         "training step",
         "trillions of floating-point operations",
     ]
-    assert made.axes[0].get_ylabel() == "accuracy, last shot" and list(keys(made)) == list(curves)
+    assert figure.axes[0].get_ylabel() == "accuracy, last shot" and list(keys(figure)) == list(curves)
 
 
 def test_ladder_draws_every_run_and_the_law():
-    p, at, steps = [5, 7, 7], [5, 7, 11], [100.0, 200.0, np.nan]
+    p, primes, steps = [5, 7, 7], [5, 7, 11], [100.0, 200.0, np.nan]
     line = np.array([[90, 180, 500], [80, 160, 300], [100, 200, 900.0]])
-    made = plots.ladder({"steps": steps, "hours": values(3)}, p, at, {"steps": line, "hours": line / 100})
-    ax = made.axes[0]
-    assert_line(ax, at, line[0], plots.COLORS["ood_train"], linestyle=":")
+    figure = plots.ladder(
+        {"steps": steps, "hours": values(3)}, p, primes, {"steps": line, "hours": line / 100}
+    )
+    ax = figure.axes[0]
+    assert_line(ax, primes, line[0], plots.COLORS["ood_train"], linestyle=":")
     assert_line(ax, p, steps, plots.COLORS["ood_train"], marker="o")
-    assert_band(ax, at, line[1], line[2], plots.COLORS["ood_train"])
+    assert_band(ax, primes, line[1], line[2], plots.COLORS["ood_train"])
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert names(ax) == ("p", "steps") and names(made.axes[1]) == ("p", "hours")
+    assert names(ax) == ("p", "steps") and names(figure.axes[1]) == ("p", "hours")
     assert_line(ax, [11, 11], [0, 1], plots.GREY)
     assert "the paper's p = 11" in words(ax).values()
 
 
 def test_ladder_of_runs_that_never_solve_is_empty():
     nothing = np.full(2, np.nan)
-    made = plots.ladder(
+    figure = plots.ladder(
         {"steps": nothing, "hours": nothing},
         [5, 7],
         [5, 7],
         {"steps": np.full((3, 2), np.nan)} | {"hours": np.full((3, 2), np.nan)},
     )
-    made.savefig(io.BytesIO())  # matplotlib makes the ticks only now
-    assert not np.isfinite(made.axes[0].lines[1].get_ydata()).any()
-    assert "no run\ngets there" in words(made.axes[0]).values() and not len(made.axes[0].get_yticks())
+    figure.savefig(io.BytesIO())  # matplotlib makes the ticks only now
+    assert not np.isfinite(figure.axes[0].lines[1].get_ydata()).any()
+    assert "no run\ngets there" in words(figure.axes[0]).values() and not len(figure.axes[0].get_yticks())
 
 
 def test_no_run_is_drawn_as_nothing_in_a_phase_diagram():
-    made = plots.phase_diagram({"one": [[[0, -1, 2]]]}, ODD_COLUMNS, [0.5], tuple("abcde"), across=1)
-    assert sorted(boxes(made.axes[0])) == [(0, 0), (2, 0)]
+    figure = plots.phase_diagram({"one": [[[0, -1, 2]]]}, ODD_COLUMNS, [0.5], tuple("abcde"), across=1)
+    assert sorted(boxes(figure.axes[0])) == [(0, 0), (2, 0)]
 
 
 def test_factor_panels_sort_values_and_tell_never_from_no_run():
-    two, never, one, none = (
+    base_runs, unsolved, base, no_runs = (
         np.reshape(columns, (-1, 4)).T
         for columns in (
             [(200, 0.4, 0.7, 0.14), (500, 0.6, 0.7, 0.14)],
@@ -165,36 +169,40 @@ def test_factor_panels_sort_values_and_tell_never_from_no_run():
             [],
         )
     )
-    made = plots.factor_panels(
-        {"width": {"64": two, "32": never, "128": none}, "by": {"muon": one, "adamw": none}}, 1000
+    figure = plots.factor_panels(
+        {"width": {"64": base_runs, "32": unsolved, "128": no_runs}, "by": {"muon": base, "adamw": no_runs}},
+        1000,
     )
-    left, right, by, _ = made.axes
-    assert ticks(left.xaxis) == ["32", "64", "128"] and ticks(by.xaxis) == ["muon", "adamw"]
-    steps = [line.get_ydata() for line in left.lines if line.get_marker() == "o"]
-    assert np.concatenate(steps).tolist() == [1300, 200, 500] and ticks(left.yaxis)[-1] == "never"
-    assert list(words(left).values()) == ["no run"]
-    accuracy = [line.get_ydata() for line in right.lines if line.get_marker() == "o"]
+    steps_by_width, accuracy_by_width, steps_by_optimizer, _ = figure.axes
+    assert ticks(steps_by_width.xaxis) == ["32", "64", "128"] and ticks(steps_by_optimizer.xaxis) == [
+        "muon",
+        "adamw",
+    ]
+    steps = [line.get_ydata() for line in steps_by_width.lines if line.get_marker() == "o"]
+    assert np.concatenate(steps).tolist() == [1300, 200, 500] and ticks(steps_by_width.yaxis)[-1] == "never"
+    assert list(words(steps_by_width).values()) == ["no run"]
+    accuracy = [line.get_ydata() for line in accuracy_by_width.lines if line.get_marker() == "o"]
     assert np.concatenate(accuracy).tolist() == [0.2, 0.4, 0.6]
-    controls = sorted(line.get_ydata()[0] for line in right.lines if line.get_marker() == "None")
+    controls = sorted(line.get_ydata()[0] for line in accuracy_by_width.lines if line.get_marker() == "None")
     assert controls == pytest.approx([0.14, 0.14, 0.7, 0.7])
-    assert list(keys(made)) == ["ratio matching", "look-up, a guess", "base point"]
+    assert list(keys(figure)) == ["ratio matching", "look-up, a guess", "base point"]
 
 
 def test_pairs_of_panels_stand_below_each_other_on_a_phone():
     panels = {name: {"1": [[200], [0.4], [0.7], [0.14]]} for name in "abcde"}
-    made = plots.factor_panels(panels, 1000)
-    phone = made.narrow()
-    assert phone.get_figwidth() == plots.NARROW and len(phone.axes) == len(made.axes) == 10
+    figure = plots.factor_panels(panels, 1000)
+    phone = figure.narrow()
+    assert phone.get_figwidth() == plots.NARROW and len(phone.axes) == len(figure.axes) == 10
     assert {ax.get_subplotspec().get_gridspec().ncols for ax in phone.axes} == {1}
-    assert [ax.get_ylim()[1] for ax in phone.axes] == [ax.get_ylim()[1] for ax in made.axes]
+    assert [ax.get_ylim()[1] for ax in phone.axes] == [ax.get_ylim()[1] for ax in figure.axes]
     six = {title: [[[0]]] for title in "abcdef"}
     assert plots.phase_diagram(six, [4], [0.5], tuple("abcde")).narrow().get_figwidth() == plots.NARROW
 
 
 def test_chance_is_named_beside_the_last_axes_of_a_row():
-    made = plots.with_spread({"a": of_sets(2, 4), "b": of_sets(2, 4)}, STEPS, "training step", 0.2)
-    assert [[text.get_text() for text in ax.texts] for ax in made.axes] == [[], ["chance"]]
-    made.draw_without_rendering()
-    last = made.axes[1]
+    figure = plots.with_spread({"a": of_sets(2, 4), "b": of_sets(2, 4)}, STEPS, "training step", 0.2)
+    assert [[text.get_text() for text in ax.texts] for ax in figure.axes] == [[], ["chance"]]
+    figure.draw_without_rendering()
+    last = figure.axes[1]
     assert last.texts[0].get_window_extent().x0 > last.get_window_extent().x1
-    assert [len(ax.texts) for ax in made.narrow().axes] == [1, 1]
+    assert [len(ax.texts) for ax in figure.narrow().axes] == [1, 1]

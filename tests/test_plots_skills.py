@@ -7,20 +7,20 @@ from modgrok import plots
 
 
 def test_arrivals_tell_those_that_never_come():
-    made = plots.arrival_steps(
+    figure = plots.arrival_steps(
         {"a": [10.0, 20, np.inf], "b": [np.nan, 5, 30]}, [0, 0, 1], ["2 blocks", "4 blocks"]
     )
-    (ax,) = made.axes
+    (ax,) = figure.axes
     assert ticks(ax.yaxis) == ["a", "b"]
     assert [text.get_text() for text in ax.texts if " of " in text.get_text()] == ["1 of 1"]
 
 
 def test_parts_are_sorted_by_what_is_left():
-    left = {"x": {"id_train": 0.9, "ood_train": 0.8}, "y": {"id_train": 0.5, "ood_train": 0.2}}
-    made = plots.parts_lost(
-        {"a": left, "b": left}, {key: {"id_train": 1.0, "ood_train": 0.9} for key in "ab"}, 0.2, 2
+    accuracies = {"x": {"id_train": 0.9, "ood_train": 0.8}, "y": {"id_train": 0.5, "ood_train": 0.2}}
+    figure = plots.parts_lost(
+        {"a": accuracies, "b": accuracies}, {key: {"id_train": 1.0, "ood_train": 0.9} for key in "ab"}, 0.2, 2
     )
-    ax = made.axes[0]
+    ax = figure.axes[0]
     assert ticks(ax.yaxis) == ["y", "x"] and ax.yaxis_inverted()
     np.testing.assert_array_equal(
         [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o"],
@@ -30,30 +30,30 @@ def test_parts_are_sorted_by_what_is_left():
 
 def test_kinds_by_step_show_every_run_and_its_phases():
     steps, accuracy = [0, 250, 500, 750], values(4, 3)
-    made = plots.kinds_by_step(
+    figure = plots.kinds_by_step(
         {"a": (steps, accuracy), "b": (steps, 1 - accuracy)}, {"a": [300, 600], "b": []}, 0.2
     )
     kinds, plain = [
-        [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 4] for ax in made.axes[:2]
+        [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 4] for ax in figure.axes[:2]
     ]
     np.testing.assert_allclose(kinds, accuracy.T)
     np.testing.assert_allclose(plain, 1 - accuracy.T)
-    starts = [[line.get_xdata()[0] for line in ax.lines if line.get_zorder() == 0] for ax in made.axes[:2]]
+    starts = [[line.get_xdata()[0] for line in ax.lines if line.get_zorder() == 0] for ax in figure.axes[:2]]
     assert starts == [[300, 600], []]
 
 
 def test_readouts_task_kinds_and_alternation_show_every_panel():
     three, stages, pair = values(3, 2), values(2, 3, 4), values(3, 4)
-    made = plots.readout_by_kind({"i.d.": stages, "o.o.d.": stages}, 0.2)
-    np.testing.assert_allclose(made.axes[1].lines[3].get_ydata(), stages[:, 2].mean(0))
+    figure = plots.readout_by_kind({"i.d.": stages, "o.o.d.": stages}, 0.2)
+    np.testing.assert_allclose(figure.axes[1].lines[3].get_ydata(), stages[:, 2].mean(0))
     flat = {"id": [[0]] * 3, "ood": [[0]] * 3}
-    made = plots.task_kind_curves([(4, [1, 2], {"id": three, "ood": -three}), (2, [1], flat)], 0.2)
-    titles = [ax.get_title(loc="left") for ax in made.axes]
+    figure = plots.task_kind_curves([(4, [1, 2], {"id": three, "ood": -three}), (2, [1], flat)], 0.2)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == [f"{kind} tasks, {n} blocks" for kind in ("i.d.", "o.o.d.") for n in (2, 4)]
-    np.testing.assert_array_equal(made.axes[1].lines[2].get_ydata(), three[1])
-    np.testing.assert_array_equal(made.axes[3].lines[3].get_ydata(), -three[2])
-    made = plots.alternation({"seed 0": (pair[0], pair)}, [2.1, 5, 9])
-    assert [bar.get_height() for bar in made.axes[0].patches] == pair[0].tolist()
+    np.testing.assert_array_equal(figure.axes[1].lines[2].get_ydata(), three[1])
+    np.testing.assert_array_equal(figure.axes[3].lines[3].get_ydata(), -three[2])
+    figure = plots.alternation({"seed 0": (pair[0], pair)}, [2.1, 5, 9])
+    assert [bar.get_height() for bar in figure.axes[0].patches] == pair[0].tolist()
     np.testing.assert_allclose(
-        made.axes[1].lines[1].get_ydata(), pair[0] - pair[0].mean()
+        figure.axes[1].lines[1].get_ydata(), pair[0] - pair[0].mean()
     )  # the fastest pair's

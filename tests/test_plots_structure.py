@@ -125,8 +125,8 @@ def test_similarity_matrices_border_their_groups():
 def test_group_scores_fill_the_dots_that_count():
     stages = ["embedding", "after block 0", "after block 1"]
     scores = {
-        name: [NullComparison(v, 0.0, -0.1, 0.2, 0.5, (v - 0.1, v + 0.2)) for v in of]
-        for name, of in (
+        name: [NullComparison(v, 0.0, -0.1, 0.2, 0.5, (v - 0.1, v + 0.2)) for v in numbers]
+        for name, numbers in (
             ("by ratio", (0.05, 0.6, -0.3)),
             ("by x", (0.4, 0.1, 0.0)),
             ("by y", (0.3, 0.2, 0.1)),
@@ -135,15 +135,15 @@ def test_group_scores_fill_the_dots_that_count():
     figure = plots.group_scores(scores, stages)
     for ax, (name, column) in zip(figure.axes, scores.items(), strict=False):
         band, lines, dots = ax.collections
-        shown = [value for value, _ in dots.get_offsets()]
+        contrasts = [value for value, _ in dots.get_offsets()]
         ends = [segment[:, 0] for segment in lines.get_segments()]
-        np.testing.assert_allclose(ends, [(value - 0.1, value + 0.2) for value in shown])
+        np.testing.assert_allclose(ends, [(value - 0.1, value + 0.2) for value in contrasts])
         rows = [ticks(ax.yaxis)[list(ax.get_yticks()).index(y)] for _, y in dots.get_offsets()]
-        assert dict(zip(rows, shown, strict=True)) == {
+        assert dict(zip(rows, contrasts, strict=True)) == {
             stage: s.value for stage, s in zip(stages, column, strict=True)
         }
         filled = [to_hex(color) == to_hex(plots.MATCH) for color in dots.get_facecolor()]
-        assert filled == [value > 0.2 for value in shown]  # one below chance does not count
+        assert filled == [value > 0.2 for value in contrasts]  # one below chance does not count
         assert all(segment[:, 0].tolist() == [-0.1, 0.2] for segment in band.get_segments())
         assert ax.get_title() == name and dots.get_offsets()[0][1] == 2  # from the top
     assert figure.get_supxlabel() == "mean similarity\nwithin groups less between groups"

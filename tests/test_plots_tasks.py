@@ -15,8 +15,8 @@ from modgrok.predictors import consistent_tasks
 
 def test_task_tables_cover_held_out_inputs():
     train_pairs = [(0, 1), (2, 3), (4, 0)]
-    made = plots.task_tables([[1, 2], [3, 0]], P, train_pairs)
-    for ax, (a, b) in zip(made.axes, [(1, 2), (3, 0)], strict=True):
+    figure = plots.task_tables([[1, 2], [3, 0]], P, train_pairs)
+    for ax, (a, b) in zip(figure.axes, [(1, 2), (3, 0)], strict=True):
         assert words(ax) == {(x, y): str((a * x + b * y) % P) for x, y in train_pairs}
         assert {cell for cell, color in boxes(ax).items() if color == to_hex(plots.CELL)} == set(train_pairs)
         assert (
@@ -24,7 +24,7 @@ def test_task_tables_cover_held_out_inputs():
             and len(boxes(ax)) == P * P
         )
         assert ax.get_title() == f"a = {a}, b = {b}"
-    assert names(made.axes[0]) == ("x", "y")
+    assert names(figure.axes[0]) == ("x", "y")
 
 
 def test_sequence_strips_ask_for_the_last_z():

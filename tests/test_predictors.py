@@ -199,7 +199,7 @@ def test_examples_that_disagree():
 # --- who is best
 
 
-def assert_best(best, others, pairs, tasks, p):
+def assert_best(best, rivals, pairs, tasks, p):
     """For each sequence of pairs and number of shots: accuracy and log-likelihood, averaged over the tasks.
 
     The average over tasks is complete, so Bayes must win for each single sequence of pairs, up to rounding.
@@ -214,9 +214,9 @@ def assert_best(best, others, pairs, tasks, p):
 
     top = averages(best)
     assert top.isfinite().all()
-    for name, other in others.items():
-        assert (top >= averages(other) - 1e-5).all(), name
-    return {name: (top - averages(other))[0].mean(0) for name, other in others.items()}
+    for name, rival in rivals.items():
+        assert (top >= averages(rival) - 1e-5).all(), name
+    return {name: (top - averages(rival))[0].mean(0) for name, rival in rivals.items()}
 
 
 @pytest.mark.parametrize(("p", "examples"), [(3, 3), (5, 2)])

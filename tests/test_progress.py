@@ -24,8 +24,8 @@ def test_a_phase_is_announced():
 
 def test_a_run_that_guesses_says_so_and_one_that_learned_does_not():
     config = preset("desk")
-    said = standing(config, {"step": 500, "train_loss": 2.38})
-    assert "step 500" in said and "2.40" in said and "2,500" in said and "p = 11" in said
+    message = standing(config, {"step": 500, "train_loss": 2.38})
+    assert "step 500" in message and "2.40" in message and "2,500" in message and "p = 11" in message
     assert standing(config, {"step": 4000, "train_loss": 1.3}) is None
     assert standing(config, {"step": 0, "train_loss": math.nan}) is None
 

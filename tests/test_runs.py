@@ -23,21 +23,23 @@ from modgrok.train import train
 CONFIG = tiny()
 
 
-def test_a_run_has_metrics_shots_and_weights(kept):
-    assert kept.name == CONFIG.name == kept.path.name and kept.config == CONFIG and kept.finished
-    columns = [f"{name}_{what}" for name in SETS for what in ("loss", "acc", "novel")]
-    assert list(kept.metrics) == ["step", "lr", "train_loss", *columns]
-    assert kept.metrics["step"].tolist() == [0, 5, 10, 12] and kept.metrics["step"].dtype == int
-    assert np.isnan(kept.metrics["train_loss"]).tolist() == [True, False, False, False]
+def test_a_run_has_metrics_shots_and_weights(original):
+    assert (
+        original.name == CONFIG.name == original.path.name and original.config == CONFIG and original.finished
+    )
+    columns = [f"{name}_{column}" for name in SETS for column in ("loss", "acc", "novel")]
+    assert list(original.metrics) == ["step", "lr", "train_loss", *columns]
+    assert original.metrics["step"].tolist() == [0, 5, 10, 12] and original.metrics["step"].dtype == int
+    assert np.isnan(original.metrics["train_loss"]).tolist() == [True, False, False, False]
     for name in SETS:
-        assert kept.accuracy_by_shot[name].shape == (4, CONFIG.n_examples)
-        np.testing.assert_array_equal(kept.accuracy_by_shot[name][:, -1], kept.metrics[f"{name}_acc"])
-    assert kept.steps == [5, 10, 12]  # log-spaced, at evaluations, the last one
+        assert original.accuracy_by_shot[name].shape == (4, CONFIG.n_examples)
+        np.testing.assert_array_equal(original.accuracy_by_shot[name][:, -1], original.metrics[f"{name}_acc"])
+    assert original.steps == [5, 10, 12]  # log-spaced, at evaluations, the last one
 
 
-def test_a_finished_run_keeps_no_resume_point(kept):
-    files = {str(file.relative_to(kept.path)) for file in kept.path.rglob("*") if file.is_file()}
-    checkpoints = {f"checkpoints/step-{step:07d}.safetensors" for step in kept.steps}
+def test_a_finished_run_keeps_no_resume_point(original):
+    files = {str(file.relative_to(original.path)) for file in original.path.rglob("*") if file.is_file()}
+    checkpoints = {f"checkpoints/step-{step:07d}.safetensors" for step in original.steps}
     expected = {
         "config.json",
         "metrics.csv",
@@ -49,17 +51,17 @@ def test_a_finished_run_keeps_no_resume_point(kept):
 
 
 @pytest.mark.parametrize("step", [None, 5, 10, 12])
-def test_the_model_of_a_checkpoint_is_the_one_that_was_scored(kept, step):
-    model = kept.model(step)
+def test_the_model_of_a_checkpoint_is_the_one_that_was_scored(original, step):
+    model = original.model(step)
     assert not model.training
-    row = kept.metrics["step"].tolist().index(step or 12)
+    row = original.metrics["step"].tolist().index(step or 12)
     for name, tokens in Data(CONFIG).evaluation_sets().items():
-        np.testing.assert_allclose(accuracy_by_shot(model, tokens), kept.accuracy_by_shot[name][row])
+        np.testing.assert_allclose(accuracy_by_shot(model, tokens), original.accuracy_by_shot[name][row])
 
 
-def test_a_step_without_weights_is_refused(kept, run):
+def test_a_step_without_weights_is_refused(original, run):
     with pytest.raises(ValueError, match=r"step=7 is not a checkpoint .*\[5, 10, 12\]"):
-        kept.model(7)
+        original.model(7)
     shutil.rmtree(run.path / "checkpoints")
     with pytest.raises(
         ValueError, match=r"step-0000012\.safetensors is missing; restore it, or remove the folder"
@@ -82,7 +84,7 @@ def test_an_earlier_step_never_stands_in_for_the_last(run):
     "file", ["metrics.csv", "scores.safetensors", "checkpoints/step-0000005.safetensors"]
 )
 @pytest.mark.parametrize("damage", ["missing", "truncated", "a folder", "a pipe"])
-def test_the_advice_for_a_damaged_run_works(file, damage, run, kept):
+def test_the_advice_for_a_damaged_run_works(file, damage, run, original):
     """`train` refuses to call it finished; after what the message advises, it makes the run anew."""
     path = run.path / file
     content = path.read_bytes()
@@ -97,9 +99,9 @@ def test_the_advice_for_a_damaged_run_works(file, damage, run, kept):
         train(CONFIG, run.path.parent)
     sentence(error)
     shutil.rmtree(run.path)
-    again = train(CONFIG, run.path.parent)
-    check(again)
-    assert again.steps == kept.steps
+    retrained = train(CONFIG, run.path.parent)
+    check(retrained)
+    assert retrained.steps == original.steps
 
 
 def test_other_files_among_the_checkpoints_are_no_checkpoints(run):
@@ -109,7 +111,7 @@ def test_other_files_among_the_checkpoints_are_no_checkpoints(run):
     assert run.steps == [5, 10, 12]
 
 
-def test_provenance_says_what_made_it(kept):
+def test_provenance_says_what_made_it(original):
     keys = {
         "seconds",
         "processes",
@@ -122,9 +124,9 @@ def test_provenance_says_what_made_it(kept):
         "accelerate",
         "commit",
     }
-    assert keys <= kept.provenance.keys()
-    assert kept.provenance["torch"] == torch.__version__ and kept.provenance["processes"] == [1]
-    assert kept.provenance["seconds"] > 0
+    assert keys <= original.provenance.keys()
+    assert original.provenance["torch"] == torch.__version__ and original.provenance["processes"] == [1]
+    assert original.provenance["seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -160,9 +162,9 @@ def sign(run: Run) -> None:
     (run.path / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_manifest_lists_digests_steps_and_dtypes(kept, tmp_path):
-    files = {str(f.relative_to(kept.path)) for f in kept.path.rglob("*") if f.is_file()}
-    for run, dtype in ((kept, "float32"), (export(kept, tmp_path), "float16")):
+def test_a_manifest_lists_digests_steps_and_dtypes(original, tmp_path):
+    files = {str(f.relative_to(original.path)) for f in original.path.rglob("*") if f.is_file()}
+    for run, dtype in ((original, "float32"), (export(original, tmp_path), "float16")):
         assert run.manifest.keys() == files - {"lock", "manifest.json"}
         for name, entry in run.manifest.items():
             assert entry["sha256"] == hashlib.sha256((run.path / name).read_bytes()).hexdigest()
@@ -223,7 +225,7 @@ def test_a_damaged_table_of_a_run_that_goes_on_is_refused(run, change):
     sentence(error)
 
 
-def corrupt(how: str, file, other: Run) -> None:
+def corrupt(how: str, file, another_run: Run) -> None:
     content = bytearray(file.read_bytes())
     if how == "truncated":
         content = content[:-9]
@@ -234,7 +236,7 @@ def corrupt(how: str, file, other: Run) -> None:
     elif how == "garbage":
         content = bytearray(b"PK\x03\x04 this is a zip, or a pickle")
     elif how == "of another run":
-        content = other.checkpoint_file(12).read_bytes()
+        content = another_run.checkpoint_file(12).read_bytes()
     elif how == "of another program":
         import safetensors.torch
 
@@ -243,7 +245,7 @@ def corrupt(how: str, file, other: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory):
+def another_run(tmp_path_factory):
     return train(tiny(seed=1), tmp_path_factory.mktemp("other"))
 
 
@@ -251,11 +253,11 @@ def other(tmp_path_factory):
 @pytest.mark.parametrize(
     "how", ["truncated", "cut short", "edited", "garbage", "of another run", "of another program"]
 )
-def test_a_damaged_or_foreign_checkpoint_is_refused(how, finished, run, other):
+def test_a_damaged_or_foreign_checkpoint_is_refused(how, finished, run, another_run):
     if not finished:
         (run.path / "provenance.json").unlink()
     file = run.checkpoint_file(12)
-    corrupt(how, file, other)
+    corrupt(how, file, another_run)
     before = file.read_bytes()
     with pytest.raises(
         ValueError, match=r"step-0000012\.safetensors (is not what|is damaged|was changed|belongs to)"
@@ -274,33 +276,33 @@ def test_missing_tensors_are_named(run):
         _ = run.accuracy_by_shot
 
 
-def test_export_is_half_the_size_and_nearly_the_same(kept, tmp_path):
-    copy = export(kept, tmp_path, steps=[5, 12])
-    assert copy.finished and copy.steps == [5, 12] and copy.path == tmp_path / kept.name
+def test_export_is_half_the_size_and_nearly_the_same(original, tmp_path):
+    copy = export(original, tmp_path, steps=[5, 12])
+    assert copy.finished and copy.steps == [5, 12] and copy.path == tmp_path / original.name
     for name in ("config.json", "metrics.csv", "provenance.json"):
-        assert (copy.path / name).read_bytes() == (kept.path / name).read_bytes()
-    assert all((copy.accuracy_by_shot[name] == kept.accuracy_by_shot[name]).all() for name in SETS)
-    stored = load_tensors(copy.checkpoint_file(12), kept.name)
+        assert (copy.path / name).read_bytes() == (original.path / name).read_bytes()
+    assert all((copy.accuracy_by_shot[name] == original.accuracy_by_shot[name]).all() for name in SETS)
+    stored = load_tensors(copy.checkpoint_file(12), original.name)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    ours, theirs = copy.model().state_dict(), kept.model().state_dict()
+    ours, theirs = copy.model().state_dict(), original.model().state_dict()
     for name, weight in ours.items():
         assert weight.dtype == torch.float32
         torch.testing.assert_close(weight, theirs[name], rtol=2**-11, atol=1e-7)
     assert not [file for file in copy.path.rglob("*") if file.name in ("lock", "holder")]
     with pytest.raises(ValueError, match="is there already; remove it"):
-        export(kept, tmp_path)
+        export(original, tmp_path)
     with pytest.raises(ValueError, match=r"are not checkpoints .*choose among \[5, 10, 12\]"):
-        export(kept, tmp_path / "none", [5, 999])
+        export(original, tmp_path / "none", [5, 999])
     assert not (tmp_path / "none").exists()
     assert export(copy, tmp_path / "all").steps == [5, 12]  # by default all
     assert train(CONFIG, tmp_path).path == copy.path  # finished is finished
 
 
-def test_a_run_is_shipped_without_weights(kept, tmp_path):
-    copy = export(kept, tmp_path, steps=())
+def test_a_run_is_shipped_without_weights(original, tmp_path):
+    copy = export(original, tmp_path, steps=())
     check(copy)
     assert copy.finished and copy.steps == [] and not list(copy.path.rglob("step-*"))
-    assert all((copy.accuracy_by_shot[name] == kept.accuracy_by_shot[name]).all() for name in SETS)
+    assert all((copy.accuracy_by_shot[name] == original.accuracy_by_shot[name]).all() for name in SETS)
     with pytest.raises(ValueError, match="as it was shipped; train it under another root") as error:
         copy.model()
     sentence(error)
@@ -336,15 +338,15 @@ def test_no_pickle_is_loaded(run, monkeypatch):
         monkeypatch.setattr(place, name, forbidden)
     (run.path / "provenance.json").unlink()
     (run.path / "metrics.csv").unlink()
-    again = train(CONFIG, run.path.parent)
-    for step in again.steps:
-        again.model(step)
-    assert again.metrics and again.accuracy_by_shot and again.provenance
-    export(again, run.path.parent / "shipped")
+    retrained = train(CONFIG, run.path.parent)
+    for step in retrained.steps:
+        retrained.model(step)
+    assert retrained.metrics and retrained.accuracy_by_shot and retrained.provenance
+    export(retrained, run.path.parent / "shipped")
 
 
-def test_written_files_can_be_read_by_others(kept):
-    for file in kept.path.rglob("*"):
+def test_written_files_can_be_read_by_others(original):
+    for file in original.path.rglob("*"):
         if file.is_file() and file.name != "lock":
             assert file.stat().st_mode & 0o777 == 0o644
 

@@ -14,8 +14,8 @@ each_p = pytest.mark.parametrize("p", PRIMES)
 
 
 def test_cosines():
-    found = similarity.cosine_similarity([[1, 0], [2, 0], [0, 3], [0, 0]], center=False)
-    np.testing.assert_allclose(found, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
+    similarities = similarity.cosine_similarity([[1, 0], [2, 0], [0, 3], [0, 0]], center=False)
+    np.testing.assert_allclose(similarities, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
     np.testing.assert_allclose(
         similarity.cosine_similarity([[5, 1], [5, -1]], center=True), [[1, -1], [-1, 1]]
     )
@@ -34,14 +34,14 @@ def test_group_contrast():
     rng = np.random.default_rng(0)
     groupings = similarity.ratio_groupings(7)
     blocks = np.where(groupings[0][:, None] == groupings[0], 0.7, 0.2)
-    found = stats.compare_with_null(similarity.contrast(blocks, groupings))
-    assert found.value == pytest.approx(0.5) and found.high < 0.2 and found.p_value <= 0.05
-    assert found.is_significant
+    score = stats.compare_with_null(similarity.contrast(blocks, groupings))
+    assert score.value == pytest.approx(0.5) and score.high < 0.2 and score.p_value <= 0.05
+    assert score.is_significant
     x, y = grid(7).T
     additive = rng.normal(size=(7, 8))[x] + rng.normal(size=(7, 8))[y]
     alike = similarity.cosine_similarity(additive, center=False)
-    found = stats.compare_with_null(similarity.contrast(alike, groupings))
-    assert found.low <= found.value <= found.high
+    score = stats.compare_with_null(similarity.contrast(alike, groupings))
+    assert score.low <= score.value <= score.high
     stacked = similarity.contrast(np.stack([[blocks, alike]]), groupings)
     np.testing.assert_allclose(stacked[0, 1], similarity.contrast(alike, groupings))
 
@@ -49,9 +49,11 @@ def test_group_contrast():
 def test_contrast_is_the_mean_over_pairs_of_rows():
     alike, groups = np.random.default_rng(0).normal(size=(6, 6)), np.array([0, 0, 1, -1, 1, 1])
     rows = [(i, j) for i in range(6) for j in range(6) if i != j and groups[i] >= 0 and groups[j] >= 0]
-    within = [alike[i, j] for i, j in rows if groups[i] == groups[j]]
-    between = [alike[i, j] for i, j in rows if groups[i] != groups[j]]
-    assert similarity.contrast(alike, groups[None]) == pytest.approx(np.mean(within) - np.mean(between))
+    within_groups = [alike[i, j] for i, j in rows if groups[i] == groups[j]]
+    between_groups = [alike[i, j] for i, j in rows if groups[i] != groups[j]]
+    assert similarity.contrast(alike, groups[None]) == pytest.approx(
+        np.mean(within_groups) - np.mean(between_groups)
+    )
 
 
 @each_p
@@ -73,14 +75,14 @@ P, SIMULATIONS = 7, 100
 
 def judged(code, groupings, simulations=SIMULATIONS):
     """The scores of simulated features of all pairs, code(rng, x, y), each on noise, by groupings(seed)."""
-    found = []
+    scores = []
     for seed in range(simulations):
         rng = np.random.default_rng((1, seed))
         features = code(rng, *grid(P).T)
         features = features + 0.3 * rng.normal(size=features.shape)
         alike = similarity.cosine_similarity(features, center=True)
-        found.append(stats.compare_with_null(similarity.contrast(alike, groupings(seed))))
-    return found
+        scores.append(stats.compare_with_null(similarity.contrast(alike, groupings(seed))))
+    return scores
 
 
 def by_answer(seed):
@@ -113,13 +115,13 @@ def with_ratio(rng, x, y):
 @pytest.mark.parametrize("code", [additive, circles])
 @pytest.mark.parametrize("groupings", [by_answer, by_ratio])
 def test_what_is_known_of_each_number_alone_is_no_grouping(code, groupings):
-    found = judged(code, groupings)
-    assert np.mean([score.is_significant for score in found]) <= 0.1
+    scores = judged(code, groupings)
+    assert np.mean([score.is_significant for score in scores]) <= 0.1
     if (
         code is additive
     ):  # then even the null alone, without the sign, is right: neither too bold nor too cautious
-        assert np.mean([score.p_value <= 0.05 for score in found]) <= 0.1
-        assert 0.3 <= np.mean([score.p_value <= 0.5 for score in found]) <= 0.7
+        assert np.mean([score.p_value <= 0.05 for score in scores]) <= 0.1
+        assert 0.3 <= np.mean([score.p_value <= 0.5 for score in scores]) <= 0.7
 
 
 @pytest.mark.parametrize(("code", "groupings"), [(with_answer, by_answer), (with_ratio, by_ratio)])
@@ -137,14 +139,16 @@ def test_contexts_sharpen_a_faint_grouping():
 
     def p_values(seed, strength, contexts=12):
         """Of all contexts together, and of the first alone."""
-        rng, (x, y), each = np.random.default_rng((2, seed)), grid(P).T, []
+        rng, (x, y), contrasts = np.random.default_rng((2, seed)), grid(P).T, []
         shared, tasks = additive(rng, x, y), rng.integers(1, P, size=(contexts, 2))
         for a, b in tasks:
             features = shared + strength * rng.normal(size=(P, 16))[(a * x + b * y) % P]
             features = features + rng.normal(size=features.shape)
             groupings = similarity.answer_groupings((a, b), P, 100, seed)
-            each.append(similarity.contrast(similarity.cosine_similarity(features, center=True), groupings))
-        return [stats.compare_with_null(scores).p_value for scores in (each, each[0])]
+            contrasts.append(
+                similarity.contrast(similarity.cosine_similarity(features, center=True), groupings)
+            )
+        return [stats.compare_with_null(scores).p_value for scores in (contrasts, contrasts[0])]
 
     assert np.mean([p_values(seed, 0.0)[0] <= 0.05 for seed in range(30)]) <= 0.15
     together, alone = np.median([p_values(seed, 0.2) for seed in range(10)], axis=0)
@@ -153,18 +157,18 @@ def test_contexts_sharpen_a_faint_grouping():
 
 def test_scores_by_stage_are_those_of_each_context(model, config):
     pairs, tasks = activations.draw_contexts(Data(config), 3)
-    found = similarity.run_scores(SimpleNamespace(config=config, model=lambda: model), 3, 2)
+    scores = similarity.run_scores(SimpleNamespace(config=config, model=lambda: model), 3, 2)
     stages = [activations.stage_features(model, pairs[i, :2], tasks[i]) for i in range(3)]
-    assert list(found["same ratio x/y"][0]) == list(stages[0])
+    assert list(scores["same ratio x/y"][0]) == list(stages[0])
     for stage, position in (("block 1, head 0", 2), ("after block 0", 1)):
         alike = [similarity.cosine_similarity(features[stage][position]) for features in stages]
         by_ratio = stats.compare_with_null(similarity.contrast(alike, similarity.ratio_groupings(5)))
-        assert found["same ratio x/y"][position - 1][stage].value == pytest.approx(by_ratio.value)
+        assert scores["same ratio x/y"][position - 1][stage].value == pytest.approx(by_ratio.value)
         answers = [similarity.answer_groupings(task, 5) for task in tasks]
-        by_answer = [similarity.contrast(*both) for both in zip(alike, answers, strict=True)]
+        by_answer = [similarity.contrast(*context) for context in zip(alike, answers, strict=True)]
         score = stats.compare_with_null(by_answer)
-        np.testing.assert_allclose(found["same answer z"][position - 1][stage][:5], score[:5], atol=1e-9)
-    assert len(similarity.after_blocks(found["same answer z"][0])) == config.depth
+        np.testing.assert_allclose(scores["same answer z"][position - 1][stage][:5], score[:5], atol=1e-9)
+    assert len(similarity.after_blocks(scores["same answer z"][0])) == config.depth
 
 
 def test_matrices_for_a_figure_are_sorted_by_ratio():

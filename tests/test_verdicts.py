@@ -34,10 +34,10 @@ def test_no_verdict_asks_for_a_larger_p_than_the_papers():
     assert verdicts.verdict([CANNOT] * 3, p=29) == "not shown"
 
 
-def mixed(n_solving, n_control, n_seeds=3, known=ALL):
+def mixed(n_solving, n_control, n_seeds=3, training=ALL):
     """Runs of which so many solve o.o.d. tasks, and so many do not, though they know their training set."""
     skills = [ALL] * n_solving + [NOTHING] * n_control
-    return [made_up((skill,), (known,), seed=i % n_seeds) for i, skill in enumerate(skills)]
+    return [made_up((skill,), (training,), seed=i % n_seeds) for i, skill in enumerate(skills)]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_structured(n_solving, n_control, chance, expected):
 
 def test_a_run_that_learned_nothing_is_no_control():
     is_present = np.repeat([True, False], 10)
-    is_solving, is_control = verdicts.contrasted([*mixed(2, 1), *mixed(0, 1, known=NOTHING)])
+    is_solving, is_control = verdicts.contrasted([*mixed(2, 1), *mixed(0, 1, training=NOTHING)])
     assert is_solving.tolist() == [True, True, False, False]
     assert is_control.tolist() == [False, False, True, False]
     without_tasks = made_up((NOTHING,), (ALL,))
     without_tasks.queries["ood_train"] = np.zeros_like(without_tasks.queries["ood_train"])
     assert not np.any(verdicts.contrasted([without_tasks]))
-    claim = verdicts.structured("odd", [*mixed(10, 0), *mixed(0, 10, known=NOTHING)], is_present, 0.1)
+    claim = verdicts.structured("odd", [*mixed(10, 0), *mixed(0, 10, training=NOTHING)], is_present, 0.1)
     assert claim.verdict == "needs a larger p" and claim.measured["control"] == "none here"
     assert claim.units == "runs: 10 of 20; seeds: 3, able to tell: 0"
 

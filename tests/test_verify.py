@@ -17,12 +17,12 @@ from modgrok.train import train
 CONFIG = tiny(lr=3e-2)
 
 
-def test_an_honest_run_passes_shipped_or_not(kept, tmp_path):
-    assert re.fullmatch(r"7 files as recorded; scored anew at 10, 12, losses within .*", verify(kept))
-    shipped = export(kept, tmp_path, steps=[5, 12])
+def test_an_honest_run_passes_shipped_or_not(original, tmp_path):
+    assert re.fullmatch(r"7 files as recorded; scored anew at 10, 12, losses within .*", verify(original))
+    shipped = export(original, tmp_path, steps=[5, 12])
     assert verify(shipped, checkpoints=1).startswith("6 files as recorded; scored anew at 12, losses within ")
     assert verify(shipped, checkpoints=0) == "6 files as recorded"
-    measured = export(kept, tmp_path / "measured", steps=())
+    measured = export(original, tmp_path / "measured", steps=())
     assert verify(measured) == "4 files as recorded; shipped without weights, so nothing could be scored anew"
 
 
@@ -47,11 +47,11 @@ def cell(column: str, value: str):
 def forge_accuracy_everywhere(run: Run) -> None:
     """In both tables, so that they agree: only the weights can tell."""
     tensors = load_tensors(run.path / "scores.safetensors", run.name)
-    asked = tensors["ood_test.asked"]
-    tensors["ood_test.right"][-1] = asked
+    n_queries = tensors["ood_test.asked"]
+    tensors["ood_test.right"][-1] = n_queries
     save_tensors(run.path / "scores.safetensors", tensors, run.name)
-    for what in ("acc", "novel"):
-        cell(f"ood_test_{what}", "1.0" if asked[1:, -1].sum() or what == "acc" else "nan")(run)
+    for column in ("acc", "novel"):
+        cell(f"ood_test_{column}", "1.0" if n_queries[1:, -1].sum() or column == "acc" else "nan")(run)
 
 
 def put_an_early_checkpoint_last(run: Run) -> None:
@@ -142,8 +142,8 @@ def test_git_changes_no_line_end_of_what_is_hashed_or_executed():
     """Under any core.autocrlf: the files of runs are no text to it, all other text is checked out with LF."""
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     command = ["git", "check-attr", "--stdin", "text", "eol"]
-    done = subprocess.run(command, cwd=ROOT, input=names, capture_output=True, text=True, check=True)
-    attributes = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    checksums = subprocess.run(command, cwd=ROOT, input=names, capture_output=True, text=True, check=True)
+    attributes = dict(line.rsplit(": ", 1) for line in checksums.stdout.splitlines())
     assert len(attributes) > 1000
     for name in names.splitlines():
         is_bytes = attributes[f"{name}: text"] == "unset"

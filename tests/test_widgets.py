@@ -22,9 +22,9 @@ from modgrok.widgets.svg import CSS, LEAST, picture
 
 
 def figure(label="x") -> Figure:
-    made = Figure(figsize=(4, 2))
-    made.subplots().set_title(label)
-    return made
+    panel = Figure(figsize=(4, 2))
+    panel.subplots().set_title(label)
+    return panel
 
 
 def unpacked(body: str) -> list[list[str]]:
@@ -46,14 +46,14 @@ def svgs(html: str) -> list[ElementTree.Element]:
 
 def test_a_picture_is_one_svg_in_the_colours_of_the_page():
     html = picture(plots.training_curves(A_RUN, 0.2), "a <title>")
-    made, _ = svgs(html)
+    wide, _ = svgs(html)
     assert described(html) == ["a &lt;title&gt;"]
     assert "<style" not in html and "fill: none" in html  # no style for the whole page, and no card below
     for light in (plots.INK, plots.COLORS["id_train"]):
         name = f"--mg-{light[1:].lower()}"
         assert f"var({name}, {light.lower()})" in html and f"{name}: {plots.DARK[light]}" in CSS
     assert not re.findall(r": #(?!1a1a1a|fdfdfd)[0-9a-f]{6}", html), "a colour that does not follow the page"
-    ids = [e.get("id") for e in made.iter() if e.get("id")]
+    ids = [e.get("id") for e in wide.iter() if e.get("id")]
     assert len(set(ids)) == len(ids)
 
 
@@ -63,8 +63,8 @@ def test_every_colour_of_the_palette_is_readable_on_its_page():
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channel]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    def contrast(one, other):
-        low, high = sorted((luminance(one), luminance(other)))
+    def contrast(first, second):
+        low, high = sorted((luminance(first), luminance(second)))
         return (high + 0.05) / (low + 0.05)
 
     page = plots.DARK["#FFFFFF"]
@@ -81,40 +81,40 @@ def test_every_colour_of_the_palette_is_readable_on_its_page():
 def test_a_figure_of_panels_also_has_a_form_for_phones():
     html = picture(plots.with_spread({t: of_sets(2, 3) for t in "abc"}, range(3), "x", 0.2), "")
     wide, narrow = svgs(html)
-    assert [made.get("class") for made in (wide, narrow)] == ["modgrok-wide", "modgrok-narrow"]
-    sizes = [[float(n) for n in made.get("viewBox").split()[2:]] for made in (wide, narrow)]
+    assert [svg.get("class") for svg in (wide, narrow)] == ["modgrok-wide", "modgrok-narrow"]
+    sizes = [[float(n) for n in svg.get("viewBox").split()[2:]] for svg in (wide, narrow)]
     assert (
         sizes[0][0] > sizes[0][1]
         and sizes[1][0] == pytest.approx(plots.NARROW * 72)
         and sizes[1][1] > 2 * sizes[1][0]
     )
-    clips = [{e.get("id") for e in made.iter() if e.tag.endswith("clipPath")} for made in (wide, narrow)]
+    clips = [{e.get("id") for e in svg.iter() if e.tag.endswith("clipPath")} for svg in (wide, narrow)]
     assert clips[0] and not clips[0] & clips[1]  # that of a hidden picture would not count
 
 
 def test_stacked_panels_are_the_same_panels():
-    made = plots.model_and_predictors(of_sets(4), {n: {"look-up": [0, 1, 1, 1]} for n in plots.COLORS}, 0.2)
-    stacked = made.narrow()
+    wide = plots.model_and_predictors(of_sets(4), {n: {"look-up": [0, 1, 1, 1]} for n in plots.COLORS}, 0.2)
+    stacked = wide.narrow()
     assert len({round(ax.get_position().x0, 1) for ax in stacked.axes}) == 1
-    assert [ax.get_title("left") for ax in stacked.axes] == [ax.get_title("left") for ax in made.axes]
+    assert [ax.get_title("left") for ax in stacked.axes] == [ax.get_title("left") for ax in wide.axes]
     assert plots.training_curves(A_RUN, 0.2).narrow().get_figwidth() == plots.NARROW
     assert plots.embedding_ring(np.eye(5, 2), np.arange(5)).narrow() is None  # is narrow
-    many = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))
-    assert many.narrow() is None  # eight maps scroll
+    maps = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))
+    assert maps.narrow() is None  # eight maps scroll
     plain = plots.with_spread({"a": of_sets(2, 3), "b": of_sets(2, 3)}, range(3), "x", 0.2)
     assert len({ax.get_position().x0 for ax in plain.axes}) == 2  # drawing for phones leaves nothing behind
 
 
 def test_no_label_gets_smaller_than_the_least():
-    drawn = figure()
-    drawn.axes[0].text(0.5, 0.5, "small", fontsize=6)
-    drawn.canvas.draw()
-    smallest = min(text.get_fontsize() for text in drawn.findobj(Text) if text.get_text())
-    (least,) = re.findall(r"min-width: (\d+)px", picture(drawn, ""))
-    assert smallest == 6 and int(least) / (4 * 96) * 6 * 96 / 72 == pytest.approx(LEAST, abs=0.1)
+    panel = figure()
+    panel.axes[0].text(0.5, 0.5, "small", fontsize=6)
+    panel.canvas.draw()
+    smallest = min(text.get_fontsize() for text in panel.findobj(Text) if text.get_text())
+    (min_width,) = re.findall(r"min-width: (\d+)px", picture(panel, ""))
+    assert smallest == 6 and int(min_width) / (4 * 96) * 6 * 96 / 72 == pytest.approx(LEAST, abs=0.1)
     written = figure()
     Written(written.axes[0], {(0.5, 0.5): 7}, 6, "black")
-    assert f"min-width: {least}px" in picture(written, "")
+    assert f"min-width: {min_width}px" in picture(written, "")
 
 
 def test_what_is_written_stands_where_a_text_would():
@@ -127,15 +127,15 @@ def test_what_is_written_stands_where_a_text_would():
             for x, y, text, color in ((0.3, 0.6, "42", "black"), (0.7, 0.2, "5", "red"))
         ],
     ):
-        made = Figure(figsize=(4, 4), dpi=100)
-        ax = made.add_axes((0, 0, 1, 1))
+        panel = Figure(figsize=(4, 4), dpi=100)
+        ax = panel.add_axes((0, 0, 1, 1))
         ax.axis("off")
         write(ax)
-        canvas = FigureCanvasAgg(made)
+        canvas = FigureCanvasAgg(panel)
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
         colors = (pixels.max(2) < 128, (pixels[..., 0] > 200) & (pixels[..., 1] < 128))
-        ink.append([np.argwhere(of) for of in colors])
+        ink.append([np.argwhere(color) for color in colors])
     for written, text in zip(*ink, strict=True):
         np.testing.assert_allclose(written.min(0), text.min(0), atol=8)
         np.testing.assert_allclose(np.ptp(written, axis=0), np.ptp(text, axis=0), atol=2)
@@ -144,26 +144,26 @@ def test_what_is_written_stands_where_a_text_would():
 def test_a_picture_is_closed_and_the_same_again():
     texts = []
     for _ in range(2):
-        made, axes = plt.subplots()
+        pyplot_figure, axes = plt.subplots()
         axes.plot([1, 2], clip_on=True)
-        texts.append(picture(made, ""))
-        assert not plt.fignum_exists(made.number)
+        texts.append(picture(pyplot_figure, ""))
+        assert not plt.fignum_exists(pyplot_figure.number)
     assert texts[0] == texts[1]
 
 
 def test_a_scrubber_shows_one_of_its_pictures_and_packs_all():
-    made = widgets.scrubber((figure(i) for i in range(3)), [1, 10, 1000], "step", start=1, alt="T")
-    assert described(made.body) == ["T (step 10)"]
-    pictures, tables = unpacked(made.body)
-    assert [described(one)[0] for one in pictures] == ["T (step 1)", "T (step 10)", "T (step 1000)"]
+    control = widgets.scrubber((figure(i) for i in range(3)), [1, 10, 1000], "step", start=1, alt="T")
+    assert described(control.body) == ["T (step 10)"]
+    pictures, tables = unpacked(control.body)
+    assert [described(content)[0] for content in pictures] == ["T (step 1)", "T (step 10)", "T (step 1000)"]
     assert len(tables) == 3
     assert pictures[2] == picture(figure(2), "T (step 1000)")
-    slider = made.body[made.body.index("modgrok-slider") :]
+    slider = control.body[control.body.index("modgrok-slider") :]
     assert 'max="2" value="1" aria-label="step" aria-valuetext="10"' in slider
     assert "<span>1</span><span>1000</span>" in slider and "<output>10</output>" in slider
     for button in ("Play step", "Previous step", "Next step"):
         assert f'aria-label="{button}"' in slider
-    assert len(made.body) < 2.5 * len(pictures[1])  # further pictures cost little
+    assert len(control.body) < 2.5 * len(pictures[1])  # further pictures cost little
 
 
 @pytest.mark.parametrize(("n", "start"), [(0, 0), (1, 1), (2, -1)])
@@ -174,24 +174,26 @@ def test_a_scrubber_starts_at_one_of_its_pictures(n, start):
 
 def test_a_grid_is_a_table_of_pictures():
     pictures = [[figure(i + j) for j in range(3)] for i in range(2)]
-    made = widgets.grid(pictures, (["a", "b"], [1, 2, 3]), ("row", "column"), (1, 2))
-    assert described(made.body) == ["row b, column 3"]
-    drawn, tables = unpacked(made.body)
+    control = widgets.grid(pictures, (["a", "b"], [1, 2, 3]), ("row", "column"), (1, 2))
+    assert described(control.body) == ["row b, column 3"]
+    contents, tables = unpacked(control.body)
     assert len(tables) == 6
-    assert [described(one)[0] for one in drawn] == [f"row {a}, column {b}" for a in "ab" for b in (1, 2, 3)]
-    assert made.body.count('type="range"') == 2 and made.body.count("modgrok-play") == 1
+    assert [described(content)[0] for content in contents] == [
+        f"row {a}, column {b}" for a in "ab" for b in (1, 2, 3)
+    ]
+    assert control.body.count('type="range"') == 2 and control.body.count("modgrok-play") == 1
 
 
 def test_tabs_hold_figures_and_controls_and_pack_what_is_hidden():
-    made = widgets.tabs({"one": figure(), "two": widgets.scrubber([figure(0), figure(1)], ["a", "b"])})
-    assert re.findall(r'role="tab" aria-selected="(\w+)" tabindex="([-\d]+)">(\w+)', made.body) == [
+    control = widgets.tabs({"one": figure(), "two": widgets.scrubber([figure(0), figure(1)], ["a", "b"])})
+    assert re.findall(r'role="tab" aria-selected="(\w+)" tabindex="([-\d]+)">(\w+)', control.body) == [
         ("true", "0", "one"), ("false", "-1", "two")
     ]  # fmt: skip
-    assert described(made.body) == ["one"] and 'type="range"' not in made.body
-    hidden = unpacked(made.body)[-1][1]
+    assert described(control.body) == ["one"] and 'type="range"' not in control.body
+    hidden = unpacked(control.body)[-1][1]
     assert 'type="range"' in hidden and "modgrok-packed" not in hidden  # packed once, with its pictures
     assert len(hidden.split(widgets.NEXT)) == 3  # two pictures, two tables
-    assert "<script>" not in made.body and made.data.count("<script>") == 1
+    assert "<script>" not in control.body and control.data.count("<script>") == 1
     alone = figure()
     assert widgets.tabs({"one": alone}) is alone
 
@@ -202,34 +204,34 @@ def rows(table: str) -> list[dict[str, str]]:
 
 def test_a_still_figure_carries_its_data_and_can_be_shown_again():
     curves = of_sets(1, 4)
-    made = plots.with_spread({"": curves}, range(4), "number of shots", 0.2)
-    page = widgets.still(made, "a", "fig-x")
+    panel = plots.with_spread({"": curves}, range(4), "number of shots", 0.2)
+    page = widgets.still(panel, "a", "fig-x")
     for link in ("SVG", "CSV"):
         assert f'data-format="{link.lower()}" href="#">{link}</a>' in page.body
     ((table,),) = unpacked(page.body)
     for name, curve in curves.items():
-        drawn = [row for row in rows(table) if row["series"] == plots.LABELS[name] and row["kind"] == "line"]
-        values = np.array([float(row["y"]) for row in drawn])
+        points = [row for row in rows(table) if row["series"] == plots.LABELS[name] and row["kind"] == "line"]
+        values = np.array([float(row["y"]) for row in points])
         np.testing.assert_array_equal(values.astype(np.float32), np.float32(curve[0]))
     assert len(svgs(page.body)) == 2, "the form for phones is in the page from the start"
-    assert widgets.still(made, "a", "fig-x").body == page.body
+    assert widgets.still(panel, "a", "fig-x").body == page.body
 
 
 def test_data_of_each_kind_of_mark_are_told_in_the_units_of_the_axes():
-    made = Figure()
-    left, right = made.subplots(1, 2)
-    left.set_title("marks", loc="left")
-    left.plot([1, 2], [np.pi, np.nan], color="#ff0000", label="line")
-    left.plot([1, 2], [3, 4], color="#ff0000")  # of the same colour, so of the same name in the legend
-    left.axhline(9)
-    left.scatter([5], [6], c=[7.0])
-    left.bar([1, 2], [3, 4], bottom=[0, 1], label="bars")
-    left.fill_between([0, 1], [2, 3], [4, 5], label="band")
-    left.hlines([8], 0, 1, color="#00ff00")
-    left.legend()
-    right.imshow(np.ma.masked_equal([[1, 2], [3, 0]], 0), origin="lower")
-    Written(right, {(0, 1): 42}, 9, "black")
-    table = rows(figure_csv(made))
+    panel = Figure()
+    left_axes, right_axes = panel.subplots(1, 2)
+    left_axes.set_title("marks", loc="left")
+    left_axes.plot([1, 2], [np.pi, np.nan], color="#ff0000", label="line")
+    left_axes.plot([1, 2], [3, 4], color="#ff0000")  # of the same colour, so of the same name in the legend
+    left_axes.axhline(9)
+    left_axes.scatter([5], [6], c=[7.0])
+    left_axes.bar([1, 2], [3, 4], bottom=[0, 1], label="bars")
+    left_axes.fill_between([0, 1], [2, 3], [4, 5], label="band")
+    left_axes.hlines([8], 0, 1, color="#00ff00")
+    left_axes.legend()
+    right_axes.imshow(np.ma.masked_equal([[1, 2], [3, 0]], 0), origin="lower")
+    Written(right_axes, {(0, 1): 42}, 9, "black")
+    table = rows(figure_csv(panel))
     assert {row["panel"] for row in table} == {"marks", "panel 2"}
 
     def marks(kind):
@@ -249,9 +251,9 @@ def test_data_of_each_kind_of_mark_are_told_in_the_units_of_the_axes():
 
 
 def test_every_cell_of_a_picture_of_colours_is_told_as_a_colour():
-    made = Figure()
-    made.subplots().imshow(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), extent=(0, 4, 0, 2))
-    cells = [(row["x"], row["y"], row["value"]) for row in rows(figure_csv(made))]
+    panel = Figure()
+    panel.subplots().imshow(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), extent=(0, 4, 0, 2))
+    cells = [(row["x"], row["y"], row["value"]) for row in rows(figure_csv(panel))]
     assert cells == [("1", "1", "#ff0000"), ("3", "1", "#0000ff")]
 
 
