@@ -31,7 +31,7 @@ def test_parts_are_sorted_by_what_is_left():
 def test_kinds_by_step_show_every_run_and_its_phases():
     steps, accuracy = [0, 250, 500, 750], values(4, 3)
     figure = plots.kinds_by_step(
-        {"a": (steps, accuracy), "b": (steps, 1 - accuracy)}, {"a": [300, 600], "b": []}, 0.2
+        {"a": (steps, accuracy), "b": (steps, 1 - accuracy)}, {"a": [300, 600], "b": []}, {"a": 0.2, "b": 0.1}
     )
     kinds, plain = [
         [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 4] for ax in figure.axes[:2]
@@ -40,6 +40,7 @@ def test_kinds_by_step_show_every_run_and_its_phases():
     np.testing.assert_allclose(plain, 1 - accuracy.T)
     starts = [[line.get_xdata()[0] for line in ax.lines if line.get_zorder() == 0] for ax in figure.axes[:2]]
     assert starts == [[300, 600], []]
+    assert [ax.lines[0].get_ydata()[0] for ax in figure.axes[:2]] == [0.2, 0.1]
 
 
 def test_readouts_task_kinds_and_alternation_show_every_panel():

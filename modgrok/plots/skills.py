@@ -59,20 +59,21 @@ def task_kind_curves(
 
 @style.styled
 def kinds_by_step(
-    panels: Mapping[str, tuple[ArrayLike, ArrayLike]], phase_starts: Mapping[str, Sequence[int]], chance: float
+    panels: Mapping[str, tuple[ArrayLike, ArrayLike]], phase_starts: Mapping[str, Sequence[int]],
+    chances: Mapping[str, float],
 ) -> Figure:  # fmt: skip
     """Accuracy along training by kind of query, a panel a run; grey lines where a phase of its curriculum begins.
 
     Args:
         panels: title of a run → steps (S,) and accuracy (S, 3) on repeats, other multiples and combinations.
         phase_starts: title → steps at which the phases after the first began.
-        chance: accuracy of a blind guess, 1/p.
+        chances: title → accuracy of a blind guess, 1/p.
     """
     columns = min(3, len(panels))
     size, axis = (2.9 if columns > 1 else 5, 2.3), {"sharex": True, "sharey": True, "shape": 0.7}
     fig, axes = style.panels(panels, size, (0, 0.8), columns, LEFT, "training step", "accuracy", **axis)
     for ax, (title, (steps, accuracy)) in zip(axes, panels.items(), strict=True):
-        style.chance_line(ax, chance)
+        style.chance_line(ax, chances[title])
         for start in phase_starts[title]:
             ax.axvline(start, color=style.FAINT, lw=1.2, zorder=0)
         for color, curve in zip(list(KINDS.values())[:3], np.transpose(accuracy), strict=True):
