@@ -226,6 +226,7 @@ def test_data_of_each_kind_of_mark_are_told_in_the_units_of_the_axes():
     left_axes.axhline(9)
     left_axes.scatter([5], [6], c=[7.0])
     left_axes.bar([1, 2], [3, 4], bottom=[0, 1], label="bars")
+    left_axes.barh([1], [3], left=[2], label="lying bar")
     left_axes.fill_between([0, 1], [2, 3], [4, 5], label="band")
     left_axes.hlines([8], 0, 1, color="#00ff00")
     left_axes.legend()
@@ -241,7 +242,7 @@ def test_data_of_each_kind_of_mark_are_told_in_the_units_of_the_axes():
         ("line", "1", "3.14159265", ""), ("line", "2", "", ""), ("line", "1", "3", ""), ("line", "2", "4", "")
     ]  # fmt: skip
     assert [mark[1:] for mark in marks("point")] == [("5", "6", "7")]
-    assert marks("bar") == [("bars", "1", "3", "3"), ("bars", "2", "5", "4")]
+    assert marks("bar") == [("bars", "1", "3", "3"), ("bars", "2", "5", "4"), ("lying bar", "5", "1", "3")]
     assert {(x, y) for series, x, y, _ in marks("edge of band") if series == "band"} == {
         ("0", "2"), ("1", "3"), ("0", "4"), ("1", "5")
     }  # fmt: skip

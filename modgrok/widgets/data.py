@@ -1,7 +1,8 @@
 """The data drawn in a figure, as CSV: one row a point, bar, cell or written number, in the units of its axes.
 
 Columns: `panel` (its title, or its number), `series` (the name in the legend, else the colour), `kind` of mark, `x`,
-`y`, and `value` for what is drawn as a colour or a text. Numbers have nine significant digits: exact for float32.
+`y`, and `value` for what is drawn as a colour or a text. A bar has the place of the middle of its end, and its length
+as value. Numbers have nine significant digits: exact for float32.
 """
 
 import csv
@@ -48,7 +49,7 @@ def figure_csv(figure: Figure) -> str:
 def _marks(ax: Axes, names: dict[str, str]) -> Iterator[Mark]:
     """Everything on one panel that stands for data, in the order in which it was drawn."""
     groups = [group for group in ax.containers if isinstance(group, BarContainer)]
-    bars = {id(bar): group.get_label() for group in groups for bar in group}
+    bars = {id(bar): group for group in groups for bar in group}
     for artist in filter(Artist.get_visible, ax.get_children()):
         if isinstance(artist, Line2D) and artist.get_transform().contains_branch(ax.transData):
             yield from _points(_name(artist, artist.get_color(), names), "line", *artist.get_data(orig=True))
@@ -60,10 +61,13 @@ def _marks(ax: Axes, names: dict[str, str]) -> Iterator[Mark]:
         elif isinstance(artist, AxesImage):
             yield from _cells(artist)
         elif id(artist) in bars:
-            label, color = bars[id(artist)], to_hex(artist.get_facecolor())
+            label, color = bars[id(artist)].get_label(), to_hex(artist.get_facecolor())
             series = names.get(color, color) if label.startswith("_") else label
-            middle = artist.get_x() + artist.get_width() / 2
-            yield series, "bar", middle, artist.get_y() + artist.get_height(), artist.get_height()
+            (left, bottom), width, height = artist.get_xy(), artist.get_width(), artist.get_height()
+            if bars[id(artist)].orientation == "horizontal":
+                yield series, "bar", left + width, bottom + height / 2, width
+            else:
+                yield series, "bar", left + width / 2, bottom + height, height
 
 
 def _collection_marks(artist: Collection, names: dict[str, str]) -> Iterator[Mark]:
