@@ -11,6 +11,7 @@ from tiny import tiny
 from modgrok.analysis import algorithm
 from modgrok.analysis.algorithm import zero_line
 from modgrok.data import Data
+from modgrok.evaluate import MULTIPLE, query_kinds
 from modgrok.model import Transformer
 from modgrok.predictors import predictors
 
@@ -37,6 +38,19 @@ def test_a_row_by_kind_tells_failures_where_y_is_0():
     assert [row[name] for name in ("repeats", "multiples", "combinations")] == [1 / 2, 1 / 3, 1 / 2]
     assert 0.5 < row["combinations, a, b ≠ 0"] < 1
     assert [row[f"multiples, {place}"] for place in ("neither is 0", "x = 0", "y = 0")] == [1, 1, 0]
+
+
+def test_a_row_by_kind_counts_every_sequence():
+    def fails_after_one(tokens):
+        exact = predictors(5)["regression"](tokens)
+        return torch.where((tokens[:, :1] == 1)[..., None], exact.roll(1, -1), exact)
+
+    run = answering(fails_after_one, p=5, n_tasks=12, n_examples=6, eval_sequences=720)
+    tokens = Data(run.config).evaluation_set("ood_train")
+    is_counted = (query_kinds(tokens, 5) == MULTIPLE) & (tokens[:, 0::3] > 0) & (tokens[:, 1::3] == 0)
+    share = (is_counted & (tokens[:, :1] != 1)).sum() / is_counted.sum()
+    column = algorithm.KIND_COLUMNS.index("multiples, y = 0")
+    assert algorithm.kind_row(run)[column] == pytest.approx(float(share))
 
 
 def test_combinations_of_tasks_of_one_number_do_not_count():

@@ -132,14 +132,13 @@ KIND_COLUMNS = (
 def kind_row(run: Run) -> np.ndarray:
     """Accuracies of a run's last checkpoint on o.o.d. tasks, training inputs, all shots together: (7,).
 
-    They are named by `KIND_COLUMNS`. The split by x and y counts the first 600 sequences; nan below 10 queries.
+    They are named by `KIND_COLUMNS`; nan below 10 queries.
     """
     data = Data(run.config)
     tokens = data.evaluation_set("ood_train")
     is_right, kinds = is_correct(run.model(), tokens), query_kinds(tokens, run.config.p)
-    both_matter, is_first = both_numbers_matter(tokens, data.tasks["ood"]), torch.arange(len(tokens)) < 600
-    x, y, is_multiple = tokens[:, 0::3], tokens[:, 1::3], (kinds == MULTIPLE) & is_first[:, None]
-    cells = [(kinds == COMBINATION) & both_matter[:, None]]
+    x, y, is_multiple = tokens[:, 0::3], tokens[:, 1::3], kinds == MULTIPLE
+    cells = [(kinds == COMBINATION) & both_numbers_matter(tokens, data.tasks["ood"])[:, None]]
     cells += [is_multiple & place for place in (x * y > 0, (x == 0) & (y > 0), (x > 0) & (y == 0))]
     shares = [float(is_right[cell].double().mean()) if cell.sum() >= 10 else np.nan for cell in cells]
     return np.array([*kind_curves(run)[-1], *shares])
