@@ -63,11 +63,11 @@ def _marks(ax: Axes, names: dict[str, str]) -> Iterator[Mark]:
         elif id(artist) in bars:
             label, color = bars[id(artist)].get_label(), to_hex(artist.get_facecolor())
             series = names.get(color, color) if label.startswith("_") else label
-            (left, bottom), width, height = artist.get_xy(), artist.get_width(), artist.get_height()
+            (start, bottom), width, height = artist.get_xy(), artist.get_width(), artist.get_height()
             if bars[id(artist)].orientation == "horizontal":
-                yield series, "bar", left + width, bottom + height / 2, width
+                yield series, "bar", start + width, bottom + height / 2, width
             else:
-                yield series, "bar", left + width / 2, bottom + height, height
+                yield series, "bar", start + width / 2, bottom + height, height
 
 
 def _collection_marks(artist: Collection, names: dict[str, str]) -> Iterator[Mark]:
