@@ -98,7 +98,6 @@ def test_as_many_other_heads_or_none(model, config):
 def test_progress_measures_are_shares_at_each_checkpoint(tmp_path):
     run = train(tiny(steps=4, eval_every=2, n_checkpoints=2, eval_sequences=8, p=7, depth=2), tmp_path)
     progress = mechanisms.measure_progress(run, run.steps, 20)
-    assert progress["steps"].tolist() == run.steps
     for name in ("swap", "circle", "circle_by_chance"):
         measure = progress[name]
         assert measure.shape == (len(run.steps),) and ((measure >= 0) & (measure <= 1)).all()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from axes import (
     PREDICTORS,
-    STEPS,
     P,
     assert_band,
     assert_line,
@@ -69,22 +68,6 @@ def test_distance_and_agreement_have_a_panel_each():
     assert "lower is nearer" in figure.axes[0].get_title(loc="left")
     assert "higher is nearer" in figure.axes[1].get_title(loc="left")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PREDICTORS)
-
-
-@pytest.mark.parametrize("n_panels, top", [(1, None), (3, 1.04), (4, None), (5, None)])
-def test_algorithm_curves_draw_a_line_for_each_algorithm(n_panels, top):
-    names = (*PREDICTORS, "zero line")
-    panels = {f"set {i}": {name: (1 + i) * values(4) for name in names} for i in range(n_panels)}
-    figure = plots.algorithm_curves(panels, STEPS, "training step", "relative entropy", top)
-    highest = max(curve.max() for curves in panels.values() for curve in curves.values())
-    for ax, (title, curves) in zip(figure.axes, panels.items(), strict=False):
-        assert ax.get_title(loc="left") == title
-        for name, curve in curves.items():
-            assert_line(ax, STEPS, curve, plots.ALGORITHM_COLORS.get(name, "#D55E00"))
-        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= (top or highest)
-    assert figure.axes[n_panels - 1].get_xlabel() == "training step" and tuple(keys(figure)) == names
-    assert figure.axes[0].get_ylabel() == "relative entropy"
-    assert [ax.axison for ax in figure.axes[n_panels:]] == [False] * (n_panels == 5)
 
 
 def cell_colors(ax, key):

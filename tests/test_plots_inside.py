@@ -6,7 +6,6 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
 from modgrok import plots
-from modgrok.plots.inside import MEASURES
 
 
 def test_attention_maps_have_the_attending_token_in_rows():
@@ -77,9 +76,3 @@ def test_patching_writes_every_effect():
 def test_patching_of_an_answer_that_does_not_move_is_a_sentence():
     ax = plots.patching_maps({"model": np.full((2, 2), np.nan)}, ["match z", "query y"]).axes[0]
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["nothing moves the answer"]
-
-
-def test_progress_draws_every_measure_of_every_run():
-    measures = {"steps": [0, 1, 2]} | {name: [0, 0.5, 1] for name in MEASURES}
-    figure = plots.progress_curves({"seed 0": measures, "seed 1": measures}, 0.2)
-    assert all(len(ax.lines) == len(MEASURES) + 1 for ax in figure.axes)

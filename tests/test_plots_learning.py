@@ -91,13 +91,14 @@ def test_accuracy_maps_put_tasks_across_and_inputs_up():
     assert bar.get_ylabel() == "skill"
 
 
-def test_with_spread_draws_the_mean_and_every_seed():
+def test_curves_draw_the_mean_and_every_seed_and_mark_the_peak():
     panels = {"2 blocks": of_sets(3, 4), "4 blocks": of_sets(3, 4)}
     for sets in panels.values():
         sets["ood_train"][:, 0] = 0  # what is best before training is not marked
-    figure = plots.with_spread(panels, STEPS, "training step", 0.2, mark=True)
+    axis = {"xlabel": "training step", "places": STEPS, "chance": 0.2}
+    figure = plots.curves(panels, **axis, peak="ood_train")
     for ax, (title, sets) in zip(figure.axes, panels.items(), strict=True):
-        assert ax.get_title() == title
+        assert ax.get_title() == title and ax.get_ylim() == (0, 1.03)
         for name, accuracy in sets.items():
             assert_line(
                 ax, STEPS, accuracy.mean(0), plots.COLORS[name], linestyle=plots.DASHES[name], linewidth=1.8
@@ -107,9 +108,39 @@ def test_with_spread_draws_the_mean_and_every_seed():
         assert_line(ax, [STEPS[sets["ood_train"].mean(0).argmax()]] * 2, [0, 1], plots.INK)
         assert_line(ax, [0, 1], [0.2] * 2, plots.GREY)
     assert names(figure.axes[0]) == ("training step", "accuracy") and keys(figure) == SET_KEYS
-    assert not lines(plots.with_spread(panels, STEPS, "training step", 0.2).axes[0], plots.INK)
+    assert not lines(plots.curves(panels, **axis).axes[0], plots.INK)
     fallen = {"1 block": {"ood_train": np.array([[0.3, 0.2, 0.1, 0.1]])}}  # best before training
-    assert not lines(plots.with_spread(fallen, STEPS, "training step", 0.2, mark=True).axes[0], plots.INK)
+    assert not lines(plots.curves(fallen, **axis, peak="ood_train").axes[0], plots.INK)
+
+
+@pytest.mark.parametrize("n_panels", [1, 3, 4, 5])
+@pytest.mark.parametrize("looks", [plots.ALGORITHMS, plots.KINDS, plots.MEASURES])
+def test_curves_draw_a_line_for_each_name_in_its_look(n_panels, looks):
+    panels = {f"seed {i}": {name: (1 + i) * values(4) for name in looks} for i in range(n_panels)}
+    figure = plots.curves(panels, "shots", "share", looks=looks, limits=(0, None), starts={"seed 0": [1.5, 2]})
+    highest = max(curve.max() for curves in panels.values() for curve in curves.values())
+    for ax, (title, by_name) in zip(figure.axes, panels.items(), strict=False):
+        assert ax.get_title() == title and ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= highest
+        for name, curve in by_name.items():
+            assert_line(ax, range(4), curve, looks[name]["color"], linestyle=_drawn(looks[name]["ls"]))
+        starts = [line.get_xdata()[0] for line in ax.lines if line.get_zorder() == 0]
+        assert starts == ([1.5, 2] if title == "seed 0" else [])
+    assert list(keys(figure)) == [look.get("label", name) for name, look in looks.items()]
+    assert names(figure.axes[n_panels - 1])[0] == "shots" and names(figure.axes[0])[1] == "share"
+    assert [ax.axison for ax in figure.axes[n_panels:]] == [False] * (n_panels == 5)
+
+
+def _drawn(dashes):
+    """A style of dashes as matplotlib returns it: its name, or "--" for a pattern of one's own."""
+    return dashes if isinstance(dashes, str) else "--"
+
+
+def test_curves_have_places_of_their_own_by_title():
+    panels, places = {"a": {"id_test": values(3)}, "b": {"id_test": values(2)}}, {"a": [0, 5, 9], "b": [1, 2]}
+    for ax, (title, by_name) in zip(
+        plots.curves(panels, "step", places=places).axes, panels.items(), strict=True
+    ):
+        assert_line(ax, places[title], by_name["id_test"], plots.COLORS["id_test"])
 
 
 def test_steps_and_work_have_a_panel_each():
@@ -200,7 +231,7 @@ def test_pairs_of_panels_stand_below_each_other_on_a_phone():
 
 
 def test_chance_is_named_beside_the_last_axes_of_a_row():
-    figure = plots.with_spread({"a": of_sets(2, 4), "b": of_sets(2, 4)}, STEPS, "training step", 0.2)
+    figure = plots.curves({"a": of_sets(2, 4), "b": of_sets(2, 4)}, "training step", places=STEPS, chance=0.2)
     assert [[text.get_text() for text in ax.texts] for ax in figure.axes] == [[], ["chance"]]
     figure.draw_without_rendering()
     last = figure.axes[1]

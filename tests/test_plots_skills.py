@@ -28,25 +28,8 @@ def test_parts_are_sorted_by_what_is_left():
     )
 
 
-def test_kinds_by_step_show_every_run_and_its_phases():
-    steps, accuracy = [0, 250, 500, 750], values(4, 3)
-    figure = plots.kinds_by_step(
-        {"a": (steps, accuracy), "b": (steps, 1 - accuracy)}, {"a": [300, 600], "b": []}, {"a": 0.2, "b": 0.1}
-    )
-    kinds, plain = [
-        [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 4] for ax in figure.axes[:2]
-    ]
-    np.testing.assert_allclose(kinds, accuracy.T)
-    np.testing.assert_allclose(plain, 1 - accuracy.T)
-    starts = [[line.get_xdata()[0] for line in ax.lines if line.get_zorder() == 0] for ax in figure.axes[:2]]
-    assert starts == [[300, 600], []]
-    assert [ax.lines[0].get_ydata()[0] for ax in figure.axes[:2]] == [0.2, 0.1]
-
-
-def test_readouts_task_kinds_and_alternation_show_every_panel():
-    three, stages, pair = values(3, 2), values(2, 3, 4), values(3, 4)
-    figure = plots.readout_by_kind({"i.d.": stages, "o.o.d.": stages}, 0.2)
-    np.testing.assert_allclose(figure.axes[1].lines[3].get_ydata(), stages[:, 2].mean(0))
+def test_task_kinds_and_alternation_show_every_panel():
+    three, pair = values(3, 2), values(3, 4)
     flat = {"id": [[0]] * 3, "ood": [[0]] * 3}
     figure = plots.task_kind_curves([(4, [1, 2], {"id": three, "ood": -three}), (2, [1], flat)], 0.2)
     titles = [ax.get_title(loc="left") for ax in figure.axes]

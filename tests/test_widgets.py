@@ -79,7 +79,7 @@ def test_every_colour_of_the_palette_is_readable_on_its_page():
 
 
 def test_a_figure_of_panels_also_has_a_form_for_phones():
-    html = picture(plots.with_spread({t: of_sets(2, 3) for t in "abc"}, range(3), "x", 0.2), "")
+    html = picture(plots.curves({t: of_sets(2, 3) for t in "abc"}, "x", chance=0.2), "")
     wide, narrow = svgs(html)
     assert [svg.get("class") for svg in (wide, narrow)] == ["modgrok-wide", "modgrok-narrow"]
     sizes = [[float(n) for n in svg.get("viewBox").split()[2:]] for svg in (wide, narrow)]
@@ -99,9 +99,9 @@ def test_stacked_panels_are_the_same_panels():
     assert [ax.get_title("left") for ax in stacked.axes] == [ax.get_title("left") for ax in wide.axes]
     assert plots.training_curves(A_RUN, 0.2).narrow().get_figwidth() == plots.NARROW
     assert plots.embedding_ring(np.eye(5, 2), np.arange(5)).narrow() is None  # is narrow
-    maps = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))
-    assert maps.narrow() is None  # eight maps scroll
-    plain = plots.with_spread({"a": of_sets(2, 3), "b": of_sets(2, 3)}, range(3), "x", 0.2)
+    many = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))
+    assert many.narrow() is None  # eight maps scroll
+    plain = plots.curves({"a": of_sets(2, 3), "b": of_sets(2, 3)}, "x", chance=0.2)
     assert len({ax.get_position().x0 for ax in plain.axes}) == 2  # drawing for phones leaves nothing behind
 
 
@@ -204,7 +204,7 @@ def rows(table: str) -> list[dict[str, str]]:
 
 def test_a_still_figure_carries_its_data_and_can_be_shown_again():
     curves = of_sets(1, 4)
-    panel = plots.with_spread({"": curves}, range(4), "number of shots", 0.2)
+    panel = plots.curves({"": curves}, "number of shots", chance=0.2)
     page = widgets.still(panel, "a", "fig-x")
     for link in ("SVG", "CSV"):
         assert f'data-format="{link.lower()}" href="#">{link}</a>' in page.body

@@ -387,8 +387,7 @@ def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> d
     """Measure a mechanism at some checkpoints of a run (progress measures as in Nanda et al., 2023).
 
     Returns:
-        name → (checkpoints,); all but "steps" lie between 0 and 1:
-        "steps" of the checkpoints;
+        name → (checkpoints,), all between 0 and 1:
         "repeats" and "multiples": accuracy by kind of query, held-out tasks, all shots; look-up and ratio matching are
         certain of these answers, so it is also how often the model agrees with them;
         "swap": share of predicted answers in `query_swap`, of the `reading_heads` of the last checkpoint;
@@ -413,7 +412,6 @@ def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> d
         circle, *by_chance = structure.windings(plane, 200).max((0, -1))
         rows.append(
             {
-                "steps": step,
                 "repeats": float(hits[kind == REPEAT].double().mean()),
                 "multiples": float(hits[kind == MULTIPLE].double().mean()),
                 "swap": query_swap(model, swap, heads)[0],

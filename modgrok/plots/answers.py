@@ -1,6 +1,6 @@
 """A model's answers beside those of exact predictors, query by query and kind by kind (F1c, F5, A4, A5)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,13 +27,22 @@ ALGORITHM_DASHES = {
     "Bayes, pre-training tasks": (0, (1.2, 1.2)),
 }  # others solid
 
-KINDS = {
-    "repeated pair (look-up)": ALGORITHM_COLORS["look-up"],
-    "multiple of an earlier pair (ratio matching)": ALGORITHM_COLORS["ratio matching"],
-    "combination of earlier pairs (regression)": ALGORITHM_COLORS["regression"],
-    "not determined by the examples": style.SOFT,
+ALGORITHMS = {
+    name: {"color": color, "ls": ALGORITHM_DASHES.get(name, "-"), "lw": 1.8}
+    for name, color in (ALGORITHM_COLORS | {"zero line": ZERO_LINE}).items()
 }
-"""Label of each of `evaluate.KINDS`, in its order → colour of the weakest algorithm that answers it."""
+"""How the curve of an exact predictor is drawn, for matplotlib."""
+
+KINDS = {
+    f"{kind} ({name})": {"color": ALGORITHM_COLORS[name], "ls": "-", "lw": 2}
+    for kind, name in (
+        ("repeated pair", "look-up"),
+        ("multiple of an earlier pair", "ratio matching"),
+        ("combination of earlier pairs", "regression"),
+    )
+}
+"""Label of the first three of `evaluate.KINDS` → how its curve is drawn, in the colour of the weakest algorithm that
+answers it."""
 
 TRUTH = {"incorrect": INCORRECT, "correct": CORRECT}
 DIFFERENCE = {
@@ -66,13 +75,13 @@ def model_and_predictors(
     model = {"lw": 2.4, "marker": "o", "markersize": 5}
     for ax, (name, curve) in zip(axes, curves.items(), strict=True):
         for predictor, reference in references[name].items():
-            ax.plot(reference, **_algorithm(predictor))
+            ax.plot(reference, **ALGORITHMS[predictor])
         style.banded(ax, range(np.shape(curve)[-1]), curve, color=style.COLORS[name], **model, zorder=4)
         style.chance_line(ax, chance)
         ax.set(ylim=(0, 1.04))
         style.whole_ticks(ax)
     color = style.COLORS[next(iter(curves))] if len(curves) == 1 else style.INK
-    keys = _algorithm_keys(next(iter(references.values())))
+    keys = style.line_keys({name: ALGORITHMS[name] for name in next(iter(references.values()))})
     style.legend_below(fig, 3, [*keys, Line2D([], [], color=color, label=label, **model)], fontsize=10)
     return fig
 
@@ -89,39 +98,12 @@ def distance_and_agreement(distances: Mapping[str, ArrayLike], agreements: Mappi
     fig, axes = style.panels(titles, (3.9, 2.8), (0, 0.8), 2, LEFT)
     for ax, curves in zip(axes, (distances, agreements), strict=True):
         for name, curve in curves.items():
-            style.banded(ax, range(np.shape(curve)[-1]), curve, **_algorithm(name), marker="o", markersize=4)
+            style.banded(ax, range(np.shape(curve)[-1]), curve, **ALGORITHMS[name], marker="o", markersize=4)
         ax.set_xlabel("number of shots")
         style.whole_ticks(ax)
     axes[0].set(ylabel="relative entropy (nats)", ylim=(0, None))
     axes[1].set(ylabel="share of queries", ylim=(0, 1.04))
-    style.legend_below(fig, 2, _algorithm_keys(distances), fontsize=10)
-    return fig
-
-
-@style.styled
-def algorithm_curves(
-    panels: Mapping[str, Mapping[str, ArrayLike]], places: ArrayLike, xlabel: str, ylabel: str,
-    top: float | None = None,
-) -> Figure:  # fmt: skip
-    """How a model compares with exact predictors, along training or by number of shots, one panel a model or a set.
-
-    Args:
-        panels: title → predictor → (n,) measurements, which may be nan.
-        places: (n,) along the x axis.
-        xlabel: what they are.
-        ylabel: what is measured.
-        top: end of the y axis, which starts at 0.
-    """
-    columns = 2 if len(panels) == 4 else min(3, len(panels))
-    size = ((5, 3.9, 3)[columns - 1], 2.5)
-    axis = {"xlabel": xlabel, "ylabel": ylabel, "sharex": True, "sharey": True}
-    fig, axes = style.panels(panels, size, (0, 0.8), columns, LEFT, **axis, shape=0.7)
-    for ax, curves in zip(axes, panels.values(), strict=True):
-        for name, curve in curves.items():
-            ax.plot(places, curve, **_algorithm(name))
-        style.whole_ticks(ax, 8 if np.max(places) < 100 else 4)  # steps have five figures
-    axes[0].set_ylim(0, top)  # all panels share this axis
-    style.legend_below(fig, 2, _algorithm_keys(next(iter(panels.values()))), fontsize=10)
+    style.legend_below(fig, 2, style.line_keys({name: ALGORITHMS[name] for name in distances}), fontsize=10)
     return fig
 
 
@@ -272,12 +254,3 @@ def colored_grid(ax: Axes, grid: NDArray, colors: Mapping[str, str]) -> None:
         edges = np.arange(p + 1) - 0.5
         ax.vlines(edges, -0.5, p - 0.5, color=style.PAPER, lw=0.8)
         ax.hlines(edges, -0.5, p - 0.5, color=style.PAPER, lw=0.8)
-
-
-def _algorithm(name: str) -> dict:
-    """How the curve of an exact predictor is drawn, for matplotlib."""
-    return {"color": ALGORITHM_COLORS.get(name, ZERO_LINE), "ls": ALGORITHM_DASHES.get(name, "-"), "lw": 1.8}
-
-
-def _algorithm_keys(names: Iterable[str]) -> list[Line2D]:
-    return [Line2D([], [], label=name, **_algorithm(name)) for name in names]

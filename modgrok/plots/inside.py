@@ -189,30 +189,14 @@ def patching_maps(panels: Mapping[str, ArrayLike], places: Sequence[str]) -> Fig
 
 
 MEASURES = {
-    "circle": ("the circle of $x$", "#0072B2", "-"),
-    "circle_by_chance": ("the circle, numbers renamed", "#0072B2", ":"),
-    "attention": ("attention to matches, less to others", "#D55E00", "-"),
-    "swap": ("swaps that succeed", style.MATCH, "-"),
-    "multiples": ("accuracy, other multiples", style.INK, "-"),
-    "repeats": ("accuracy, repeats", style.GREY, "--"),
+    name: {"label": label, "color": color, "ls": dashes, "lw": 2}
+    for name, label, color, dashes in (
+        ("circle", "the circle of $x$", "#0072B2", "-"),
+        ("circle_by_chance", "the circle, numbers renamed", "#0072B2", ":"),
+        ("attention", "attention to matches, less to others", "#D55E00", "-"),
+        ("swap", "swaps that succeed", style.MATCH, "-"),
+        ("multiples", "accuracy, other multiples", style.INK, "-"),
+        ("repeats", "accuracy, repeats", style.GREY, "--"),
+    )
 }
-"""Measures along training, as `mechanisms.measure_progress` names them: label, colour, dashes."""
-
-
-@style.styled
-def progress_curves(panels: Mapping[str, Mapping[str, ArrayLike]], chance: float) -> Figure:
-    """Measures of a mechanism against the training step, a panel a run.
-
-    panels: title → "steps" and each of MEASURES → (checkpoints,).
-    """
-    width = max(2.9, 6.8 / len(panels))  # the legend needs as much
-    fig, axes = style.panels(panels, (width, 3.6), (0.4, 0), len(panels), sharey=True)
-    for ax, measures in zip(axes, panels.values(), strict=True):
-        for name, (label, color, dashes) in MEASURES.items():
-            ax.plot(measures["steps"], measures[name], dashes, color=color, label=label, lw=2)
-        style.chance_line(ax, chance)
-        ax.set(xlabel="training step", ylim=(-0.05, 1.05))
-        ax.locator_params(axis="x", nbins=4)
-    axes[0].set_ylabel("share or score")
-    style.legend_below(fig, 2, fontsize=10)
-    return fig
+"""Measures along training, as `mechanisms.measure_progress` names them → how their curves are drawn."""

@@ -14,10 +14,52 @@ from numpy.typing import ArrayLike
 from modgrok.plots import style
 
 
-def _set_style(set_name: str) -> dict:
-    """How the curve of a set is drawn, for matplotlib."""
-    color, dashes, label = (names[set_name] for names in (style.COLORS, style.DASHES, style.LABELS))
-    return {"color": color, "ls": dashes, "lw": 1.8, "label": label}
+@style.styled
+def curves(
+    panels: Mapping[str, Mapping[str, ArrayLike]], xlabel: str, ylabel: str = "accuracy",
+    places: ArrayLike | Mapping[str, ArrayLike] | None = None, looks: Mapping[str, Mapping] = style.SETS,
+    chance: float | Mapping[str, float] | None = None, limits: tuple[float, float | None] = (0, 1.03), peak: str = "",
+    starts: Mapping[str, Sequence] | None = None,
+) -> Figure:  # fmt: skip
+    """Measurements along training, by number of shots or block by block: a panel a model, a curve a name.
+
+    Args:
+        panels: title → name → (n,) values, which may be nan, or (runs, n): a thick line for the mean, a thin one a run.
+        places: (n,) along the x axis, or title → (n,); by default 0, 1, 2 …
+        looks: name → how its curve is drawn, for matplotlib: `SETS`, `ALGORITHMS`, `KINDS` or `MEASURES`.
+        limits: of the y axis; None leaves its end to matplotlib.
+        peak: name of a curve; a vertical line stands where its mean is highest, none if that is the first place.
+        starts: title → places of faint vertical lines, such as the steps at which phases of a curriculum begin.
+    """
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    size, axis = ((7, 3.9, 3)[columns - 1], 2.6), {"sharex": True, "sharey": True, "shape": 0.7}
+    fig, axes = style.panels(panels, size, (0, 0.9), columns, None, xlabel, ylabel, **axis)
+    for ax, (title, by_name) in zip(axes, panels.items(), strict=True):
+        x = places[title] if isinstance(places, Mapping) else places
+        x = range(np.shape(next(iter(by_name.values())))[-1]) if x is None else x
+        for name, values in by_name.items():
+            marker = {"marker": "o", "ms": 4.5} if len(x) <= 16 else {}
+            _mean_and_seeds(ax, x, values, **{"label": name} | looks[name] | marker)
+        if peak and (best := np.mean(by_name[peak], axis=0).argmax()) > 0:
+            ax.axvline(x[best], color=style.INK, lw=1)
+        for start in (starts or {}).get(title, ()):
+            ax.axvline(start, color=style.FAINT, lw=1.2, zorder=0)
+        if chance is not None:
+            style.chance_line(ax, chance[title] if isinstance(chance, Mapping) else chance)
+        style.whole_ticks(ax, 8 if np.max(x) < 100 else 4)  # steps have five figures
+        if len(x) < 8:
+            ax.xaxis.set_major_locator(FixedLocator(x))
+    axes[0].set_ylim(limits)  # all panels share this axis
+    style.legend_below(fig, 2, fontsize=10)
+    return fig
+
+
+def _mean_and_seeds(ax: Axes, places: ArrayLike, curves: ArrayLike, **line) -> None:
+    """Draw the mean of curves (seeds, n), and each of several as a thin line; one curve may be (n,)."""
+    curves = np.atleast_2d(curves)
+    ax.plot(places, np.mean(curves, axis=0), **line)
+    if len(curves) > 1:
+        ax.plot(places, np.transpose(curves), color=line["color"], ls=line["ls"], lw=0.8, alpha=0.5)
 
 
 @style.styled
@@ -31,8 +73,7 @@ def training_curves(metrics: Mapping[str, ArrayLike], chance: float) -> Figure:
     fig = style.figure(9.6, 3.6)
     loss, accuracy = fig.subplots(1, 2)
     steps = metrics["step"]
-    for set_name in style.COLORS:
-        line = _set_style(set_name)
+    for set_name, line in style.SETS.items():
         loss.plot(steps, metrics[f"{set_name}_loss"], **line)
         accuracy.plot(steps, metrics[f"{set_name}_acc"], **line | {"lw": 1, "alpha": 0.4})
         accuracy.plot(steps, metrics[f"{set_name}_novel"], **line)
@@ -131,43 +172,6 @@ def _map_axes(ax: Axes, n_tasks: Sequence, alphas: Sequence) -> None:
     ax.set(xlabel="pre-training tasks", ylabel="fraction α of inputs")
     style.bare(ax)
     ax.label_outer()
-
-
-@style.styled
-def with_spread(
-    panels: Mapping[str, Mapping[str, ArrayLike]], places: ArrayLike, xlabel: str, chance: float, mark: bool = False
-) -> Figure:  # fmt: skip
-    """Accuracy by set along any axis: a thick line for the mean over seeds, a thin line for each seed (F1c, F3, F4).
-
-    Args:
-        panels: title → set → (seeds, places) accuracies.
-        places: positions along the x axis, such as training steps.
-        xlabel: name of the x axis.
-        mark: draw a vertical line where the mean on o.o.d. tasks with training inputs is highest; none where that is
-            the first place, before training.
-    """
-    size = max(7, 2.6 * len(panels) + 0.6) / len(panels), 3.8
-    fig, axes = style.panels(panels, size, (0, 0), len(panels), None, xlabel, "accuracy", sharey=True)
-    markers = {"marker": "o", "markersize": 4.5} if len(places) <= 16 else {}
-    for ax, accuracy in zip(axes, panels.values(), strict=True):
-        for set_name, curves in accuracy.items():
-            _mean_and_seeds(ax, places, curves, **_set_style(set_name), **markers)
-        if mark and (best := np.mean(accuracy["ood_train"], axis=0).argmax()) > 0:
-            ax.axvline(places[best], color=style.INK, lw=1)
-        style.chance_line(ax, chance)
-        ax.set(ylim=(0, 1.02))
-        style.whole_ticks(ax, {1: 8, 2: 5}.get(len(panels), 3))
-        if len(places) < 8:
-            ax.xaxis.set_major_locator(FixedLocator(places))
-    style.legend_below(fig, 2)
-    return fig
-
-
-def _mean_and_seeds(ax: Axes, places: ArrayLike, curves: ArrayLike, **line) -> None:
-    """Draw the mean of curves (seeds, n), and each of several as a thin line."""
-    ax.plot(places, np.mean(curves, axis=0), **line)
-    if len(curves) > 1:
-        ax.plot(places, np.transpose(curves), color=line["color"], ls=line["ls"], lw=0.8, alpha=0.5)
 
 
 @style.styled

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from modgrok.plots import style
-from modgrok.plots.answers import KINDS, LEFT
+from modgrok.plots.answers import LEFT
 
 MARKERS = ("o", "s", "^", "D")
 """Markers that go with `style.DEPTHS`."""
@@ -54,53 +54,6 @@ def task_kind_curves(
         style.whole_ticks(ax, 5)
     keys = [Line2D([], [], color=color, lw=2, label=name) for name, color in TASK_COLORS.items()]
     style.legend_below(fig, 3, keys)
-    return fig
-
-
-@style.styled
-def kinds_by_step(
-    panels: Mapping[str, tuple[ArrayLike, ArrayLike]], phase_starts: Mapping[str, Sequence[int]],
-    chances: Mapping[str, float],
-) -> Figure:  # fmt: skip
-    """Accuracy along training by kind of query, a panel a run; grey lines where a phase of its curriculum begins.
-
-    Args:
-        panels: title of a run → steps (S,) and accuracy (S, 3) on repeats, other multiples and combinations.
-        phase_starts: title → steps at which the phases after the first began.
-        chances: title → accuracy of a blind guess, 1/p.
-    """
-    columns = min(3, len(panels))
-    size, axis = (2.9 if columns > 1 else 5, 2.3), {"sharex": True, "sharey": True, "shape": 0.7}
-    fig, axes = style.panels(panels, size, (0, 0.8), columns, LEFT, "training step", "accuracy", **axis)
-    for ax, (title, (steps, accuracy)) in zip(axes, panels.items(), strict=True):
-        style.chance_line(ax, chances[title])
-        for start in phase_starts[title]:
-            ax.axvline(start, color=style.FAINT, lw=1.2, zorder=0)
-        for color, curve in zip(list(KINDS.values())[:3], np.transpose(accuracy), strict=True):
-            ax.plot(steps, curve, color=color, lw=2)
-        ax.set(ylim=(0, 1.03))
-        style.whole_ticks(ax, 4)
-    style.legend_below(fig, 2, style.color_keys(KINDS)[:3], fontsize=10)
-    return fig
-
-
-@style.styled
-def readout_by_kind(panels: Mapping[str, ArrayLike], chance: float, columns: int = 2) -> Figure:
-    """Accuracy of the answer read off after so many blocks, by kind of query: mean and range over seeds (A6).
-
-    panels: title → (seeds, 3, stages) accuracy on repeats, other multiples and combinations, the embedding first.
-    """
-    fig, axes = style.panels(
-        panels, (3.9, 2.4), (0, 0.9), columns, LEFT, "blocks passed", "accuracy", sharey=True
-    )
-    for ax, accuracy in zip(axes, panels.values(), strict=True):
-        style.chance_line(ax, chance)
-        stages = np.arange(np.shape(accuracy)[-1])
-        for color, curves in zip(KINDS.values(), np.swapaxes(accuracy, 0, 1), strict=False):
-            mean_and_range = [curves.mean(0), curves.min(0), curves.max(0)]
-            style.banded(ax, stages, mean_and_range, color=color, lw=2, marker="o", ms=5)
-        ax.set(xticks=stages, ylim=(0, 1.03))
-    style.legend_below(fig, 2, style.color_keys(KINDS)[:3], fontsize=10)
     return fig
 
 

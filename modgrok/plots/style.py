@@ -18,6 +18,7 @@ from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
@@ -33,6 +34,11 @@ LABELS = {
     "ood_train": "o.o.d. tasks, training inputs",
     "ood_test": "o.o.d. tasks, test inputs",
 }
+SETS = {
+    name: {"color": COLORS[name], "ls": DASHES[name], "lw": 1.8, "label": label}
+    for name, label in LABELS.items()
+}
+"""How the curve of a set is drawn, for matplotlib."""
 PAPER, INK, GREY, FAINT, SOFT = "#FFFFFF", "#22262B", "#666D76", "#E3E6EA", "#B9BFC7"
 ON_LIGHT, ON_DARK = "#1A1A1A", "#FDFDFD"  # writing on colours that stay the same on every page
 CELL, HELD_OUT = "#FEFEFE", "#1E2125"  # of a table: an input of the training, one held out
@@ -320,6 +326,11 @@ def share_map(ax: Axes, shares: ArrayLike, names: Sequence[str], size: float = 0
 def color_keys(colors: Mapping[str, str], **style) -> list[Patch]:
     """Entries of a legend: label → colour of a patch."""
     return [Patch(facecolor=color, label=label, **style) for label, color in colors.items()]
+
+
+def line_keys(looks: Mapping[str, Mapping]) -> list[Line2D]:
+    """Entries of a legend: name → how a curve is drawn, for matplotlib, with a label if the name is none."""
+    return [Line2D([], [], **{"label": name} | look) for name, look in looks.items()]
 
 
 def legend_below(fig: Figure, ncols: int, handles: list | None = None, **options) -> None:
