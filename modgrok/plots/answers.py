@@ -63,10 +63,8 @@ def model_and_predictors(
 ) -> Figure:
     """Accuracy by shot of the model and of exact predictors, one panel for each set (F1c).
 
-    Args:
-        curves: set → (3, K) the model's accuracy, low and high end of its interval, or (K,) without interval.
-        references: set → predictor → (K',) accuracy of the exact predictor.
-        label: name of the model's curve in the legend.
+    Curves are set → (3, K), the model's accuracy with its interval, or (K,) without; references are set → predictor →
+    (K',). The label names the model in the legend.
     """
     fig, axes = style.panels(
         [style.LABELS[name] for name in curves], (3.9 if len(curves) > 1 else 6.4, 2.7), (0, 0.9), title=LEFT,
@@ -90,9 +88,7 @@ def model_and_predictors(
 def distance_and_agreement(distances: Mapping[str, ArrayLike], agreements: Mapping[str, ArrayLike]) -> Figure:
     """How near the model's answers are to those of each exact predictor, by shot.
 
-    Args:
-        distances: predictor → (3, K) relative entropy in nats, low and high end of its interval.
-        agreements: predictor → (3, K) share of equal answers, low and high end of its interval.
+    Distances are predictor → (3, K) relative entropy in nats with its interval, agreements the shares of equal answers.
     """
     titles = ("distance: lower is nearer", "same answer: higher is nearer")
     fig, axes = style.panels(titles, (3.9, 2.8), (0, 0.8), 2, LEFT)
@@ -113,11 +109,8 @@ def query_grids(
 ) -> Figure:
     """Which queries are answered correctly, which ratio matching could answer, and the difference (F5).
 
-    Args:
-        correct: name of a model → (S, p, p) bool, indexed [shot, x, y].
-        is_matched: (S, p, p) bool, as by `predictors.ratio_matches`.
-        tokens: (3·k,) the context, k ≥ max(shots).
-        shots: the S numbers of examples, one for each column.
+    A column is a number of shots. `correct` is model → (shots, p, p) bool, indexed [shot, x, y]; `is_matched` is as by
+    `predictors.ratio_matches`; the tokens (3·k,) are those of the context, k ≥ max(shots).
     """
     matched, answers = (
         np.asarray(is_matched, dtype=int),
@@ -148,11 +141,9 @@ def query_grids(
 
 @style.styled
 def correct_by_context(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], n_queries: int) -> Figure:
-    """Histograms over contexts of how many queries a model answers correctly, one panel a model.
+    """Histograms over contexts of how many of n queries a model answers correctly, one panel a model.
 
-    Args:
-        panels: title → (n,) correct answers of each context, and (n,) bool whether an example of it has z = 0.
-        n_queries: queries of a context, p².
+    panels: title → (contexts,) correct answers, and (contexts,) bool whether an example has z = 0.
     """
     columns = min(3, len(panels))
     fig, axes = style.panels(
@@ -179,13 +170,9 @@ SCALES = {
 
 @style.styled
 def shot_maps(maps: Mapping[str, ArrayLike], xlabel: str, ylabel: str, measure: str = "accuracy") -> Figure:
-    """Maps of one of SCALES by two numbers of examples (A5); cells that are nan stay empty.
+    """Maps of a measure, one of SCALES, by two numbers of examples, counted from 0 (A5).
 
-    Args:
-        maps: title, or the name of a set → (rows, columns) values.
-        xlabel: quantity that the columns count from 0.
-        ylabel: quantity that the rows count from 0.
-        measure: what the values are.
+    maps: title, or the name of a set → (rows, columns) values; cells that are nan stay empty.
     """
     label, cmap, low, high = SCALES[measure]
     high = high or max(np.nanmax(values) for values in maps.values())
@@ -214,11 +201,8 @@ WALL = {
 def grid_wall(right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: ArrayLike) -> Figure:
     """A small query grid for each of many tasks, sorted by how much is right beyond ratio matching (A4).
 
-    Args:
-        right: (n, p, p) bool, indexed [x, y].
-        matched: (p, p) bool, queries that ratio matching can answer.
-        tasks: (n, 2) task vectors (a, b).
-        held_out: (n,) bool; held-out tasks come first, their names are orange.
+    Which answers are right is (n, p, p) bool, indexed [task, x, y]; which ratio matching can give, (p, p) bool. Tasks
+    are (n, 2); those held out, (n,) bool, come first, with orange names.
     """
     right, matched, held_out = np.asarray(right), np.asarray(matched), np.asarray(held_out)
     n = len(right)

@@ -13,13 +13,9 @@ from modgrok.plots import style
 
 @style.styled
 def seed_dots(groups: Mapping[str, ArrayLike], ylabel: str, reference: float, label: str) -> Figure:
-    """A dot for each seed of each group, and their mean as a bar.
+    """A dot for each seed of each group, name → (seeds,) values, and their mean as a bar.
 
-    Args:
-        groups: name → (seeds,) values.
-        ylabel: what the values are.
-        reference: a value to compare with, drawn as a line across.
-        label: of that line, or "".
+    A labelled line across marks a reference value.
     """
     fig, ax = _small(ylabel, reference, label)
     for i, values in enumerate(groups.values()):
@@ -38,13 +34,7 @@ def seed_dots(groups: Mapping[str, ArrayLike], ylabel: str, reference: float, la
 def seed_lines(
     groups: Mapping[str, tuple[ArrayLike, ArrayLike]], xlabel: str, ylabel: str, reference: float, label: str
 ) -> Figure:
-    """A line for each seed, the groups told apart by their strokes.
-
-    Args:
-        groups: name → places (n,) along the horizontal axis, and (seeds, n) values; two groups at most.
-        xlabel: what the places are.
-        ylabel, reference, label: as for `seed_dots`.
-    """
+    """A line for each seed of one or two groups, name → places (n,) and (seeds, n) values, and a reference line."""
     fig, ax = _small(ylabel, reference, label)
     colors = (style.GREY, style.COLORS["ood_train"])[-len(groups) :]
     for (name, (places, curves)), color, dashes in zip(groups.items(), colors, ("-", "--"), strict=False):

@@ -16,12 +16,10 @@ from modgrok.plots.answers import ALGORITHM_COLORS
 
 @style.styled
 def attention_maps(patterns: ArrayLike, matches: ArrayLike, n_tokens: int = 48) -> Figure:
-    """The attention of every head on one sequence, a row a block (F6, A3).
+    """The attention of every head on one sequence, (depth, H, T, T), a row a block (F6, A3).
 
-    Args:
-        patterns: (depth, H, T, T).
-        matches: (K, K) bool, the earlier examples that match a query's ratio; ringed at their z.
-        n_tokens: how many tokens are drawn.
+    Only the first `n_tokens` are drawn. The earlier examples that match a query's ratio, (K, K) bool, are ringed at
+    their z.
     """
     patterns = np.asarray(patterns)[:, :, :n_tokens, :n_tokens]
     depth, n_heads, size, _ = patterns.shape
@@ -60,13 +58,7 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, n_tokens: int = 48) 
 def head_gallery(
     maps: Sequence[ArrayLike], titles: Sequence[str], groups: Sequence[str], columns: int = 6
 ) -> Figure:
-    """Small attention patterns of many heads, those of one group together (A3).
-
-    Args:
-        maps: (T, T) each.
-        titles: one each.
-        groups: the group of each, in the order of their first occurrence.
-    """
+    """Small attention patterns (T, T) of many heads, those of one group together, as first seen (A3)."""
     kinds = list(dict.fromkeys(groups))
     order = sorted(range(len(maps)), key=lambda i: kinds.index(groups[i]))
     names = [f"{groups[i]}\n{titles[i]}" for i in order]
@@ -90,10 +82,8 @@ def _draw_pattern(ax: Axes, pattern: ArrayLike, top: float) -> AxesImage:
 def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) -> Figure:
     """What each head attends to: how far back, and whether an example matches the query's ratio (F6).
 
-    Args:
-        distances: (depth, H, reach + 1) mean attention to the token so many places back.
-        matching: (depth, H, 2) mean attention to a matching and to another example.
-        errors: (depth, H, 2) half-widths of their 95 % intervals.
+    Mean attention to the token so many places back is (depth, H, reach + 1); to a matching and to another example
+    (depth, H, 2), with errors, the half-widths of intervals.
     """
     depth, n_heads, reach = np.shape(distances)
     names = [f"block {i}, head {h}" for i, h in np.ndindex(depth, n_heads)]
@@ -149,8 +139,7 @@ def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
 def turned_waves(panels: Mapping[str, tuple]) -> Figure:
     """How often the answer is that of the turned number: a row a wave, a column a turn.
 
-    panels: title → (1 + waves, p - 2) share of predicted answers, all waves and each alone, and (p
-    - 2,) the same of the control.
+    panels: title → share of predicted answers, (1 + waves, p - 2) of all waves and each alone, (p - 2,) of the control.
     """
     fig, axes = style.panels(panels, (2.9, 2.5), (0.9, 0.4), 3, {"fontsize": 11}, shape=0.8)
     for ax, (turned, control) in zip(axes, panels.values(), strict=True):
@@ -168,11 +157,9 @@ def turned_waves(panels: Mapping[str, tuple]) -> Figure:
 
 @style.styled
 def patching_maps(panels: Mapping[str, ArrayLike], places: Sequence[str]) -> Figure:
-    """How far the answer moves if the stream at some positions comes from another task: a row a stage.
+    """How far the answer moves if the stream at some named places comes from another task: a row a stage.
 
-    Args:
-        panels: title → (stages, places) effects, the embedding first; nan where there is nothing to measure.
-        places: names of the groups of positions.
+    panels: title → (stages, places) effects, the embedding first; nan where there is nothing to measure.
     """
     fig, axes = style.panels(panels, (3.9, 2.5), (0.4, 0.9), title={"fontsize": 11}, shape=0.8)
     for ax, effects in zip(axes, panels.values(), strict=True):

@@ -64,11 +64,9 @@ def _mean_and_seeds(ax: Axes, places: ArrayLike, curves: ArrayLike, **line) -> N
 
 @style.styled
 def training_curves(metrics: Mapping[str, ArrayLike], chance: float) -> Figure:
-    """Loss and last-shot accuracy on the four sets against training step (F3).
+    """Loss and last-shot accuracy on the four sets against training step, from `Run.metrics` (F3).
 
     Strong accuracy lines count only queries that repeat no earlier pair; faint ones count all queries.
-
-    metrics: column → values at each evaluation, as `Run.metrics`.
     """
     fig = style.figure(9.6, 3.6)
     loss, accuracy = fig.subplots(1, 2)
@@ -102,12 +100,8 @@ def phase_diagram(
 ) -> Figure:
     """The phase of every seed at every point, side by side in the point's cell (F1b, F4).
 
-    Args:
-        maps: title → (seeds, alphas, n_tasks) indices of `names`; −1 marks a missing run, which is left blank.
-        n_tasks: numbers of pre-training tasks.
-        alphas: fractions of inputs.
-        names: names of the phases.
-        across: number of panels side by side.
+    Maps are title → (seeds, alphas, n_tasks) indices of the phases' names; a missing run is −1 and left blank. So many
+    panels stand `across` the page.
     """
     fig, axes = style.panels(
         maps, (9.6 / across, 3.6), (0, 0.8), across, shape=0.65, sharex=True, sharey=True
@@ -145,12 +139,7 @@ def accuracy_maps(
 ) -> Figure:
     """Accuracy, or skill, on the four sets over numbers of tasks and fractions of inputs (F3).
 
-    Args:
-        maps: set → (alphas, n_tasks) values; nan marks a missing value, which is left blank.
-        n_tasks: numbers of pre-training tasks.
-        alphas: fractions of inputs.
-        label: name of the values.
-        highest: end of the colour scale, which starts at 0.
+    Maps are set → (alphas, n_tasks) values, left blank where nan, in colours from 0 to `highest`.
     """
     titles = [style.LABELS[set_name] for set_name in maps]
     fig, axes = style.panels(titles, (4.2, 3.3), sharex=True, sharey=True)
@@ -199,11 +188,8 @@ def ladder(
 ) -> Figure:
     """Cost of solving the unseen tasks against p, on logarithmic axes: every run, and power laws.
 
-    Args:
-        panels: label of the y axis → (runs,) values; a run whose value is nan is not drawn.
-        p: (runs,) moduli.
-        primes: (n,) places of the lines; the last one is marked as the paper's.
-        lines: label of the y axis → (3, n) a line and its interval.
+    Panels are label → (runs,) values at p, (runs,), not drawn where nan; lines are label → (3, n) a law with its
+    interval at some primes, of which the last is marked as the paper's.
     """
     fig, color = style.figure(9.6, 4.0), style.COLORS["ood_train"]
     for ax, (label, values) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):

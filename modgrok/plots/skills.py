@@ -61,10 +61,8 @@ def task_kind_curves(
 def arrival_steps(steps: Mapping[str, ArrayLike], groups: ArrayLike, names: Sequence[str]) -> Figure:
     """When each skill arrives, a row a skill, a dot a run, a bar the median; at the right the runs that never learn it.
 
-    Args:
-        steps: skill → (runs,) steps, inf where it never arrives, nan where it was not measured.
-        groups: (runs,) indices of `names`.
-        names: names of the groups of runs, such as depths.
+    Steps are skill → (runs,), inf where it never arrives, nan where it was not measured. Groups, (runs,) indices of
+    their names, have a colour each.
     """
     groups, table = np.asarray(groups), np.stack(list(steps.values()))
     end = 1.06 * table[np.isfinite(table)].max(initial=1)
@@ -96,9 +94,7 @@ def parts_lost(
 ) -> Figure:  # fmt: skip
     """Accuracy without each part of a model, the part that costs most on o.o.d. tasks on top, a panel a run (A7).
 
-    Args:
-        panels: title of a run → part → set → accuracy without the part.
-        whole: title → set → accuracy of the whole model, drawn as a line.
+    Panels are title → part → set → accuracy without the part; that of the whole model, title → set, is a line.
     """
     n_parts = list(map(len, panels.values()))
     heights = [max(n_parts[i : i + columns]) for i in range(0, len(panels), columns)]
@@ -126,10 +122,8 @@ def parts_lost(
 def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: ArrayLike) -> Figure:
     """What makes a head read every other example: attention and its rotary pairs, by distance, a column a run (A5).
 
-    Args:
-        panels: title → attention to the z of the example so many back (reach,), and what each rotary pair adds to the
-            attention's logits (pairs, reach), distances from 1.
-        periods: (pairs,) number of examples in which each pair turns once.
+    Panels are title → attention to the z of the example 1 … reach back, (reach,), and what each rotary pair adds to its
+    logit, (pairs, reach). Periods (pairs,) are the numbers of examples in which the pairs turn once.
     """
     fig = style.figure(max(4.6, 3.0 * len(panels)), 5.2)
     axes = fig.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row")

@@ -16,10 +16,7 @@ from modgrok.plots import style
 
 @style.styled
 def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
-    """The numbers 0 … p - 1 in a plane, coloured by their logarithm, and a line through them in its order (F1d).
-
-    points: (p, 2) coordinates.
-    """
+    """The numbers at points (p, 2), coloured by their logarithm, and a line through them in its order (F1d)."""
     points, log = np.asarray(points), np.asarray(log)
     fig = style.figure(4.6, 3.8)
     ax = fig.subplots()
@@ -37,12 +34,10 @@ def embedding_ring(points: ArrayLike, log: ArrayLike) -> Figure:
 
 @style.styled
 def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> Figure:
-    """The pairs without a 0 in a plane, labelled by logarithm, and one group enlarged (F1d).
+    """The pairs without a 0 in a plane, labelled by logarithm, and the group of the logarithm 1 enlarged (F1d).
 
-    Args:
-        points: (p², 2) coordinates of all pairs (x, y), y running fastest.
-        log: (p,) the log table, 0 for the number 0. The group of the number with logarithm 1 is enlarged.
-        groups: the number that gives colour and group, "x" or "y".
+    Points (p², 2) are those of all pairs (x, y), y running fastest. Pairs that share the number `groups`, "x" or "y",
+    form a group and have one colour.
     """
     points, log = np.asarray(points), np.asarray(log)
     fig = style.figure(7.6, 4.3)
@@ -69,12 +64,9 @@ def circle_of_circles(points: ArrayLike, log: ArrayLike, groups: str = "x") -> F
 def log_planes(
     planes: Sequence[ArrayLike], numbers: Sequence[ArrayLike], log: ArrayLike, titles: Sequence[str]
 ) -> Figure:
-    """All pairs in several planes, each coloured by the logarithm of one of their numbers (F6).
+    """All pairs in several planes, (p², 2) each, coloured by the logarithm of one of their numbers, (p²,) each (F6).
 
-    Args:
-        planes: (p², 2) coordinates each; of more than 400 pairs every second, third … is drawn, for lighter pages.
-        numbers: (p²,) each, the number that gives the colour.
-        titles: one each.
+    Of more than 400 pairs every second, third … is drawn, for lighter pages.
     """
     fig, axes = style.panels(titles, (2.5, 2.9), columns=2 if len(planes) == 4 else 3)
     for ax, points, number in zip(axes, planes, numbers, strict=True):
@@ -86,9 +78,7 @@ def log_planes(
 def log_spectra(shares: ArrayLike, titles: Sequence[str]) -> Figure:
     """How the variance between numbers divides among waves in their logarithm, beside relabelled numbers (F1d, F1e).
 
-    Args:
-        shares: (n, shuffles, waves) for each panel, the true labels first.
-        titles: n of them.
+    shares: (panels, relabellings, waves), the true labels first.
     """
     shares = np.asarray(shares)
     waves = np.arange(1, shares.shape[2] + 1)
@@ -140,12 +130,9 @@ def parity_planes(view: ArrayLike) -> Figure:
 def similarity_matrices(
     matrices: Sequence[ArrayLike], group: ArrayLike, titles: Sequence[str], columns: int = 3
 ) -> Figure:
-    """Cosine similarities, rows sorted into groups whose borders are drawn (F7).
+    """Matrices (N, N) of cosine similarities, rows sorted into groups, (N,), whose borders are drawn (F7).
 
-    Args:
-        matrices: (N, N) each, sorted; large ones are drawn coarser.
-        group: (N,) the group of each row, the same in all matrices.
-        titles: one each.
+    Large ones are drawn coarser.
     """
     fig, axes = style.panels(titles, (2.3, 2.4), (0.7, 0), columns, {"fontsize": 10})
     group, size = np.asarray(group), len(group)
@@ -173,10 +160,8 @@ def similarity_matrices(
 def group_scores(scores: Mapping[str, Sequence], stages: Sequence[str]) -> Figure:
     """Similarity within less between groups at every stage of the model, beside chance groups (F7).
 
-    Args:
-        scores: name of a grouping → a score (`stats.NullComparison`) for each stage; a line is its
-            interval, if it has one, and a dot is filled where the score is significant.
-        stages: their names.
+    Scores are grouping → a `stats.NullComparison` for each stage. A thin line is its interval; the dot of a significant
+    one is filled.
     """
     fig, axes = style.panels(scores, (3, 0.7 + 0.27 * len(stages)), (0, 0.8), sharey=True, sharex=True)
     rows = np.arange(len(stages))[::-1]
@@ -241,15 +226,9 @@ def _log_plane(
 def _numbers(
     ax: Axes, places: ArrayLike, labels: Iterable[int], colors: list, size: float, across: float
 ) -> None:
-    """Write numbers at their places, or beside them where they would lie on each other, with a line from there.
+    """Write numbers at their places (n, 2), or beside them where they would overlap, with a line from there.
 
-    Args:
-        ax: square panel.
-        places: (n, 2).
-        labels: n of them, each written in its color.
-        colors: of the numbers from 0.
-        size: in points.
-        across: width of the panel in the data's units.
+    Each has the colour at its index and a size in points; the square panel is `across` wide in the data's units.
     """
     point = across / (72 * ax.get_window_extent().width / ax.get_figure().dpi)
     room = size * point * np.array((1.25, 1))  # of two digits

@@ -79,8 +79,7 @@ STYLE = {
 def drawing_settings(**options) -> Iterator[None]:
     """While open, matplotlib has its default settings and STYLE, whatever the user's matplotlibrc says.
 
-    Args:
-        options: further settings, with _ for the dots in their names, such as `svg_hashsalt`.
+    Options are further settings, with _ for the first dot in their names, such as `svg_hashsalt`.
     """
     named = {option.replace("_", ".", 1): value for option, value in options.items()}
     with matplotlib.rc_context():
@@ -203,7 +202,6 @@ def panels(
     """A figure with a panel for each title, and these panels (titles,), row by row.
 
     Args:
-        titles: of the panels.
         size: width and height of a panel, inches.
         margin: width and height that the figure has besides.
         columns: most panels in a row.

@@ -13,13 +13,7 @@ from modgrok.plots import style
 
 @style.styled
 def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
-    """The value tables of some tasks, held-out inputs blacked out (F1a, top).
-
-    Args:
-        tasks: (n, 2) task vectors (a, b).
-        p: the modulus.
-        train_pairs: (m, 2) training inputs (x, y); the other cells are covered.
-    """
+    """The value tables of tasks (n, 2), all but the training inputs (m, 2) blacked out (F1a, top)."""
     tasks = np.asarray(tasks)
     fig = style.figure(2.9 * len(tasks), 3.3)
     axes = np.atleast_1d(fig.subplots(1, len(tasks), sharey=True))
@@ -36,12 +30,9 @@ def task_tables(tasks: ArrayLike, p: int, train_pairs: ArrayLike) -> Figure:
 
 @style.styled
 def sequence_strips(tokens: ArrayLike, labels: list[str], n_first: int = 4) -> Figure:
-    """Token sequences as strips of boxes: x and y grey, z purple, a question mark for the last z (F1a, bottom).
+    """Sequences (n, 3·K) as strips of boxes: x and y grey, z purple, a question mark for the last z (F1a, bottom).
 
-    Args:
-        tokens: (n, 3·K) sequences.
-        labels: the name of each sequence.
-        n_first: examples before the dots; the last example follows them.
+    The first `n_first` examples stand before the dots, the last one behind them.
     """
     tokens = np.asarray(tokens)
     fig = style.figure(9, 0.55 * len(tokens) + 0.3)
@@ -59,28 +50,20 @@ def sequence_strips(tokens: ArrayLike, labels: list[str], n_first: int = 4) -> F
 
 
 @style.styled
-def four_sets(
-    id_tasks: ArrayLike, train_pairs: ArrayLike, p: int, rectangle: ArrayLike | None = None
-) -> Figure:
+def four_sets(id_tasks: ArrayLike, train_pairs: ArrayLike, p: int, rectangle: ArrayLike) -> Figure:
     """The planes of tasks and of inputs, and the four sets that they make (F2).
 
-    Args:
-        id_tasks: (n, 2) pre-training tasks (a, b).
-        train_pairs: (m, 2) training inputs (x, y).
-        p: the modulus.
-        rectangle: (4, 2) tasks to outline in the task plane, in the order in which the rule makes them.
+    They show pre-training tasks (n, 2), training inputs (m, 2), and the outline of a rectangle: four tasks (4, 2) in
+    the order in which the rule makes them.
     """
     fig = style.figure(9.6, 3.5)
     tasks, inputs, sets = fig.subplots(1, 3)
     _plane(tasks, id_tasks, p, (style.COLORS["id_train"], style.COLORS["ood_train"]))
     style.square(tasks, p, "a", "b")
     tasks.set_title("tasks (a, b)")
-    if rectangle is not None:
-        corners = np.asarray(rectangle)[[0, 1, 3, 2]]
-        tasks.add_patch(
-            Polygon(corners, closed=True, fill=False, edgecolor=style.INK, lw=2, joinstyle="round")
-        )
-        tasks.plot(*corners[0], "o", color=style.INK, markersize=7)
+    corners = np.asarray(rectangle)[[0, 1, 3, 2]]
+    tasks.add_patch(Polygon(corners, closed=True, fill=False, edgecolor=style.INK, lw=2, joinstyle="round"))
+    tasks.plot(*corners[0], "o", color=style.INK, markersize=7)
     _plane(inputs, train_pairs, p, (style.CELL, style.HELD_OUT))
     style.square(inputs, p, "x", "y")
     inputs.set_title("inputs (x, y)")
@@ -97,8 +80,7 @@ def four_sets(
     sets.set(xlim=(-0.05, 2), ylim=(-0.1, 2), xticks=[0.45, 1.45], yticks=[0.44, 1.44], title="the four sets")
     sets.set_xticklabels(["training inputs", "test inputs"])
     sets.set_yticklabels(["o.o.d.\ntasks", "i.d.\ntasks"])
-    sets.tick_params(length=0)
-    sets.spines[:].set_visible(False)
+    style.bare(sets)
     return fig
 
 
@@ -106,14 +88,10 @@ def four_sets(
 def consistent_tasks(
     tokens: ArrayLike, shots: int, fits: ArrayLike, answers: list[int], task: ArrayLike
 ) -> Figure:
-    """A sequence up to its query, and the tasks that could have produced it.
+    """A sequence (3·K,) up to its query, and the tasks that could have produced it; the true task (2,) is a star.
 
-    Args:
-        tokens: (3·K,) a sequence.
-        shots: number of examples before the query.
-        fits: (p, p) bool, indexed [a, b]: whether a task fits these examples, as by `predictors.consistent_tasks`.
-        answers: the different z that the fitting tasks give to the query.
-        task: (2,) the true (a, b), drawn as a star.
+    Which tasks fit after so many shots, (p, p) bool, and the answers that they give are those of
+    `predictors.consistent_tasks`.
     """
     x, y, z = np.asarray(tokens).reshape(-1, 3).T
     fits = np.asarray(fits)
