@@ -131,7 +131,6 @@ def query_grid(
     """The model's answer to every query (x, y) after the first examples of a context (F5).
 
     Args:
-        model: the transformer.
         tasks: (n, 2) task vectors.
         pairs: context pairs (x, y), (k, 2) for all tasks, or (n, k, 2).
         shots: numbers of examples before the query, each 0 … min(k, n_examples - 1).

@@ -92,9 +92,9 @@ def test_an_algorithm_foretells_itself_best(name):
         return torch.where((beliefs.amax(-1) > -1e-4)[..., None], beliefs, wrong.log())
 
     agreement = algorithm.agreement_by_shot(answering(answer, p=5, n_examples=6))
-    assert algorithm.nearest_cells(agreement, [2, 3, 4, 5]) == [f"{name} (1.00)"] * 4
+    assert algorithm.nearest_cells(agreement, [2, 3, 4, 5], 1.0) == [f"{name} (1.00)"] * 4
     assert algorithm.nearest_cells(agreement, [2, 3], repeats=0.2) == ["none", "none"]
-    assert algorithm.nearest_cells(np.full_like(agreement, np.nan), [2]) == ["nan"]
+    assert algorithm.nearest_cells(np.full_like(agreement, np.nan), [2], 1.0) == ["nan"]
     assert agreement[algorithm.ALGORITHMS.index(name), 2:].min() == 1
 
 

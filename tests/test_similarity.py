@@ -157,7 +157,7 @@ def test_contexts_sharpen_a_faint_grouping():
 
 def test_scores_by_stage_are_those_of_each_context(model, config):
     pairs, tasks = activations.draw_contexts(Data(config), 3)
-    scores = similarity.run_scores(SimpleNamespace(config=config, model=lambda: model), 3, 2)
+    scores = similarity.run_scores(SimpleNamespace(config=config, model=lambda: model), 3, 2, None, True)
     stages = [activations.stage_features(model, pairs[i, :2], tasks[i]) for i in range(3)]
     assert list(scores["same ratio x/y"][0]) == list(stages[0])
     for stage, position in (("block 1, head 0", 2), ("after block 0", 1)):

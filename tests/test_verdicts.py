@@ -111,7 +111,7 @@ def test_a_claim_is_a_row():
     ((sentence, verdict, measured, units, setting),) = verdicts.claim_rows([claim])
     assert sentence.startswith("3. Two blocks") and verdict == "p = 7: **not shown**"
     assert "one block, learned the training set: 1 of 1" in measured and units == "seeds: 1, able to tell: 1"
-    assert "d = 1, 2; " in setting and len(verdicts.CLAIM_HEAD) == 5
+    assert "blocks = 1, 2; " in setting and len(verdicts.CLAIM_HEAD) == 5
     assert verdicts.rule_rows([claim, claim]) == [claim.rule]
     assert claim.rule._fields == verdicts.RULE_HEAD
 

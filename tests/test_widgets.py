@@ -99,8 +99,8 @@ def test_stacked_panels_are_the_same_panels():
     assert [ax.get_title("left") for ax in stacked.axes] == [ax.get_title("left") for ax in wide.axes]
     assert plots.training_curves(A_RUN, 0.2).narrow().get_figwidth() == plots.NARROW
     assert plots.embedding_ring(np.eye(5, 2), np.arange(5)).narrow() is None  # is narrow
-    many = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))
-    assert many.narrow() is None  # eight maps scroll
+    maps = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))
+    assert maps.narrow() is None  # eight maps scroll
     plain = plots.curves({"a": of_sets(2, 3), "b": of_sets(2, 3)}, "x", chance=0.2)
     assert len({ax.get_position().x0 for ax in plain.axes}) == 2  # drawing for phones leaves nothing behind
 

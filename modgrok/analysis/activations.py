@@ -105,13 +105,8 @@ def last_logits(
 ) -> Tensor:  # fmt: skip
     """Logits (N, p) after the last position, at which alone the model runs, with edits in place.
 
-    They are those of the plain path whose edits change the last position only.
-
-    Args:
-        model: the transformer.
-        memory: of the sequences, as by `remember`.
-        edits: name of an activation in block `layer` or later → its edit, which gets T = 1.
-        layer: the first block to run.
+    They are those of the plain path whose edits change the last position only. The `memory` is that of `remember`. The
+    first block to run is `layer`; edits are those of activations there or later, with T = 1.
     """
     x, place = memory[layer][0], memory[0][1].shape[2]  # of the last position
     with edited(model, edits):
@@ -131,19 +126,15 @@ def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
 def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
     """What every head adds to the residual stream, and the stream after every block, for all pairs (x, y) (F6, F7).
 
-    Each pair is the next example after one context, which passes through the model once.
-
-    Args:
-        model: the transformer.
-        context: (k, 2) context pairs, k ≥ 0.
-        task: (2,) the task (a, b) that gives every z.
+    Each pair is the next example after one context, (k, 2) pairs, which passes through the model once; a task (a, b)
+    gives every z.
 
     Returns:
         in the model's order "block 0, head 0", …, "after block 0", … → (3, p², C): at x, y and z of each pair, in the
         order of `data.grid`.
 
     Raises:
-        ValueError: the context is longer than n_examples - 2: a model never reads the z of its last example.
+        ValueError: the context is longer than n_examples - 2.
     """
     p, k, stages = model.config.p, len(context), {}
     if k > (longest := model.config.n_examples - 2):

@@ -87,13 +87,11 @@ def agreement_by_shot(run: Run) -> np.ndarray:
     return ((is_foretold & is_counted).sum(1) / n_queries.where(n_queries >= 50, torch.nan)).numpy()
 
 
-def nearest_cells(agreement: np.ndarray, shots: list[int], repeats: float = 1.0) -> list[str]:
+def nearest_cells(agreement: np.ndarray, shots: list[int], repeats: float) -> list[str]:
     """The algorithm that predicts most answers at some numbers of shots, as table cells: "ratio matching (0.91)".
 
-    Args:
-        agreement: (algorithms, K), as by `agreement_by_shot`; where it is nan the cell is "nan".
-        shots: numbers of shots.
-        repeats: the model's accuracy on repeats; below one half it does not even copy, and no algorithm is named.
+    Where `agreement_by_shot`, (algorithms, K), is nan the cell is "nan". A model whose accuracy on repeats is below one
+    half does not even copy, and no algorithm is named.
     """
     if repeats < 0.5:
         return ["none"] * len(shots)
@@ -263,13 +261,9 @@ def replicates(groups: dict[str, list[Run]]) -> dict[str, dict[str, Run]]:
 def answer_grids(
     runs: dict[str, Run], task: list[int], pairs: Tensor, shots: list[int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Tensor, list[int]]:
-    """Answer all p² queries after the first examples of one context with the last checkpoints of some runs (F5).
+    """Answer all p² queries after some numbers of examples of one context, with the last checkpoints of some runs (F5).
 
-    Args:
-        runs: label → run; all have one p.
-        task: (a, b) of the context.
-        pairs: (k, 2) inputs of the context, k ≥ max(shots).
-        shots: S numbers of examples.
+    Runs have one p; the context is a task (a, b) on pairs (k, 2), k ≥ max(shots).
 
     Returns:
         what `plots.query_grids` draws: label → correct answers (S, p, p) bool, indexed [shot, x, y]; whether ratio

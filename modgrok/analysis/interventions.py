@@ -27,10 +27,8 @@ def parts_of(model: Transformer) -> dict[str, str]:
 def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Predictor]:
     """Context manager: parts of the model add nothing to the residual stream; yields the predictor that remains (A7).
 
-    Args:
-        model: the transformer.
-        parts: names as in `parts_of`: a head, all heads of a block, an MLP, or a whole block; ValueError for another.
-        mean: a part adds its mean over the batch at each position, instead of nothing.
+    Parts have names as in `parts_of`: heads, all heads of a block, MLPs, whole blocks; ValueError for another. With
+    `mean` a part adds its mean over the batch at each position, instead of nothing.
     """
     names = sorted(parts_of(model).values())
     for part in parts:

@@ -221,7 +221,6 @@ def _turn(
     """Fit the waves on the first half of the sequences, turn them in the second.
 
     Args:
-        model: the transformer.
         tokens: (N, T) sequences that end in a query.
         heads: of one block; their summed output at the last position is turned.
         logs: (N,) logarithm 1 … p - 1 of the number that the output stands for.

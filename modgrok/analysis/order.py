@@ -128,11 +128,7 @@ def arrivals(run: Run, curves: TaskCurves | None = None) -> dict[str, float]:
 
 
 def in_order(runs: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """Skill → (runs,) steps of arrival, the earliest median first; inf: never, nan: not measured.
-
-    Args:
-        runs: of each run, skill → step, as by `arrivals`.
-    """
+    """The `arrivals` of all runs, skill → (runs,) steps, the earliest median first; inf: never, nan: not measured."""
     skills = dict.fromkeys(skill for steps in runs for skill in steps)
     table = {skill: np.array([steps.get(skill, np.nan) for steps in runs]) for skill in skills}
 
@@ -148,12 +144,9 @@ def in_order(runs: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
 def precedence_rows(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[list[str]]:
     """Compare the arrivals of every two skills that some run learns, a row of cells each.
 
-    Kinds of task are measured at checkpoints and kinds of query at evaluations, so the two are not compared. A skill
-    that never arrives is later. P is that of the two-sided sign test.
-
-    Args:
-        steps: skill → (runs,) steps of arrival, as by `in_order`.
-        spacing: (runs,) steps between two evaluations.
+    Steps of arrival are those of `in_order`; spacing, (runs,), is the number of steps between two evaluations. Kinds of
+    task are measured at checkpoints and kinds of query at evaluations, so the two are not compared. A skill that never
+    arrives is later. P is that of the two-sided sign test.
 
     Returns:
         the order; in how many of the runs it holds, in which both were measured and at least one arrives; P; the number

@@ -47,19 +47,13 @@ def contrast(similarity: ArrayLike, groupings: ArrayLike) -> np.ndarray:
 
 
 def run_scores(
-    run: Run, n_contexts: int, shots: int, task: ArrayLike | None = None, center: bool = True
+    run: Run, n_contexts: int, shots: int, task: ArrayLike | None, center: bool
 ) -> dict[str, list[dict[str, NullComparison]]]:
     """Score at every stage of a run's last checkpoint how alike pairs of one ratio, and of one answer, are (F7).
 
-    The score is the `contrast` of cosine similarities, a mean over the contexts that `draw_contexts` draws for n and
-    `task`. `ratio_groupings` and `answer_groupings` give the null.
-
-    Args:
-        run: the run.
-        n_contexts: number of contexts.
-        shots: examples in front of each pair (x, y).
-        task: (2,) a task (a, b) of all contexts, instead of held-out tasks.
-        center: whether to subtract the mean over all pairs from vectors first.
+    The score is the `contrast` of cosine similarities, see `cosine_similarity`, a mean over the contexts that
+    `draw_contexts` draws for n and `task`. Their first `shots` examples stand in front of each pair (x, y).
+    `ratio_groupings` and `answer_groupings` give the null.
 
     Returns:
         grouping → a list for the positions y and z: stage, in the order of `stage_features` → score.
@@ -144,18 +138,12 @@ def answer_groupings(task: ArrayLike, p: int, n_groupings: int = 200, seed: int 
 
 
 def ratio_matrices(
-    stages: dict[str, np.ndarray], position: int, log: ArrayLike, center: bool = True
+    stages: dict[str, np.ndarray], position: int, log: ArrayLike, center: bool
 ) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
     """Every stage's similarity matrix of the pairs without a 0, sorted by x/y and then by the logarithm of x (F7).
 
-    Args:
-        stages: name → (3, p², C), as by `stage_features`.
-        position: where the vectors come from (0: x, 1: y, 2: z).
-        log: (p,) the log table.
-        center: as in `cosine_similarity`.
-
-    Returns:
-        what `plots.similarity_matrices` draws: matrices, the ratio of each row, and the names.
+    Stages are those of `stage_features`, the position 0 (x), 1 (y) or 2 (z), `center` as in `cosine_similarity`. The
+    result is what `plots.similarity_matrices` draws: matrices, the ratio of each row, and the names.
     """
     pairs, ratio = grid(len(log)), ratio_classes(len(log))
     order = np.lexsort((np.asarray(log)[pairs[:, 0]], ratio))

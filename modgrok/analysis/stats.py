@@ -23,12 +23,7 @@ LEVEL = 0.95
 def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
     """Mean of independent values over the first axis, with its interval by Student's t (Student, 1908).
 
-    Args:
-        values: (n, …) values; each nan is left out.
-        level: probability with which the interval covers the true mean.
-
-    Returns:
-        (3, …) mean, low, high; low and high are nan where there are fewer than two values.
+    Of values (n, …), each nan left out: (3, …) mean, low, high; low and high are nan where there are fewer than two.
     """
     values = np.asarray(values, dtype=float)
     n_values = (~np.isnan(values)).sum(0)
@@ -42,12 +37,9 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
 def share_interval(hits: ArrayLike) -> np.ndarray:
     """Share of hits with its score interval (Wilson, 1927).
 
-    Args:
-        hits: (cases, …) hits of independent cases, 0 or 1. They may be expected hits, from 0 to 1, as of ties broken at
-            random; these vary less, and the interval covers the truth more often.
-
-    Returns:
-        (3, …) share, low, high; nan where there are no cases.
+    Of hits (cases, …) of independent cases, 0 or 1: (3, …) share, low, high; nan where there are no cases. They may be
+    expected hits, from 0 to 1, as of ties broken at random; these vary less, and the interval covers the truth more
+    often.
     """
     hits = np.asarray(hits, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -102,12 +94,8 @@ def stratified_exchange_test(
     This is the exact conditional test of Cochran, Mantel and Haenszel (Birch, 1964); with one stratum it is Fisher's.
     The number of hits in each stratum is hypergeometric; the law of their sum is the convolution.
 
-    Args:
-        is_hit, is_in_group: (n,) bool.
-        strata: (n,) the label of each case's stratum, such as its seed.
-
-    Returns:
-        P of at least the measured number of hits in the group, and P of at most that number.
+    Of n cases, with the label of each one's stratum, such as its seed: P of at least the measured number of hits in the
+    group, and P of at most that number.
     """
     is_hit, is_in_group = np.asarray(is_hit, dtype=bool), np.asarray(is_in_group, dtype=bool)
     law, n_hits = np.ones(1), (is_hit & is_in_group).sum()
@@ -207,15 +195,12 @@ def min_p_value(strengths: ArrayLike) -> float:
 def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Fit y = factor · x^exponent by least squares on logarithmic axes, with intervals by Student's t.
 
-    The intervals suppose that the law holds. Far from the points this assumption is the larger doubt.
-
-    Args:
-        x, y: (n,) positive values; points with a nan are left out.
-        x_line: (m,) values of x at which the law is evaluated.
+    Points (n,) with a nan are left out. The intervals suppose that the law holds. Far from the points this assumption
+    is the larger doubt.
 
     Returns:
-        (3,) the exponent and (3, m) the fitted y, with their intervals; nan if there are fewer than three points, or
-        if all have one x.
+        (3,) the exponent and (3, m) the fitted y at x_line (m,), with their intervals; nan if there are fewer than
+        three points, or if all have one x.
     """
     x, y, x_line = (np.log(np.asarray(values, dtype=float)) for values in (x, y, x_line))
     x, y = np.array([x, y])[:, np.isfinite(x + y)]

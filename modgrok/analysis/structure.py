@@ -131,13 +131,9 @@ def parity_rank(features: ArrayLike, p: int) -> tuple[int, int]:
     logarithms that is the last wave of `log_spectrum`. Even logarithms are squares, so the primitive root does not
     matter. The expected rank of a split that means nothing is (splits + 1) / 2.
 
-    Args:
-        features: (p, C), a row for each number, such as the embedding; that of 0 is left out.
-        p: the modulus.
-
-    Returns:
-        rank, from 1 (no other split scores as much), and the number of splits: 10 at p = 7, 126 at p = 11. Of more than
-        10,000 (p > 17) as many random ones count.
+    Of features (p, C), a row for each number, such as the embedding, without that of 0: the rank, from 1 (no other
+    split scores as much), and the number of splits: 10 at p = 7, 126 at p = 11. Of more than 10,000 (p > 17) as many
+    random ones count.
     """
     n, n_max = p - 1, 10_000
     points = np.asarray(features, dtype=float)[1:]
@@ -158,11 +154,9 @@ def parity_rank(features: ArrayLike, p: int) -> tuple[int, int]:
 def parity_view(features: ArrayLike, log: ArrayLike) -> np.ndarray:
     """Features (p, C) of the numbers in three directions; the third separates odd logarithms from even ones (F1e).
 
-    log: (p,) the log table.
-
-    Returns:
-        (p, 3), in the order of the logarithm, the number 0 first. The third coordinate lies along the line through the
-        means of both parities, with its origin half-way. The others are the first two principal components across it.
+    The result is (p, 3), in the order of the logarithm, the number 0 first. The third coordinate lies along the line
+    through the means of both parities, its origin half-way; the others are the first two principal components across
+    it.
     """
     rows = np.asarray(features, dtype=float)[np.argsort(log)]
     odd_mean, even_mean = rows[1::2].mean(0), rows[2::2].mean(0)

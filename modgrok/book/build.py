@@ -76,7 +76,7 @@ class ChapterError(Exception):
 def build(
     root: Path, book: Path, parameters: dict | None = None, say: Callable[[str], None] = print
 ) -> list[str]:
-    """Bring the executed copies in `book` up to date with `root/notebooks`, several at once.
+    """Bring the executed copies in `book` up to date with `root/notebooks`, several at once; return those executed.
 
     Args:
         root: repository root, the kernels' working directory.
@@ -84,17 +84,12 @@ def build(
         parameters: values for every chapter that declares a parameter of that name.
         say: receives the progress lines.
 
-    Returns:
-        the names of the chapters that were executed.
-
     Raises:
         ChapterError: one sentence naming notebook, cell and error, or the parameter; the chapters that were running
             are stopped, and nothing is left of their copies.
     """
-    from modgrok.book.parameters import (
-        checked,
-        read_defaults,
-    )  # loads torch, for which no chapter's process waits
+    # loads torch, for which no chapter's process waits
+    from modgrok.book.parameters import checked, read_defaults
 
     root, book, parameters = Path(root).resolve(), Path(book), parameters or {}
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
@@ -186,11 +181,7 @@ def seconds_left(
 ) -> float:
     """Estimate the rest of a build: the chapters' `COSTS`, scaled by what the finished ones took here.
 
-    Args:
-        finished: notebook → seconds that it took.
-        running: notebook → seconds so far.
-        waiting: the other notebooks.
-        n_workers: notebooks that run at the same time.
+    `finished` and `running` are notebook → seconds so far. The workers share what is waiting.
     """
     scale = sum(finished.values()) / sum(map(_cost, finished))
     rests = [
@@ -222,11 +213,8 @@ def _work(pipe: Any, parent: int, book: Path, root: Path) -> None:
 def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: dict) -> None:
     """Run one notebook by papermill in `root`, without its `live` cells, and write the copy, whole or not at all.
 
-    Args:
-        record: what the copy is made from, part → hash, kept in its metadata together with the runs that it reads.
-
-    Raises:
-        ChapterError: the notebook, the number of the failing cell (counted from 1) and the error.
+    The record says what the copy is made from, part → hash; it is kept in its metadata together with the runs that it
+    reads. ChapterError: names the notebook, the failing cell (counted from 1) and the error.
     """
     source = nbformat.read(notebook, as_version=4)
     numbers = [i for i, cell in enumerate(source.cells, 1) if "live" not in _tags(cell)]

@@ -30,7 +30,7 @@ from tabulate import tabulate
 
 from modgrok.book.parameters import check_names, checked, declared
 from modgrok.claims.cost import SETTINGS, core_minutes
-from modgrok.claims.verdicts import curriculum
+from modgrok.claims.verdicts import describe
 from modgrok.config import PRESETS, Config, preset
 from modgrok.model import n_weights
 from modgrok.plots.style import blocks
@@ -156,14 +156,13 @@ class Chapter:
     ) -> NDArray[np.object_]:
         """Return the runs of the sweep PRESET-kind, such as "map", in an array with the axes of its grid.
 
+        They are (…, seeds); the axes before the seeds are those of the fields with several values, in the sweep's
+        order.
+
         Args:
-            kind: the second half of a name in `grids.SWEEPS`.
             n_seeds: the parameter that says how many seeds; None there: all that are finished at every point.
             partial: None stands for a run that is missing.
             fields: of the config that differ from the sweep's.
-
-        Returns:
-            (…, seeds); the axes before the seeds are those of the fields with several values, in the sweep's order.
 
         Raises:
             NoSweep: the preset has no sweep of that kind.
@@ -256,14 +255,9 @@ class Chapter:
     def show(self, picture: Figure | HTML, name: str, runs: Runs | None = None) -> None:
         """Display a figure (SVG, with a download link) or a control and, folded, how it was made.
 
-        In the book this is a numbered figure, so at most one `show` belongs in a cell. Its caption, which also
-        describes it to readers who do not see it, is the Markdown cell below, tagged `caption`.
-
-        Args:
-            picture: a matplotlib Figure, or what `modgrok.widgets` or `modgrok.live.ask` made.
-            name: label for references from the text, {numref}`name`.
-            runs: those that the figure shows, by default the page's; () for none. The caption says in what they differ
-                from the page's.
+        In the book this is a numbered figure, so at most one `show` belongs in a cell; {numref}`name` in the text
+        refers to it. Its caption, which also describes it to readers who do not see it, is the Markdown cell below,
+        tagged `caption`, and says in what the figure's runs, by default the page's, differ from the page's.
         """
         shown_runs = flat(self.runs if runs is None else runs)
         display(still(picture, "", name) if isinstance(picture, Figure) else picture)
@@ -282,11 +276,9 @@ class Chapter:
 
 
 def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
-    """The object of a notebook, made in its set-up cell. Errors as of `parameters.declared` and `checked`.
+    """The object of a notebook, such as "05_depth", made in its set-up cell from its `globals()`.
 
-    Args:
-        name: of the notebook, such as "05_depth".
-        namespace: the notebook's `globals()`, with the values that its parameters have by now.
+    Errors as of `parameters.declared` and `checked`.
     """
     shell = get_ipython()
     if shell is not None:
@@ -371,28 +363,12 @@ def halfway(curve: ArrayLike) -> int:
     return int(np.argmax(curve >= (curve[0] + curve.max()) / 2))
 
 
-SCALE = {
-    "p": ("p", ""), "tasks": ("n_tasks", ""), "α": ("alpha", "g"), "blocks": ("depth", ""), "width": ("n_embd", ""),
-    "examples": ("n_examples", ""), "steps": ("steps", ","), "seed": ("seed", ""),
-}  # fmt: skip
-"""Label of a field that describes a model → its name in the config, and the form of its values."""
-
-
-def scale(runs: Iterable[Run], elsewhere: Iterable[Run] = ()) -> str:
-    """Return what models some runs trained: the fields that describe them, with every value that they take.
-
-    Args:
-        runs: the runs.
-        elsewhere: other runs; fields that take the same values there are left out.
-    """
-    fields: list[dict[str, str]] = []
-    for group in map(list, (runs, elsewhere)):
-        values = {
-            name: sorted({getattr(run.config, field) for run in group}) for name, (field, _) in SCALE.items()
-        }
-        fields.append({name: ", ".join(f"{v:{SCALE[name][1]}}" for v in values[name]) for name in SCALE})
-        fields[-1]["curriculum"] = ", ".join(sorted({curriculum(run) for run in group}))
-    return ", ".join(f"{name} = {text}" for name, text in fields[0].items() if fields[1][name] != text)
+def scale(runs: Sequence[Run], elsewhere: Sequence[Run] = ()) -> str:
+    """Return what `verdicts.describe` says of some runs, without what it says of those elsewhere, too."""
+    fields = describe(runs).items() - describe(elsewhere).items()
+    return ", ".join(
+        f"{label} = {values}" for label, values in describe(runs).items() if (label, values) in fields
+    )
 
 
 def model_titles(runs: Iterable[Run]) -> dict[str, str]:
@@ -420,12 +396,8 @@ def table(
 ) -> str:
     """A Markdown table of any cells, each printed as it is but for minus signs; a bar within a cell is escaped.
 
-    A cell that says "nan" or "0 of 0" becomes a dash, which a line below the table explains.
-
-    Args:
-        head: titles of the columns.
-        rows: of cells, one a column.
-        missing: sentence in place of a table without rows.
+    A cell that says "nan" or "0 of 0" becomes a dash, which a line below the table explains. A sentence stands in place
+    of a table without rows.
     """
     cells = [[typeset(str(cell)).replace("|", "\\|") for cell in row] for row in rows]
     if not cells:

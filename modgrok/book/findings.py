@@ -61,14 +61,8 @@ def gather(page: Chapter, depth: int = 4) -> Evidence:
     """The runs of a chapter's parameters that its claims are put to.
 
     Each claim is judged at the largest p, up to that of the preset, that has `n_seeds` seeds of every depth that the
-    claim contrasts; the map, `n_seeds_map` at each of its points.
-
-    Args:
-        page: has the parameters n_seeds and n_seeds_map.
-        depth: blocks that are compared with two.
-
-    Raises:
-        FileNotFoundError: no p has what a claim needs.
+    claim contrasts, two blocks with `depth`; the map, `n_seeds_map` at each of its points. FileNotFoundError: no p has
+    what a claim needs.
     """
     deep = page.by_depth(2, depth)
     fewer_inputs = page.largest(lambda scaled: scaled.sweep("lasting"))
@@ -116,14 +110,7 @@ def judge(runs: Evidence) -> dict[str, Claim]:
 
 
 class Card(NamedTuple):
-    """A finding.
-
-    Attributes:
-        title: the claim in a sentence.
-        sentence: what was measured.
-        page: file of the page with the evidence, without ending.
-        figure: a small one.
-    """
+    """A finding: the claim in a sentence, what was measured, the page with the evidence, and a small figure."""
 
     title: str
     sentence: str
@@ -222,11 +209,7 @@ def _lost(n_solved: int, n_fallen: int) -> str:
 def as_html(cards: Iterable[Card], claims: Mapping[str, Claim], note: str) -> HTML:
     """The cards and a note below them, styled by the book's style sheet, as HTML that follows the page's theme.
 
-    Args:
-        cards: in the order of the claims.
-        claims: name → verdict, as by `judge`; a card shows those whose names begin with its number, the first as its
-            own.
-        note: plain text.
+    A card shows those of the claims by `judge` whose names begin with its number, the first as its own.
     """
     items = "".join(
         _card(number, card, {name: claim for name, claim in claims.items() if name.startswith(str(number))})

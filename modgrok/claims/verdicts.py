@@ -108,14 +108,9 @@ def contrasted(runs: Sequence[Run]) -> tuple[NDArray[np.bool_], NDArray[np.bool_
 def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chance: float) -> Claim:
     """Claim 5: models that generalise have a structure that the control, and chance, do not explain.
 
-    The unit is the run. All runs are judged together, since chance alone gives some of them the structure. Runs of one
-    seed resemble each other, so in the comparison with the control runs change places within their seed only.
-
-    Args:
-        structure: the structure, in a sentence.
-        runs: runs of one p, in any setting.
-        is_present: (runs,) whether a run has the structure.
-        chance: probability that a model without structure passes.
+    The unit is the run, of one p and any setting. All are judged together, since chance alone gives some of them the
+    structure, each with that probability. Runs of one seed resemble each other, so in the comparison with the control
+    runs change places within their seed only. `is_present` (runs,) says which have the structure, named in a sentence.
     """
     is_present, (is_solving, is_control) = np.asarray(is_present, dtype=bool), contrasted(runs)
     seeds, p = np.array([run.config.seed for run in runs]), runs[0].config.p
@@ -198,13 +193,9 @@ def paired_rows(conditions: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[list]
     """Compare two conditions pair by pair in several settings, a row of cells each.
 
     They differ if P of `stats.sign_flip_test` is below 0.05 divided by the number of settings (Bonferroni). There are
-    too few pairs if not even the smallest P of so many is.
-
-    Args:
-        conditions: the values (n,) of both conditions, for each setting; pairs with a nan are left out.
-
-    Returns:
-        number of pairs, both means, mean difference with its 95 % interval, P, and the outcome in words.
+    too few pairs if not even the smallest P of so many is. Conditions are the values (n,) of both, for each setting;
+    pairs with a nan are left out. A row holds the number of pairs, both means, the mean difference with its 95 %
+    interval, P, and the outcome in words.
     """
     level, rows = 0.05 / max(len(conditions), 1), []
     for condition in conditions:
@@ -239,17 +230,27 @@ def count(is_true: ArrayLike) -> str:
     return f"{int(np.sum(is_true))} of {np.size(is_true)}" if np.size(is_true) else "none here"
 
 
-def setting(runs: Runs) -> dict[str, str]:
-    """The fields that describe runs → their values, as text."""
-    flat, fields = _flat(runs), {"n": "n_tasks", "α": "alpha", "d": "depth", "steps": "steps"}
+FIELDS = {
+    "p": "p", "tasks": "n_tasks", "α": "alpha", "blocks": "depth", "width": "n_embd", "examples": "n_examples",
+    "steps": "steps", "seed": "seed",
+}  # fmt: skip
+"""Label of a field that describes a run → its name in the config."""
+
+
+def describe(runs: Runs) -> dict[str, str]:
+    """The fields that describe runs, and whether they had a curriculum: label → every value that they take, as text."""
+    configs = [run.config for run in _flat(runs)]
     values = {
-        name: ", ".join(f"{value:g}" for value in sorted({getattr(run.config, field) for run in flat}))
-        for name, field in fields.items()
+        label: sorted({getattr(config, field) for config in configs}) for label, field in FIELDS.items()
     }
-    return values | {
-        "arithmetic": ", ".join(sorted(set().union(*map(arithmetic, flat)))),
-        "curriculum": ", ".join(sorted({curriculum(run) for run in flat})),
-    }
+    values["steps"] = [f"{n_steps:,}" for n_steps in values["steps"]]
+    values["curriculum"] = sorted(set(map(curriculum, _flat(runs))))
+    return {label: ", ".join(map(str, numbers)) for label, numbers in values.items()}
+
+
+def setting(runs: Runs) -> dict[str, str]:
+    """The fields that `describe` runs, and their arithmetic."""
+    return describe(runs) | {"arithmetic": ", ".join(sorted(set().union(*map(arithmetic, _flat(runs)))))}
 
 
 def arithmetic(run: Run) -> set[str]:

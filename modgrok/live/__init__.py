@@ -146,11 +146,8 @@ TOO_LARGE = HTML(
 def hero(contrast: Contrast, page: str = "12_ask.html") -> HTML:
     """The front page's control: one question, the answers of two models side by side.
 
-    Its answers to the true examples are in it, for every number of shots; the weights are loaded for the first lie.
-
-    Args:
-        contrast: the question and its answers.
-        page: where a whole control can be asked the same.
+    Its answers to the true examples are in it, for every number of shots; the weights are loaded for the first lie. A
+    link leads to a page with a whole control.
     """
     answers = {label: grids.reshape(len(grids), -1).tolist() for label, grids in contrast.answers.items()}
     question = {"shots": len(contrast.examples), "answers": answers}
@@ -161,10 +158,7 @@ def hero(contrast: Contrast, page: str = "12_ask.html") -> HTML:
 def swap(runs: dict[str, Run]) -> HTML:
     """A control that shows `mechanisms.swapped_logits`: the reader picks the query, and what the heads look for.
 
-    Each model has its own `contrast.draw_question`. A model without a matching head is named in a sentence instead.
-
-    Args:
-        runs: label → run; all of one p.
+    Each model, label → run, has its own `contrast.draw_question`. One without a matching head is named in a sentence.
     """
     if not offered(runs):
         return TOO_LARGE
@@ -196,25 +190,14 @@ def _output(runs: dict[str, Run], name: str, modules: tuple[str, ...], start: st
 
 
 def link(text: str, **state) -> str:
-    """An HTML link that brings a control into a state; what is not given stays as it is.
-
-    Args:
-        text: what is clicked.
-        state: as for `address`.
-    """
+    """An HTML link with a text, to the `address` of a control and a state."""
     return f'<a href="{escape(address(**state))}">{escape(text)}</a>'
 
 
 def address(page: str = "", name: str = "ask", **state) -> str:
-    """The address that brings a control into a state; what is not given stays as it is.
+    """The address that brings the control of a name into a state; what is not given stays as it is.
 
-    Args:
-        page: that the control is on, such as "12_ask.html"; "" for this one.
-        name: of the control.
-        state: fields of `State`.
-
-    Raises:
-        TypeError: no field of `State`.
+    The page is such as "12_ask.html", "" for this one; a state has fields of `State`, or raises TypeError.
     """
     wish, fields = State(**state), []
     for panel in wish.panels:

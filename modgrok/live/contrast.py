@@ -54,12 +54,7 @@ def contrast_depths(runs_by_depth: dict[int, Sequence[Run]], n: int = 60) -> Con
     a combination that only the better model answers right, with x and y not 0; failing that, any query that only it
     answers right; failing that, (0, 0).
 
-    Args:
-        runs_by_depth: depth → runs of one p; seeds that not all depths have are left out.
-        n: contexts of held-out tasks, drawn by `draw_contexts`.
-
-    Raises:
-        ValueError: no seed has a run of each depth.
+    Runs have one p; of the contexts, n are drawn by `draw_contexts`. ValueError: no seed has a run of each depth.
     """
     labelled = label_runs(runs_by_depth)
     depths = (min(runs_by_depth), max(runs_by_depth))
@@ -121,10 +116,9 @@ def _measure(runs: dict[str, Run], n: int) -> Contrast:
 def draw_question(run: Run) -> dict | None:
     """Four examples of the first context of `draw_contexts`; the query is twice the first of them with y not 0.
 
-    Returns:
-        "task" (a, b), held out; "examples" (x, y, z) each; "query" (x, y); and "groups" with "name" and "heads",
-        (block, number) each, of `mechanisms.reading_heads` at the last checkpoint: the matching heads and, where there
-        are any, the other heads of their block. None if no head matches.
+    The result has "task" (a, b), held out; "examples" (x, y, z) each; "query" (x, y); and "groups" with "name" and
+    "heads", (block, number) each, of `mechanisms.reading_heads` at the last checkpoint: the matching heads and, where
+    there are any, the other heads of their block. None if no head matches.
     """
     model, sample, p = run.model(), Data(run.config), run.config.p
     tokens = sample.evaluation_set("ood_train", 300)

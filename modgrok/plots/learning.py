@@ -100,8 +100,8 @@ def phase_diagram(
 ) -> Figure:
     """The phase of every seed at every point, side by side in the point's cell (F1b, F4).
 
-    Maps are title → (seeds, alphas, n_tasks) indices of the phases' names; a missing run is −1 and left blank. So many
-    panels stand `across` the page.
+    Maps are title → (seeds, alphas, n_tasks) indices of the phases' names; a missing run is −1 and left blank. The
+    page is as wide as `across` panels.
     """
     fig, axes = style.panels(
         maps, (9.6 / across, 3.6), (0, 0.8), across, shape=0.65, sharex=True, sharey=True

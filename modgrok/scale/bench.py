@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -52,15 +52,11 @@ Figures = dict[str, float]
 """What a row says: the name of a figure → its value."""
 
 
-def bench(repetitions: int = 7, name_parts: Iterable[str] = ()) -> dict[str, Figures]:
+def bench(repetitions: int, name_parts: Sequence[str]) -> dict[str, Figures]:
     """Measure rows one after the other and print each: name of the row → its figures.
 
-    Args:
-        repetitions: timed pairs of a comparison in this process.
-        name_parts: a row is measured if its name contains one of these parts; by default every row.
-
-    Raises:
-        ValueError: no row has a name with such a part.
+    A comparison in this process is timed as often as `repetitions` says. With `name_parts` only the rows are measured
+    whose names contain one of them; ValueError if there is none.
     """
     rows = available_rows(repetitions)
     names = [name for name in rows if not name_parts or any(part in name for part in name_parts)]

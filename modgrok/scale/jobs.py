@@ -107,10 +107,7 @@ def work_off(
 ) -> Iterator[tuple[Config, str | None]]:
     """Train configs under a root, several at once, and yield each as it ends, with its error if any.
 
-    Local jobs save and end when the generator is closed; those of SLURM go on.
-
-    Args:
-        bar: progress line, which counts the steps of all runs.
+    Local jobs save and end when the generator is closed; those of SLURM go on. The bar counts the steps of all runs.
 
     Raises:
         ValueError: the machine lacks the resources, or SLURM refuses the jobs.

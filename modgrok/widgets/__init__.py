@@ -59,12 +59,8 @@ def scrubber(
 ) -> Page:
     """A slider over pictures, with steps and play.
 
-    Args:
-        pictures: figures, drawn and closed one by one, so that a generator needs little memory.
-        labels: what the slider shows at each picture.
-        description: what the slider changes, such as "training step".
-        start: index of the picture shown first.
-        alt: what the pictures show; the label is added.
+    Figures are drawn and closed one by one, so that a generator needs little memory. The slider shows a label for each,
+    and what it changes, such as "training step"; `start` is the index of the first shown, `alt` says what they show.
     """
     return grid([pictures], ([""], labels), ("", description), (0, start), alt)
 

@@ -28,11 +28,9 @@ CSS = (Path(__file__).parent / "picture.css").read_text("utf8").replace("    /* 
 
 
 def picture(figure: Figure, alt: str) -> str:
-    """HTML of a figure, which is closed: an image by its description, drawn for wide and, if it stacks, narrow pages.
+    """HTML of a figure, which is closed: an image with a description, drawn for wide and, if it stacks, narrow pages.
 
-    Args:
-        figure: any figure; one of `modgrok.plots` also has a form for phones.
-        alt: what is seen.
+    Any figure has the first form, one of `modgrok.plots` may have the second, for phones.
     """
     narrow_figure = getattr(figure, "narrow", lambda: None)()
     svg = _svg(figure, "wide") + (f"\n{_svg(narrow_figure, 'narrow')}" if narrow_figure else "")
