@@ -117,7 +117,9 @@ def test_curves_draw_the_mean_and_every_seed_and_mark_the_peak():
 @pytest.mark.parametrize("looks", [plots.ALGORITHMS, plots.KINDS, plots.MEASURES])
 def test_curves_draw_a_line_for_each_name_in_its_look(n_panels, looks):
     panels = {f"seed {i}": {name: (1 + i) * values(4) for name in looks} for i in range(n_panels)}
-    figure = plots.curves(panels, "shots", "share", looks=looks, limits=(0, None), starts={"seed 0": [1.5, 2]})
+    figure = plots.curves(
+        panels, "shots", "share", looks=looks, limits=(0, None), starts={"seed 0": [1.5, 2]}
+    )
     highest = max(curve.max() for curves in panels.values() for curve in curves.values())
     for ax, (title, by_name) in zip(figure.axes, panels.items(), strict=False):
         assert ax.get_title() == title and ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= highest
