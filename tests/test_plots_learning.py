@@ -137,12 +137,12 @@ def _drawn(dashes):
     return dashes if isinstance(dashes, str) else "--"
 
 
-def test_curves_have_places_of_their_own_by_title():
+def test_curves_have_places_and_chance_by_title():
     panels, places = {"a": {"id_test": values(3)}, "b": {"id_test": values(2)}}, {"a": [0, 5, 9], "b": [1, 2]}
-    for ax, (title, by_name) in zip(
-        plots.curves(panels, "step", places=places).axes, panels.items(), strict=True
-    ):
+    figure = plots.curves(panels, "step", places=places, chance={"a": 0.2, "b": 0.1})
+    for ax, (title, by_name) in zip(figure.axes, panels.items(), strict=True):
         assert_line(ax, places[title], by_name["id_test"], plots.COLORS["id_test"])
+    assert [lines(ax, plots.GREY)[0].get_ydata()[0] for ax in figure.axes] == [0.2, 0.1]
 
 
 def test_steps_and_work_have_a_panel_each():
