@@ -23,6 +23,7 @@ import numpy  # noqa: F401  # before torch, which loses a Ctrl-C that comes whil
 import torch
 from tqdm.auto import tqdm
 
+from modgrok import __version__
 from modgrok.authors import import_authors
 from modgrok.config import PRESET_COSTS, PRESETS, SETS, preset
 from modgrok.scale.bench import bench
@@ -88,7 +89,9 @@ def sweep_command(
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     seeds: str | None = None,
     root: Path = Path("runs"),
-    resources: tyro.conf.OmitArgPrefixes[tyro.conf.UseAppendAction[Resources]] = Resources(),  # noqa: B008
+    resources: Annotated[
+        tyro.conf.OmitArgPrefixes[tyro.conf.UseAppendAction[Resources]], tyro.conf.arg(name="")
+    ] = Resources(),  # noqa: B008
 ) -> None:
     """Train every combination of some values, several at once; finished ones are skipped.
 
@@ -256,7 +259,8 @@ def existing_runs(*roots: Path) -> list[Path]:
     """The folders of all runs under roots that are there and hold some."""
     for root in roots:
         if not root.is_dir():
-            raise ValueError(f"{root} is no folder; name one that holds runs.")
+            fault = f"a link to {root.readlink()}, which does not exist" if root.is_symlink() else "no folder"
+            raise ValueError(f"{root} is {fault}; name a folder that holds runs.")
     if not (paths := run_folders(*roots)):
         raise ValueError(
             f"there is no run under {' or '.join(map(str, roots))}; name a folder that holds one."
@@ -294,8 +298,11 @@ def check_words(words: list[str]) -> None:
         hint = f"did you mean {similar[0]}?" if similar else f"the commands are {', '.join(COMMANDS)}."
         raise ValueError(f"{words[0][:80]!r} is not a command; {hint}")
     parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    if any(part == "" and flag != "--curriculum" for flag, part in pairwise(parts)):
-        raise ValueError("an empty path is not allowed; name a folder or a file.")
+    for flag, part in pairwise(parts):
+        if part == "" and flag != "--curriculum":
+            raise ValueError(
+                f"the value after {flag} is empty; perhaps it comes from a variable that is not set."
+            )
 
 
 def main() -> None:
@@ -305,6 +312,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         check_words(sys.argv[1:])
+        if sys.argv[1:] == ["--version"]:
+            print(f"modgrok {__version__}")
+            return
         app.cli(prog="modgrok", config=(tyro.conf.CascadeSubcommandArgs,))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has enough

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 SETS = ("id_train", "id_test", "ood_train", "ood_test")
@@ -47,8 +48,8 @@ class Phase(NamedTuple):
     def __str__(self) -> str:
         """The phase as `Config.curriculum` writes it."""
         steps = "" if self.steps is None else f"{self.steps}"
-        margin = f"{self.margin:g}" if self.margin else ""
-        lr_factor = f"{self.lr_factor:g}" if self.lr_factor != 1 else ""
+        margin = _decimal(self.margin) if self.margin else ""
+        lr_factor = _decimal(self.lr_factor) if self.lr_factor != 1 else ""
         pairs = "+".join(map(str, self.lines)) + f"x{self.n_examples}"
         return ":".join([pairs, steps, margin, lr_factor]).rstrip(":")
 
@@ -300,7 +301,7 @@ def preset(name: str, **overrides: Any) -> Config:
 
 _PHASE = re.compile(
     r"(?P<lines>\d{1,9}(\+\d{1,9})*)x(?P<n_examples>\d{1,9})"
-    r"(:(?P<steps>\d{0,9})(:(?P<margin>[\d.]{0,9})(:(?P<lr_factor>[\d.]{1,9}))?)?)?"
+    r"(:(?P<steps>\d{0,9})(:(?P<margin>0?[\d.]{0,9})(:(?P<lr_factor>0?[\d.]{1,9}))?)?)?"
 )
 
 
@@ -333,6 +334,11 @@ def parse_curriculum(text: str) -> tuple[Phase, ...]:
             )
         phases.append(phase)
     return tuple(phases)
+
+
+def _decimal(number: float) -> str:
+    """All digits of a number and no exponent, "0.00001", as phases are written."""
+    return f"{Decimal(str(number)).normalize():f}"
 
 
 def n_training_pairs(p: int, alpha: float) -> int:

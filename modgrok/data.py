@@ -110,10 +110,10 @@ def paired_sequences(tasks: Tensor, pairs: Tensor, p: int) -> Tensor:
     return torch.cat([pairs, z], dim=-1).flatten(1)
 
 
-def check_count(n: int, name: str) -> None:
-    """Raise ValueError, calling the number by its name, unless it is a whole number of 1 or more."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"{name}={n!r} must be a whole number, 1 or more.")
+def check_count(n: int, name: str, lowest: int = 1) -> None:
+    """Raise ValueError, calling the number by its name, unless it is a whole number from the lowest on."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < lowest:
+        raise ValueError(f"{name}={n!r} must be a whole number, {lowest} or more.")
 
 
 class Data:
@@ -151,6 +151,7 @@ class Data:
         pairs, else each sequence has pairs of its own. The phase of the curriculum, by default the last, says where
         pairs come from and how many examples a sequence has.
         """
+        check_count(step, "step", lowest=0)
         c, phase = self.config, phase or self.config.phases[-1]
         index = np.arange(c.batch_size)
         if c.balanced:

@@ -200,6 +200,8 @@ class Transformer(nn.Module):
 
     def _inputs(self, tokens: Tensor) -> Tensor:
         """The tokens in front of the last z, checked: (B, 3·K - 1)."""
+        if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.ndim != 2:
+            raise ValueError("tokens must be a torch tensor of whole numbers with one row a sequence.")
         length, longest = tokens.shape[1], 3 * self.config.n_examples
         if length % 3 == 1 or not 2 <= length <= longest:
             raise ValueError(

@@ -108,6 +108,13 @@ def test_shipped_runs_are_found_from_any_folder(monkeypatch, tmp_path):
     assert "`python -m modgrok train laptop --depth 3`" in message and "-d2-" in message
 
 
+def test_a_wheel_without_shipped_runs_names_the_users_folder(monkeypatch, tmp_path):
+    defaults = declared("12_ask")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chapter, "SHIPPED", tmp_path / "site-packages/runs")
+    assert chapter.chapter("12_ask", defaults).parameters["root"] == "runs"
+
+
 def test_a_chapter_that_is_not_there():
     with pytest.raises(FileNotFoundError, match=r"^12_none\.ipynb is not in notebooks/; "):
         chapter.chapter("12_none", {})

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny import ENV, ROOT, command, finish, sentence, tiny
 
+import modgrok
 from modgrok.__main__ import main
 from modgrok.config import PRESETS, Config, preset
 from modgrok.storage.runs import Run
@@ -167,8 +168,11 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
     run = train(tiny(), tmp_path / "runs")
     root, shipped = ("--root", tmp_path / "runs"), ("--to", tmp_path / "shipped")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
     for arguments, expected in [
-        (("runs", tmp_path / "typo"), "is no folder; name one that holds runs."),
+        (("runs", tmp_path / "typo"), "is no folder; name a folder that holds runs."),
+        (("runs", tmp_path / "dangling"), "is a link to nowhere, which does not exist; name a folder that holds"),
+        (("sweep", "smoke", "--jobs", "0", *root), "jobs=0 is not allowed; choose 1 or more."),
         (("runs", tmp_path / "empty"), "; name a folder that holds one."),
         (("verify", "--root", tmp_path / "empty"), "; name a folder that holds one."),
         (("verify", "typo", *root), "no finished run typo"),
@@ -190,7 +194,7 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
 
 EMPTY = [
     "train smoke --root", "sweep smoke --root", "import-authors", "import-authors x.pth --root", "bench --out",
-    "export x --to", "export x --to y --root", "runs", "verify --root",
+    "sweep smoke --seeds", "export x --to", "export x --to y --root", "runs", "verify --root",
 ]  # fmt: skip
 
 
@@ -198,7 +202,7 @@ EMPTY = [
 def test_an_empty_path_is_not_the_current_folder(words, inside):
     code, _, errors = inside(*words.split(), "")
     message = " ".join(f"{errors} {code}".replace("│", " ").split())
-    assert code and "an empty path is not allowed; name a folder or a file." in message
+    assert code and "is empty; perhaps it comes from a variable that is not set." in message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -288,6 +292,10 @@ def test_a_command_that_is_none_is_refused_even_with_help(inside):
     assert "laptop-map (18 runs, half an hour)" in " ".join(
         inside("sweep", "--help")[1].replace("│", " ").split()
     )
+
+
+def test_the_version_can_be_asked_for(inside):
+    assert inside("--version") == (0, f"modgrok {modgrok.__version__}\n", "")
 
 
 def test_every_field_has_a_help(inside):

@@ -322,8 +322,8 @@ def test_a_curriculum_is_read_into_phases():
             st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple),
             st.integers(1, 3),
             st.integers(1, 99),
-            st.integers(0, 100).map(lambda n: n / 100),
-            st.integers(1, 100).map(lambda n: n / 100),
+            st.integers(0, 10**8).map(lambda n: n / 10**8),
+            st.integers(1, 10**8).map(lambda n: n / 10**8),
         ),
         max_size=6,
     )

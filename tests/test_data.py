@@ -319,6 +319,12 @@ def test_a_phase_with_more_lines_than_hold_training_pairs_is_refused():
         Data(tiny(alpha=0.3, curriculum="4x1:2"))
 
 
+@pytest.mark.parametrize("step", [-1, 2.5, "1", True])
+def test_a_step_is_a_whole_number(step):
+    with pytest.raises(ValueError, match=r"^step=.* must be a whole number, 0 or more\.$"):
+        Data(tiny()).batch(step)
+
+
 @pytest.mark.parametrize(
     ("name", "n"), [("ood", 3), (3, 3), ("ood_train", 0), ("ood_train", -1), ("ood_train", 2.5)]
 )

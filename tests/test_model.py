@@ -157,6 +157,13 @@ def test_a_length_that_is_no_sequence_is_refused(path, length):
         getattr(random_model(), path)(random_tokens(2, length))
 
 
+@pytest.mark.parametrize("tokens", [[[1, 2, 3]], torch.tensor([1, 2, 3]), torch.tensor([[1.0, 2.0, 3.0]])])
+@pytest.mark.parametrize("path", ["forward", "logits_everywhere"])
+def test_what_is_no_tokens_is_refused(path, tokens):
+    with pytest.raises(ValueError, match=r"^tokens must be a torch tensor of whole numbers"):
+        getattr(random_model(), path)(tokens)
+
+
 @pytest.mark.parametrize("depth, C", [(1, 16), (2, 64), (4, 32)])
 def test_number_of_parameters(depth, C):
     """Embedding (also the head), and a block: 4C² of attention, 8C² of MLP, two LayerNorms; no biases."""

@@ -56,6 +56,14 @@ def test_a_picture_of_the_page_and_its_form_for_phones_do_not_depend_on_the_user
         assert picture(plots.curves(panels, "x", chance=0.2), "") == usual
 
 
+@pytest.mark.parametrize(
+    "draw", [lambda: plots.training_curves({}, 0.2), lambda: plots.group_scores({}, ["read"])]
+)
+def test_nothing_to_draw_is_one_sentence(draw):
+    with pytest.raises(ValueError, match=r"^\w+ has nothing to draw: what it is given is empty\.$"):
+        draw()
+
+
 def test_panels_name_the_outer_axes_and_leave_surplus_places_empty():
     fig, axes = plots.panels("abcde", (2, 1), (1, 0.5), 3, xlabel="x", ylabel="y")
     assert fig.get_size_inches().tolist() == [7, 2.5] and [ax.get_title() for ax in axes] == list("abcde")

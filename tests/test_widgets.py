@@ -262,6 +262,12 @@ def test_a_notebook_opened_in_its_own_folder_finds_the_runs():
     assert (ROOT / "notebooks/runs").samefile(ROOT / "runs")
 
 
+@pytest.mark.parametrize("figure", [None, 3, [1, 2]])
+def test_what_is_no_figure_is_refused(figure):
+    with pytest.raises(ValueError, match=r"^figure=.* must be a matplotlib Figure"):
+        widgets.still(figure, "")
+
+
 def test_pictures_and_labels_must_match():
     with pytest.raises(ValueError, match=r"^2 pictures do not match 3 labels\.$"):
         widgets.scrubber([figure(), figure()], [1, 2, 3])

@@ -294,7 +294,12 @@ def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
                 r"[-+.\d][-+.\deE_]*|True|False|None|inf|nan", value
             )
             words += ["-r" if literal else "-p", key, shlex.quote(str(value))]
-    if values.get("source") == "shipped" and values["root"] == "runs" and not run_folders("runs"):
+    if (
+        values.get("source") == "shipped"
+        and values["root"] == "runs"
+        and SHIPPED.is_dir()
+        and not run_folders("runs")
+    ):
         values["root"] = str(SHIPPED)  # the notebook was started in another folder
     return Chapter(name, values, " ".join(words))
 

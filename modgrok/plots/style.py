@@ -5,7 +5,7 @@ training inputs, light and dashed for test inputs (Okabe and Ito's palette, safe
 dark page each keeps its hue and changes its lightness: DARK.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, wraps
@@ -112,6 +112,12 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         try:
             with drawing_settings():
                 return draw(*args, **options)
+        except (KeyError, IndexError, ZeroDivisionError, ValueError) as error:
+            if args and isinstance(args[0], Sized) and not len(args[0]):
+                raise ValueError(
+                    f"{draw.__name__} has nothing to draw: what it is given is empty."
+                ) from error
+            raise
         finally:
             _is_narrow.reset(token)
 

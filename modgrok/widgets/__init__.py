@@ -49,7 +49,9 @@ class Page(HTML):
 
 
 def still(figure: Figure, alt: str, name: str = "figure") -> Page:
-    """A figure, with links to its files NAME.svg and NAME.csv, the data drawn in it."""
+    """A figure, with links to its files NAME.svg and NAME.csv, the data drawn in it; ValueError if it is none."""
+    if not isinstance(figure, Figure):
+        raise ValueError(f"figure={figure!r:.80} must be a matplotlib Figure, such as modgrok.plots draws.")
     table = figure_csv(figure)
     return _deck(f' data-name="{escape(name)}"', "", [picture(figure, alt)], [table], 0)
 
