@@ -51,7 +51,7 @@ CHANGED = {
 """Parameters beside their defaults, one notebook's own at least."""
 
 WRONG = {
-    "01_tasks": ("tasks", "[1, 2]", "[[1, 1], [2, 3]]"),
+    "01_tasks": ("p", "4", "must be prime"),
     "02_learning": ("preset", "nope", "smoke"),
     "03_phases": ("source", "nope", "shipped"),
     "04_in_context": ("sequences", "0", "between 50 and 100000"),
