@@ -271,8 +271,7 @@ def existing_runs(*roots: Path) -> list[Path]:
 def check_launcher() -> None:
     """Refuse what `accelerate launch --multi_gpu` starts where there is no GPU: it would train on the CPU in silence.
 
-    Raises:
-        ValueError: the launcher was told to use GPUs, none is here, and nobody said that none is wanted.
+    Raises ValueError if the launcher was told to use GPUs, none is here, and nobody said that none is wanted.
     """
     is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "False") != "False"
@@ -290,8 +289,7 @@ COMMANDS = ("train", "sweep", "import-authors", "bench", "export", "runs", "veri
 def check_words(words: list[str]) -> None:
     """Refuse a command that does not exist, also before --help, and paths that are empty, as unset variables are.
 
-    Raises:
-        ValueError: one sentence; for a wrong command with those that there are.
+    Raises ValueError: one sentence, for a wrong command with those that there are.
     """
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         similar = difflib.get_close_matches(words[0], COMMANDS, n=1)

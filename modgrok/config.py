@@ -229,8 +229,7 @@ class Config:
     def from_dict(cls, fields: dict[str, Any]) -> "Config":
         """The config of a dictionary such as `to_dict` returns.
 
-        Raises:
-            ValueError: an unknown field, with the nearest known name, or an invalid value.
+        Raises ValueError for an unknown field, with the nearest known name, or an invalid value.
         """
         for name in fields:
             if name not in cls.__dataclass_fields__:
@@ -291,8 +290,7 @@ def check_config(config: object) -> None:
 def preset(name: str, **overrides: Any) -> Config:
     """A preset's config with some fields replaced.
 
-    Raises:
-        ValueError: an unknown preset or field (with the nearest known name), or an invalid value.
+    Raises ValueError for an unknown preset or field (with the nearest known name), or an invalid value.
     """
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"preset={_short(name)} is not known; choose one of {', '.join(PRESETS)}.")
@@ -308,10 +306,8 @@ _PHASE = re.compile(
 def parse_curriculum(text: str) -> tuple[Phase, ...]:
     """The phases in a text such as "1x4:800:0.1:1, 1+2+4x8:600, 0x12:::0.5", separated by commas or spaces.
 
-    A phase is LINESxEXAMPLES:STEPS:MARGIN:RATE; what is left out at its end takes the defaults of `Phase`.
-
-    Raises:
-        ValueError: one sentence that names the first phase which is not written so.
+    A phase is LINESxEXAMPLES:STEPS:MARGIN:RATE; what is left out at its end takes the defaults of `Phase`. Raises
+    ValueError: one sentence that names the first phase which is not written so.
     """
     phases = []
     for word in text.replace(",", " ").split():

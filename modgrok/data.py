@@ -32,8 +32,7 @@ def grid(p: int) -> np.ndarray:
 def pretraining_tasks(config: Config) -> np.ndarray:
     """The n_tasks pre-training task vectors (a, b), shape (n_tasks, 2), by the config's rule (F2, A1).
 
-    Raises:
-        ValueError: the rectangular rule finds no room for so many tasks.
+    Raises ValueError if the rectangular rule finds no room for so many tasks.
     """
     rng = generator(config.seed, "tasks")
     if config.task_rule == "random":

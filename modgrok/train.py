@@ -337,8 +337,7 @@ class Training:
     def load(self) -> None:
         """The inverse of `save`; evaluations after the resume point are dropped, to be made again.
 
-        Raises:
-            ValueError: a file that is damaged or does not belong, or a table that ends before the resume point.
+        Raises ValueError for a file that is damaged or does not belong, or a table that ends before the resume point.
         """
         tensors, notes = files.load_state(self.path / "resume.safetensors", self.config.name)
         self.weights.load_state_dict(

@@ -120,10 +120,8 @@ def answer_groupings(task: ArrayLike, p: int, n_groupings: int = 200, seed: int 
 
     Two pairs of one z share neither x nor y. The baseline keeps that: it groups by a·π(x) + b·σ(y), where π renames the
     numbers x and σ the numbers y (a Latin square). Features of x alone and of y alone score the same under every
-    grouping; only features of the sum score more under the true one.
-
-    Raises:
-        ValueError: a = 0 or b = 0, so that z depends on one number at most.
+    grouping; only features of the sum score more under the true one. Raises ValueError if a = 0 or b = 0, so that z
+    depends on one number at most.
     """
     a, b = (int(number) % p for number in task)
     if a * b == 0:

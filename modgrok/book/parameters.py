@@ -99,8 +99,7 @@ def checked(name: str, value: Any, default: Any) -> Any:
 def as_list(value: list | str, name: str) -> list:
     """Return a parameter's value as a list; papermill's command line and a text control pass it as text, "[1, 2]".
 
-    Raises:
-        ValueError: the value is neither a list nor the text of one.
+    Raises ValueError if the value is neither a list nor the text of one.
     """
     try:
         return list(ast.literal_eval(value) if isinstance(value, str) else value)

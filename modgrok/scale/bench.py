@@ -182,8 +182,7 @@ def candidates(config: Config) -> list[engine.Arithmetic]:
 def step_seconds(config: Config, n_processes: int = 1, arithmetic: engine.Arithmetic | None = None) -> float:
     """Seconds of a step of the real training loop, the mean of 10; each process has a GPU if there are GPUs.
 
-    Raises:
-        RuntimeError: a process failed.
+    Raises RuntimeError if a process failed.
     """
     job = json.dumps({"config": config.to_dict(), "arithmetic": arithmetic or engine.arithmetic(config)})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

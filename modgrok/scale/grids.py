@@ -110,8 +110,7 @@ class NoSweep(ValueError):
 def sweep_named(name: str) -> Sweep:
     """The sweep of a name; the name of a preset gives a sweep of one run.
 
-    Raises:
-        ValueError: no sweep and no preset has that name; the message suggests similar ones.
+    Raises ValueError, which suggests similar ones, if no sweep and no preset has that name.
     """
     if name in SWEEPS:
         return SWEEPS[name]
@@ -123,11 +122,7 @@ def sweep_named(name: str) -> Sweep:
 
 
 def sweep_of_kind(preset_name: str, kind: str) -> Sweep:
-    """The sweep "PRESET-KIND".
-
-    Raises:
-        NoSweep: the preset has no sweep of that kind.
-    """
+    """The sweep "PRESET-KIND". Raises NoSweep if there is none."""
     presets = [name.removesuffix(f"-{kind}") for name in SWEEPS if name.endswith(f"-{kind}")]
     if preset_name not in presets:
         raise NoSweep(f"preset={preset_name!r} has no {kind}; choose one of {', '.join(presets)}.")
@@ -142,8 +137,7 @@ def grid(
 ) -> list[Config]:
     """The configs of every combination of values and seeds on top of a preset; arguments as in `Sweep`.
 
-    Raises:
-        ValueError: the preset is unknown, or some points are not valid; the message has a line for each.
+    Raises ValueError if the preset is unknown, or some points are not valid; the message has a line for each.
     """
     preset(preset_name)
     configs, errors = [], []
@@ -184,8 +178,7 @@ def in_words(fields: Mapping[str, Any]) -> str:
 def parse_values(text: str) -> tuple[str, list[Any]]:
     """The field and the values of a text such as "n_tasks=4,8,16"; what is no number or truth stays text.
 
-    Raises:
-        ValueError: the text is not NAME=VALUE,VALUE….
+    Raises ValueError if the text is not NAME=VALUE,VALUE….
     """
     name, _, values = text.partition("=")
     if not (name and all(values.split(","))):

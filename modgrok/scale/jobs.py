@@ -182,8 +182,7 @@ def job_error(job: Any) -> str | None:
 def local_submit(logs: Path, resources: Resources) -> Submit:
     """How a point becomes a process of this machine, or as many as it has GPUs; more jobs than GPUs share them.
 
-    Raises:
-        ValueError: a job needs more GPUs than there are.
+    Raises ValueError if a job needs more GPUs than there are.
     """
     import submitit
 
@@ -222,8 +221,7 @@ def stop_locally(jobs: list[Any]) -> str:
 def slurm_executor(logs: Path, resources: Resources) -> Any:
     """submitit's executor for an array of jobs, of which `resources.jobs` run at once.
 
-    Raises:
-        ValueError: SLURM is not on this machine.
+    Raises ValueError if SLURM is not on this machine.
     """
     import submitit
 
@@ -249,8 +247,7 @@ def slurm_executor(logs: Path, resources: Resources) -> Any:
 def slurm_submit(logs: Path, resources: Resources, points: list[Point]) -> Submit:
     """Submit all points at once: point → its job.
 
-    Raises:
-        ValueError: SLURM is not on this machine, or refuses the jobs.
+    Raises ValueError if SLURM is not on this machine, or refuses the jobs.
     """
     from submitit.core.utils import FailedJobError
 

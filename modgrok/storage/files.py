@@ -42,8 +42,7 @@ def read_bytes(path: Path, max_bytes: float = LARGEST_TABLE) -> bytes:
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing.
 
-    Raises:
-        OSError: the folder cannot be made; the message names a link whose target is missing.
+    Raises OSError if the folder cannot be made; the message names a link whose target is missing.
     """
     for folder in (path, *path.parents):
         if folder.is_symlink() and not folder.exists():
@@ -55,8 +54,7 @@ def make_folder(path: Path) -> None:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that a crash at any moment leaves either the old content or the new, whole.
 
-    Raises:
-        OSError: the disk is full or not writable; the old content stays.
+    Raises OSError if the disk is full or not writable; the old content stays.
     """
     content = content.encode() if isinstance(content, str) else content
     temporary = None

@@ -58,8 +58,7 @@ def _git(folder: Path, *arguments: str) -> str:
 def parse(content: bytes) -> dict:
     """The entries of a provenance.json, each of a bounded type and length.
 
-    Raises:
-        ValueError: the content is no provenance; the message is empty or names the wrong entry.
+    Raises ValueError if the content is no provenance; the message is empty or names the wrong entry.
     """
     try:
         provenance = json.loads(content)

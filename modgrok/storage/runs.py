@@ -82,8 +82,7 @@ class Run:
     def manifest(self) -> dict[str, dict]:
         """File → "sha256", and for a checkpoint also "step" and "dtype", of a finished run.
 
-        Raises:
-            ValueError: the manifest is missing or damaged.
+        Raises ValueError if the manifest is missing or damaged.
         """
         file = self.path / "manifest.json"
         try:
@@ -106,8 +105,7 @@ class Run:
     def read(self, name: str) -> bytes:
         """The content of one of the run's files, compared with its digest if the run is finished.
 
-        Raises:
-            ValueError: the file is missing, no ordinary file, or changed since the run was finished.
+        Raises ValueError if the file is missing, no ordinary file, or changed since the run was finished.
         """
         file = self.path / name
         try:
@@ -170,10 +168,8 @@ class Run:
         {set}_acc and {set}_novel.
 
         Losses are cross-entropies in nats over all z. {set}_acc is the accuracy of the last z, {set}_novel that of the
-        last z where the query repeats no example; nan where there is no such query.
-
-        Raises:
-            ValueError: the table is missing or damaged.
+        last z where the query repeats no example; nan where there is no such query. Raises ValueError if the table is
+        missing or damaged.
         """
         text, file = self.read("metrics.csv"), self.path / "metrics.csv"
         try:
@@ -219,10 +215,8 @@ class Run:
     def summary(self) -> dict[str, object]:
         """A row about the run: its name, whether it is finished, minutes, device, last metrics, and config.
 
-        The metrics are None before the first evaluation. Minutes and device are None until the run is finished.
-
-        Raises:
-            ValueError: a file of the run is damaged.
+        The metrics are None before the first evaluation. Minutes and device are None until the run is finished. Raises
+        ValueError if a file of the run is damaged.
         """
         columns = [column for column in COLUMNS if column != "lr"]  # the config's lr has that name
         is_evaluated = self.finished or (self.path / "metrics.csv").exists()
@@ -241,8 +235,7 @@ class Run:
     def model(self, step: int | None = None) -> Transformer:
         """The model at a checkpoint, by default the last one that the run keeps, in float32 on the CPU.
 
-        Raises:
-            ValueError: the run keeps no weights of that step, or the file is missing, damaged or of another run.
+        Raises ValueError if the run keeps no weights of that step, or the file is missing, damaged or of another run.
         """
         steps = self.steps
         if not steps:

@@ -19,8 +19,7 @@ ANSWER_TOLERANCE = {"float32": 0.005, "float16": 0.01}
 def check(run: Run) -> None:
     """Compare every file of a finished run with its manifest.
 
-    Raises:
-        ValueError: a file is missing, damaged or changed since the run was finished; the message names the first.
+    Raises ValueError, naming the first, if a file is missing, damaged or changed since the run was finished.
     """
     for name in sorted({*run.manifest, *TABLES}):
         run.read(name)

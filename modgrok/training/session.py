@@ -26,10 +26,8 @@ WAITING_INTERVAL = 10
 def finished_folder(config: Config, root: str | Path, anew: bool = False) -> Path | None:
     """The folder of a config's finished run, or None if there is none.
 
-    It is root/NAME, where a training would put it, or one deeper below the root unless the run is wanted `anew`.
-
-    Raises:
-        ValueError: root/NAME holds something else than this run.
+    It is root/NAME, where a training would put it, or one deeper below the root unless the run is wanted `anew`. Raises
+    ValueError if root/NAME holds something else than this run.
     """
     path = Path(root, config.name)
     if os.path.lexists(path / "config.json") and Run(path).finished:
@@ -41,8 +39,7 @@ def finished_folder(config: Config, root: str | Path, anew: bool = False) -> Pat
 def finished_run(path: Path) -> Run:
     """A finished run, verified; a resume point is removed if the process that finished the run left one.
 
-    Raises:
-        ValueError: a file is missing or damaged; the message says what helps.
+    Raises ValueError, which says what helps, if a file is missing or damaged.
     """
     resume = path / "resume.safetensors"
     if resume.exists():
