@@ -30,7 +30,7 @@ from tabulate import tabulate
 
 from modgrok.book.parameters import check_names, checked, declared
 from modgrok.claims.cost import SETTINGS, core_minutes
-from modgrok.claims.verdicts import describe
+from modgrok.claims.verdicts import Runs, describe, flat
 from modgrok.config import PRESETS, Config, preset
 from modgrok.model import n_weights
 from modgrok.plots.style import blocks
@@ -42,9 +42,6 @@ from modgrok.train import train
 from modgrok.training.engine import check_divides
 from modgrok.training.process import die_with_parent
 from modgrok.widgets import still
-
-Runs = Run | Iterable | Mapping
-"""Runs, nested at will."""
 
 Result = TypeVar("Result")
 
@@ -339,13 +336,6 @@ def _train_forked(config: Config, root: str | Path) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # or Accelerate raises it again
     torch.set_num_threads(1)
     train(config, root)
-
-
-def flat(runs: Runs) -> list[Run]:
-    """Nested runs in a row, without those that are missing (None)."""
-    if runs is None or isinstance(runs, Run):
-        return [runs] if runs else []
-    return [run for part in (runs.values() if isinstance(runs, Mapping) else runs) for run in flat(part)]
 
 
 LARGE = 2_000_000

@@ -18,7 +18,7 @@ from modgrok.analysis.skill import (
     ood_stop,
     skill_curve,
 )
-from modgrok.book.chapter import Chapter, typeset
+from modgrok.book.chapter import Chapter, flat, typeset
 from modgrok.claims import rules
 from modgrok.claims.verdicts import Claim, by_seed, contrasted, count, curriculum, distinct, trained_alike
 from modgrok.config import PRESETS, preset
@@ -52,9 +52,8 @@ class Evidence(NamedTuple):
     @property
     def judged(self) -> list[Run]:
         """The runs that verdicts rest on, each once."""
-        groups = (*self.shallow.values(), *self.deep.values(), self.replicates, *self.smaller.values())
-        runs = [run for group in (self.points.flat, self.fewer_inputs.flat, *groups) for run in group]
-        return list({run.config: run for run in runs}.values())
+        groups = self.points, self.fewer_inputs, self.shallow, self.deep, self.replicates, self.smaller
+        return list({run.config: run for run in flat(groups)}.values())
 
 
 def gather(page: Chapter, depth: int = 4) -> Evidence:

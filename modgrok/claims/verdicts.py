@@ -17,7 +17,8 @@ from modgrok.analysis.stats import (
 from modgrok.config import preset
 from modgrok.storage.runs import Run
 
-Runs = Sequence[Run] | NDArray[np.object_]
+Runs = Run | Iterable | Mapping
+"""Runs, nested at will."""
 
 VERDICTS = {
     "shown": "every seed agrees with the claim, and there are at least three",
@@ -90,7 +91,7 @@ def verdict(outcomes: ArrayLike, p: int) -> str:
 
 def seed_by_seed(rule: Rule, runs: Runs, outcomes: ArrayLike, measured: Mapping[str, str]) -> Claim:
     """The claim with its `verdict` from the outcome of each seed, (seeds,); `measured` as in `Claim`."""
-    n_able, p = np.isfinite(outcomes).sum(), _flat(runs)[0].config.p
+    n_able, p = np.isfinite(outcomes).sum(), flat(runs)[0].config.p
     units = f"seeds: {len(np.asarray(outcomes))}, able to tell: {n_able}"
     return Claim(rule, verdict(outcomes, p), p, measured, units, setting(runs))
 
@@ -151,7 +152,7 @@ def distinct(runs: Runs) -> list[Run]:
         "steps", "warmup_steps", "eval_every", "n_checkpoints", "checkpoint_every", "eval_sequences", "mixed_precision",
     }  # fmt: skip
     longest: dict[str, Run] = {}
-    for run in sorted(_flat(runs), key=lambda run: run.config.steps):
+    for run in sorted(flat(runs), key=lambda run: run.config.steps):
         unused = ignored | ({"muon_lr"} if run.config.optimizer == "adamw" else set())
         fields = run.config.to_dict().items()
         longest[str([field for field in fields if field[0] not in unused])] = run
@@ -239,18 +240,18 @@ FIELDS = {
 
 def describe(runs: Runs) -> dict[str, str]:
     """The fields that describe runs, and whether they had a curriculum: label → every value that they take, as text."""
-    configs = [run.config for run in _flat(runs)]
+    configs = [run.config for run in flat(runs)]
     values = {
         label: sorted({getattr(config, field) for config in configs}) for label, field in FIELDS.items()
     }
     values["steps"] = [f"{n_steps:,}" for n_steps in values["steps"]]
-    values["curriculum"] = sorted(set(map(curriculum, _flat(runs))))
+    values["curriculum"] = sorted(set(map(curriculum, flat(runs))))
     return {label: ", ".join(map(str, numbers)) for label, numbers in values.items()}
 
 
 def setting(runs: Runs) -> dict[str, str]:
     """The fields that `describe` runs, and their arithmetic."""
-    return describe(runs) | {"arithmetic": ", ".join(sorted(set().union(*map(arithmetic, _flat(runs)))))}
+    return describe(runs) | {"arithmetic": ", ".join(sorted(set().union(*map(arithmetic, flat(runs)))))}
 
 
 def arithmetic(run: Run) -> set[str]:
@@ -263,11 +264,15 @@ def curriculum(run: Run) -> str:
     return "yes" if run.config.curriculum else "no"
 
 
-def _depths(runs: Runs, is_chosen: NDArray[np.bool_]) -> str:
+def _depths(runs: Sequence[Run], is_chosen: NDArray[np.bool_]) -> str:
     """The numbers of blocks of the chosen runs, as text."""
     depths = sorted({run.config.depth for run, chosen in zip(runs, is_chosen, strict=True) if chosen})
     return f"d = {', '.join(map(str, depths))}"
 
 
-def _flat(runs: Runs) -> list[Run]:
-    return list(np.ravel(np.array(runs, dtype=object)))
+def flat(runs: Runs) -> list[Run]:
+    """Nested runs in a row, without those that are missing (None)."""
+    if not isinstance(runs, Iterable):
+        return [runs] if runs else []
+    parts = runs.values() if isinstance(runs, Mapping) else runs
+    return [run for part in parts for run in flat(part)]

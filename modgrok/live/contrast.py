@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modgrok.analysis.activations import draw_contexts
-from modgrok.analysis.mechanisms import matching_heads, reading_heads
+from modgrok.analysis.mechanisms import matching_heads, name_heads, reading_heads
 from modgrok.data import Data
 from modgrok.evaluate import correct_grid, query_grid
 from modgrok.plots.style import blocks
@@ -117,8 +117,7 @@ def draw_question(run: Run) -> dict | None:
     """Four examples of the first context of `draw_contexts`; the query is twice the first of them with y not 0.
 
     The result has "task" (a, b), held out; "examples" (x, y, z) each; "query" (x, y); and "groups" with "name" and
-    "heads", (block, number) each, of `mechanisms.reading_heads` at the last checkpoint: the matching heads and, where
-    there are any, the other heads of their block. None if no head matches.
+    "heads", (block, number) each, as by `mechanisms.name_heads` at the last checkpoint. None if no head matches.
     """
     model, sample, p = run.model(), Data(run.config), run.config.p
     tokens = sample.evaluation_set("ood_train", 300)
@@ -127,11 +126,9 @@ def draw_question(run: Run) -> dict | None:
     contexts, tasks = draw_contexts(sample, 1)
     context, task = contexts[0, : min(4, run.config.n_examples - 1)], tasks[0]
     first = context[np.argmax(context[:, 1] > 0)]
-    names = ("matching heads", "the other heads")
     groups = [
         {"name": f"{name} ({', '.join(f'{block}.{h}' for block, h in heads)})", "heads": heads}
-        for name, heads in zip(names, reading_heads(model, tokens), strict=True)
-        if heads
+        for name, heads in name_heads(*reading_heads(model, tokens)).items()
     ]
     return {
         "task": task.tolist(),
