@@ -10,7 +10,8 @@ import sys
 
 import pytest
 import torch
-from tiny import ENV, ROOT, command, finish, sentence, tiny
+from accelerate.commands.launch import launch_command, launch_command_parser
+from tiny import ENV, ROOT, command, sentence, tiny
 
 import modgrok
 from modgrok.__main__ import main
@@ -43,17 +44,15 @@ def refusal(code: str) -> str:
     return code.removeprefix("modgrok: ")
 
 
-def test_every_field_is_a_flag(tmp_path):
+def test_every_field_is_a_flag(tmp_path, inside):
     """All at once, with values that are no preset's."""
     config = tiny(optimizer="muon", betas=(0.8, 0.9), seed=3, lr_schedule="constant", steps=3)
-    result = subprocess.run(
-        command(config, tmp_path), env=ENV, cwd=ROOT, text=True, capture_output=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert f"training {config.name} on 1 process(es), cpu, from step 0" in result.stdout
-    assert result.stdout.splitlines()[-1] == f"finished: {tmp_path / config.name}"
+    code, out, progress = inside(*command(config, tmp_path)[3:])
+    assert code == 0
+    assert f"training {config.name} on 1 process(es), cpu, from step 0" in out
+    assert out.splitlines()[-1] == f"finished: {tmp_path / config.name}"
     assert Run(tmp_path / config.name).config == config
-    assert " 3/3 " in result.stderr and "ood_test=" in result.stderr  # the progress line
+    assert " 3/3 " in progress and "ood_test=" in progress
 
 
 def test_help_explains_presets_and_fields(inside):
@@ -206,13 +205,21 @@ def test_an_empty_path_is_not_the_current_folder(words, inside):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_several_gpus_on_a_machine_without_one_are_one_sentence(tmp_path):
-    argv = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    argv += ["-m", "modgrok", "train", "smoke", "--root", str(tmp_path / "refused")]
-    result = finish(argv, {name: value for name, value in ENV.items() if name != "CUDA_VISIBLE_DEVICES"})
-    refusals = [line for line in result.stderr.splitlines() if line.startswith("modgrok: ")]
-    assert result.returncode != 0 and len(set(refusals)) == 1 and not (tmp_path / "refused").exists()
-    assert "this machine has none; start processes on the CPU by `torchrun" in sentence(refusals[0])
+def test_several_gpus_on_a_machine_without_one_are_one_sentence(tmp_path, inside, monkeypatch):
+    """As `accelerate launch` sets the environment of its processes, of which one is started here."""
+    results = []
+
+    def start_one(arguments):
+        monkeypatch.setenv("WORLD_SIZE", str(arguments.nproc_per_node))
+        results.append(inside("train", "smoke", "--root", tmp_path / "refused"))
+
+    monkeypatch.setattr("torch.distributed.run.run", start_one)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    flags = ["--multi_gpu", "--num_processes", "2", "-m", "modgrok", "train", "smoke"]
+    launch_command(launch_command_parser().parse_args(flags))
+    ((code, _, _),) = results
+    assert "this machine has none; start processes on the CPU by `torchrun" in sentence(refusal(code))
+    assert not (tmp_path / "refused").exists()
 
 
 def test_verify_tells_the_forged_from_the_honest(tmp_path, inside):

@@ -143,15 +143,17 @@ def test_a_foreign_folder_is_that_points_error(tmp_path):
     assert results[0].run and "config.json is damaged" in results[1].error
 
 
-def endless(root: Path) -> list[str]:
-    """The command of a sweep over two runs that will not end by themselves."""
+def endless(root: Path, seeds: str) -> list[str]:
+    """The command of a sweep over runs that will not end by themselves."""
     fields = ("steps=100000", "eval_every=100", "checkpoint_every=100000", "warmup_steps=0")
     vary = [f"--vary={field}" for field in fields]
-    return [sys.executable, "-m", "modgrok", "sweep", "smoke", *vary, "--seeds=0,1", f"--root={root}"]
+    return [sys.executable, "-m", "modgrok", "sweep", "smoke", *vary, f"--seeds={seeds}", f"--root={root}"]
 
 
 def test_ctrl_c_saves_and_the_same_command_continues(tmp_path):
-    process = subprocess.Popen(endless(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        endless(tmp_path, "0,1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -163,22 +165,22 @@ def test_ctrl_c_saves_and_the_same_command_continues(tmp_path):
 
 
 def test_a_killed_sweep_leaves_no_trainer(tmp_path):
-    """Its jobs notice, save and end, and the same command continues them."""
+    """Its job notices, saves and ends, and the same command continues it."""
     root = tmp_path / "runs"
-    process = subprocess.Popen(endless(root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(endless(root, "0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while len(list(root.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
+        while not list(root.glob("*/metrics.csv")) and time.monotonic() < deadline:
             time.sleep(0.2)
         jobs = [pid for pid in processes(str(root)) if pid != process.pid]
-        assert len(jobs) >= 2
+        assert jobs
         process.kill()
         process.wait(timeout=20)
         deadline = time.monotonic() + 30
         while processes(str(root)) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert not processes(str(root))
-        assert len(list(root.glob("*/resume.safetensors"))) == 2
+        assert len(list(root.glob("*/resume.safetensors"))) == 1
     finally:
         for pid in processes(str(root)):
             os.kill(pid, signal.SIGKILL)
