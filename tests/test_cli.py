@@ -4,9 +4,11 @@ import csv
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -299,6 +301,19 @@ def test_a_command_that_is_none_is_refused_even_with_help(inside):
     assert "laptop-map (18 runs, half an hour)" in " ".join(
         inside("sweep", "--help")[1].replace("│", " ").split()
     )
+
+
+def test_commands_in_texts_are_understood(inside, monkeypatch):
+    monkeypatch.setattr(
+        "modgrok.__main__.train", lambda config, root, *_: SimpleNamespace(path=root / config.name)
+    )
+    monkeypatch.setattr("modgrok.__main__.sweep", lambda configs, root, **_: [])
+    texts = [page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "book").glob("*.md")))]
+    commands_shown = re.findall(r"-m modgrok ((?:train|sweep) [^`\n\\\x22]+)", "\n".join(texts))
+    assert len(commands_shown) > 15
+    for words in commands_shown:
+        code, _, errors = inside(*shlex.split(words, comments=True))
+        assert (code, errors) == (0, ""), words
 
 
 def test_the_version_can_be_asked_for(inside):

@@ -66,9 +66,9 @@ WRONG = {
     "13_order": ("depths", "[0]", "1 or more"),
     "14_cost": ("preset", "laptop", "laptop' has no ladder"),
     "15_factors": ("preset", "desk", "desk' has no factors"),
-    "16_reaching_in": ("num_processes", "0", "1 or more"),
+    "16_reaching_in": ("depths", "[4]", "[2, 4]"),
     "17_hypothesis": ("n_seeds", "0", "1 or more"),
-    "18_larger_prime": ("contexts", "many", "whole number"),
+    "18_larger_prime": ("depths", "[1]", "[2, 4]"),
     "intro": ("contexts", "1", "2"),
 }
 

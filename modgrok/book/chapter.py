@@ -120,9 +120,17 @@ class Chapter:
                 results.append(find(replace(self, parameters=shipped), first_seed + len(results)))
         return results
 
-    def by_depth(self, *depths: int) -> dict[int, list[Run]]:
-        """Return depth → the runs of every seed, at the `largest` scale that has all depths, by default `depths`."""
-        depths = depths or self.parameters["depths"]
+    def by_depth(self, *depths: int, at_least: int = 1) -> dict[int, list[Run]]:
+        """Return depth → the runs of every seed, at the `largest` scale that has all depths, by default `depths`.
+
+        The shallowest come first. A ValueError says that there are fewer than `at_least` different depths.
+        """
+        depths = sorted(set(depths or self.parameters["depths"]))
+        if len(depths) < at_least:
+            raise ValueError(
+                f"depths={depths} must hold {at_least} different numbers of blocks or more, for this notebook "
+                "compares them; it is a list such as [2, 4]."
+            )
         return self.largest(lambda page: {depth: page.every_seed(depth=depth) for depth in depths})
 
     def groups(self, *names: str) -> dict[str, list[Run]]:
