@@ -21,12 +21,12 @@ test: $(VENV)/.installed
 	@echo "The tests: the book, and every notebook trained at the smallest scale; some 15 minutes on two cores."
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 quick: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not browser"
 
 pdf: $(VENV)/.installed
 	@echo "The PDF: Chromium prints every page of the built book, about a minute."

@@ -424,7 +424,8 @@ def test_parameters_and_set_up_are_one_fold(alone):
 
 def test_a_failed_build_ends_with_one_message(house):
     write(house, "fails", "mood = 1", "raise ValueError('no such preset.')")
-    (house / "book/_toc.yml").write_text("format: jb-book\nroot: reads\nchapters: [{file: fails}]\n")
+    (house / "notebooks/reads.ipynb").unlink()
+    (house / "book/_toc.yml").write_text("format: jb-book\nroot: fails\n")
     (house / "_config.yml").write_text("sphinx: {extra_extensions: [modgrok.book.build]}\n")
     build_process = jupyter_book(house, house)
     message = "The book was not built. fails.ipynb, cell 3: ValueError: no such preset."
