@@ -263,8 +263,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         curriculum="1x4:900:0.08 2x16:1500:0.15 2+4+0x16:1500:0.25 0x16:1500::0.5 0x16:::0.2",
     ),
     "p19": DESK | dict(
-        p=19, n_tasks=256, batch_size=512, steps=6000,
-        curriculum="1x4:1200:0.08 2x16:1500:0.15 2+4+0x16:1500:0.25 0x16:1500::0.5 0x16:::0.2",
+        p=19, n_tasks=256, batch_size=512, steps=7000,
+        curriculum="1x4:1200:0.08 2x16:1500:0.15 2+4+0x16:1500:0.25 0x16:2000::0.5 0x16:::0.2",
+    ),
+    "p29": DESK | dict(
+        p=29, n_tasks=512, batch_size=512, n_examples=32, steps=4500, eval_sequences=1024,
+        curriculum="1x4:1200:0.1 2x16:1000:0.18 2+4+0x16:800:0.3 0x16:500::0.5 0x32:700::0.5 0x32:::0.2",
     ),
     "paper": {},
 }  # fmt: skip
@@ -275,7 +279,8 @@ PRESET_COSTS = {
     "laptop": "minutes on a CPU core, at p = 7; shows the phenomena",
     "desk": "an hour or two on a CPU core, at p = 11",
     "p13": "half an hour on a CPU core at p = 13, by a curriculum",
-    "p19": "hours on a CPU core at p = 19, by a curriculum; not tried to its end",
+    "p19": "an hour and a quarter on a CPU core at p = 19, by a curriculum",
+    "p29": "an hour and a half on a CPU core at the paper's p = 29, by a curriculum",
     "paper": "hours on a GPU; the paper's d = 2 model",
 }
 """Name of a preset → how long a run of it takes."""

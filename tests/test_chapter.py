@@ -341,7 +341,7 @@ def test_a_sweep_has_all_seeds_that_finished_at_every_point(scales, monkeypatch)
     [
         (
             ("train", "tiny"),
-            "preset='tiny' is not known; choose one of smoke, laptop, desk, p13, p19, paper",
+            "preset='tiny' is not known; choose one of smoke, laptop, desk, p13, p19, p29, paper",
         ),
         (("train", "smoke", "runs", 7), "does not divide into 7 processes"),
     ],
