@@ -68,7 +68,7 @@ def test_panels_name_the_outer_axes_and_leave_surplus_places_empty():
     fig, axes = plots.panels("abcde", (2, 1), (1, 0.5), 3, xlabel="x", ylabel="y")
     assert fig.get_size_inches().tolist() == [7, 2.5] and [ax.get_title() for ax in axes] == list("abcde")
     assert [ax.axison for ax in fig.axes] == [True] * 5 + [False]
-    assert [ax.get_xlabel() for ax in axes] == ["", "", "", "x", "x"]
+    assert [ax.get_xlabel() for ax in axes] == ["", "", "x", "x", "x"]
     assert [ax.get_ylabel() for ax in axes] == ["y", "", "", "y", ""]
 
 

@@ -227,6 +227,11 @@ def panels(
             ax.label_outer()
     for ax in axes[len(titles) :]:
         ax.axis("off")
+    for ax in (
+        () if fig.stacked else axes[len(titles) - columns : (rows - 1) * columns]
+    ):  # above an empty place
+        ax.set_xlabel(xlabel)
+        ax.tick_params(labelbottom=True)
     return fig, axes[: len(titles)]
 
 
