@@ -27,7 +27,10 @@ BARE = {
     for name, value in os.environ.items()
     if not name.startswith(("PYTHON", "MODGROK", "PIP", "VIRTUAL"))
 }
-BARE |= {"OMP_NUM_THREADS": "1"}
+BARE |= {
+    "OMP_NUM_THREADS": "1",
+    "TORCH_COMPILE_DISABLE": "1",
+}  # trying a compiler takes seconds; test_engine does
 
 
 def call(*argv, folder: Path) -> str:
