@@ -12,7 +12,7 @@ JOBS ?= 2
 
 .PHONY: book test quick pdf lock clean
 
-book: $(VENV)/.installed
+book: $(VENV)/.book
 	@echo "The book: $(words $(wildcard notebooks/*.ipynb)) notebooks are executed from shipped runs, some 4 minutes on two cores of an AMD EPYC server; later builds redo what changed."
 	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build book
 	@echo "The book: $(CURDIR)/_build/html/index.html"
@@ -32,12 +32,18 @@ pdf: $(VENV)/.installed
 	@echo "The PDF: Chromium prints every page of the built book, about a minute."
 	$(BIN)/python scripts/pdf.py
 
-# The lock goes first, so that a CPU-only or another CUDA build of the same torch can stand in for it.
-$(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "The environment: some 120 packages, torch among them; minutes."
+# What the book needs, in the versions of the lock; a CPU-only or another CUDA build of the same torch can stand in for
+# it. Compiling all of it would take longer than Python takes to compile what the book imports.
+$(VENV)/.book: requirements.lock pyproject.toml
+	@echo "The environment: some 100 packages, torch among them; a minute or two."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps -e .
+	$(BIN)/python -m pip install --quiet --no-compile -c requirements.lock setuptools
+	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c requirements.lock -e ".[book]"
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.book
+	@echo "The packages of the tests: some 20 more."
+	$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock
 	@touch $@
 
 # Without the system's own part of a version (torch 2.13.0+cpu): the lock serves every machine.

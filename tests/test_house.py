@@ -2,7 +2,10 @@
 
 import ast
 import json
+import re
+import subprocess
 import sys
+import tomllib
 
 import pytest
 from conftest import ROOT
@@ -116,3 +119,24 @@ def test_the_map_in_contributing_is_true():
     page = (ROOT / "CONTRIBUTING.md").read_text("utf8")
     assert [row for row in rows() if row not in page] == [], "python scripts/map.py writes it"
     assert page.count("\n| top |") == len([row for row in rows() if row.startswith("| top |")])
+
+
+def test_the_book_is_built_without_the_packages_of_the_tests(tmp_path):
+    command = ["make", "--dry-run", "book", f"VENV={tmp_path / 'environment'}"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert '-c requirements.lock -e ".[book]"' in printed and "-r requirements.lock" not in printed
+
+
+def test_the_lock_has_every_package_that_is_asked_for():
+    """What it lacks would be installed in another version each time."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    requirements = [*project["dependencies"], *(requirement for extra in extras for requirement in extra)]
+    locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    names = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements} - {"modgrok"}
+    assert {plain(name) for name in names} <= {plain(name) for name in locked}
+
+
+def plain(name: str) -> str:
+    """A package's name as registries compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
