@@ -458,6 +458,12 @@ def test_a_page_that_a_killed_build_left_cut_off_is_written_anew(tmp_path):
     assert page.exists()
 
 
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "_build").touch()  # in place of the folder
+    with pytest.raises(SystemExit, match=rf"^The book was not built: {tmp_path}/_build.*: [A-Z][a-z ]+\.$"):
+        _before_sphinx(application(tmp_path), SimpleNamespace(modgrok_parameters={}))
+
+
 def test_a_second_build_of_the_same_book_waits_for_the_first(tmp_path, monkeypatch):
     (tmp_path / "book").mkdir()
     first, second, lines = application(tmp_path), application(tmp_path), []

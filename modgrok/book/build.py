@@ -375,6 +375,8 @@ def _before_sphinx(app, config) -> None:
         build(book.parent, book, parameters, say=log.info)
     except ChapterError as error:
         sys.exit(f"The book was not built. {error}")
+    except OSError as error:  # of a folder that cannot be written, or a full disk
+        sys.exit(f"The book was not built: {error.filename}: {error.strerror}.")
     except KeyboardInterrupt:
         sys.exit(
             "The book was not built: it was interrupted, and the chapters that were running are stopped."
