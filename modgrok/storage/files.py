@@ -70,10 +70,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except OSError as error:
         if temporary:
             os.unlink(temporary)
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "make room" if is_full else "see that its folder can be written"
         raise OSError(
             error.errno,
             f"could not write {path} ({error.strerror}); what was saved before is whole: "
-            "make room and start the same command again to continue",
+            f"{advice} and start the same command again to continue",
         ) from None
 
 
