@@ -169,7 +169,7 @@ THIN_OUT = """() => {
   const visible = new Set([...document.body.querySelectorAll("*")].filter((element) => element.checkVisibility()));
   const places = new Set();
   const thinOut = (parent, path) => [...parent.children].forEach((child, i) => {
-    if (child.matches(".modgrok-live")) return;  // its script redraws its parts
+    if (child.matches(".modgrok-live, .modgrok-deck")) return;  // scripts look for their parts
     const row = child.localName === "tr" ? i % 2 : "";  // rows of tables are shaded in turn
     const style = attributes.map((name) => child.getAttribute(name)).join(" ");
     const isRead = visible.has(child) && child.textContent.trim().length > 1;
