@@ -246,21 +246,21 @@ def test_the_time_left_follows_from_what_the_finished_chapters_took():
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     assert {notebook.stem for notebook in notebooks} == set(COSTS)
     waiting = sorted(notebooks, key=lambda notebook: -COSTS[notebook.stem])
-    moment, running, finished, estimates = 0.0, {}, {}, []
+    end, running, finished, estimates = 0.0, {}, {}, []
     while waiting or running:
         while waiting and len(running) < 2:
-            running[waiting.pop(0)] = moment
+            running[waiting.pop(0)] = end
         took = {notebook: 3 * COSTS[notebook.stem] for notebook in running}
         notebook = min(
             running, key=lambda running_notebook: running[running_notebook] + took[running_notebook]
         )
-        moment = running.pop(notebook) + took[notebook]
+        end = running.pop(notebook) + took[notebook]
         finished[notebook] = took[notebook]
-        elapsed = {notebook: moment - start for notebook, start in running.items()}
-        estimates.append((moment, seconds_left(finished, elapsed, waiting, 2)))
+        elapsed = {notebook: end - start for notebook, start in running.items()}
+        estimates.append((end, seconds_left(finished, elapsed, waiting, 2)))
     assert estimates[-1][1] == 0
     for moment, estimate in estimates[:-1]:
-        assert estimate == pytest.approx(moment - moment, rel=0.1, abs=8)  # of some 700 s
+        assert estimate == pytest.approx(end - moment, rel=0.1, abs=8)  # of some 700 s
 
 
 @pytest.mark.parametrize(

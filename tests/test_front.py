@@ -28,6 +28,12 @@ def contrast(tmp_path_factory):
     return contrast_depths({depth: [train(tiny(**fields, p=5, depth=depth), root)] for depth in (1, 2)}, 7)
 
 
+def test_the_table_says_how_many_contexts_its_medians_are_taken_over(contrast):
+    head, rows = contrast_module.summary(contrast)
+    assert head[1] == "right answers of 25, median of 7 contexts"
+    assert [row[0] for row in rows] == list(contrast.runs) and {len(row) for row in rows} == {len(head)}
+
+
 def test_the_question_is_held_out_and_both_models_are_typical_in_it(contrast):
     x, y = np.mgrid[:5, :5]
     truth = (contrast.task[0] * x + contrast.task[1] * y) % 5

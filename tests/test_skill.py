@@ -58,6 +58,8 @@ def test_a_set_is_solved_half_way_to_ratio_matching():
     run = made_up((0.0, 0.49, 0.51, 1.2))
     np.testing.assert_allclose(skill.skill_curve(run, "ood_train"), (0.0, 0.49, 0.51, 1.2))
     assert skill.solves(run, "ood_train").tolist() == [False, False, True, True]
+    run.metrics = {f"{name}_acc": np.array([0.1, i / 10]) for i, name in enumerate(SETS)}
+    assert skill.end_row(run) == ["0.00", "0.10", "0.20", "0.30", "1.20"]
     run.queries = run.queries | {"ood_test": 0 * ASKED}  # no such tasks
     assert not skill.solves(run, "ood_test").any()
     assert skill.phases(run) == skill.PHASES.index("o.o.d. memorisation")

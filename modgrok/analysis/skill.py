@@ -55,6 +55,12 @@ def skill_curve(run: Run, set_name: str) -> np.ndarray:
     return skill(run.correct[set_name], run.queries[set_name], run.config.p)[:, -1]
 
 
+def end_row(run: Run) -> list[str]:
+    """Cells of a table: accuracy on each set at the last shot, at the end of training, then skill on "ood_train"."""
+    accuracies = [run.metrics[f"{name}_acc"][-1] for name in SETS]
+    return [f"{number:.2f}" for number in (*accuracies, skill_curve(run, "ood_train")[-1])]
+
+
 def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:
     """Set → skill at the last shot of each run of an array, in the shape of the array; nan for a missing run (None).
 

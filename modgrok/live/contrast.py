@@ -69,12 +69,16 @@ def contrast_depths(runs_by_depth: dict[int, Sequence[Run]], n: int = 60) -> Con
     return max(pairs, key=lambda pair: np.ptp(list(pair.combinations.values())))
 
 
-def summary(contrast: Contrast) -> list[list[str]]:
-    """Rows of a table: model, median of right answers after all examples, share of combinations answered right."""
-    return [
+def summary(contrast: Contrast) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of a table: model, median of right answers after all examples, combinations answered right."""
+    *_, deepest = contrast.runs.values()
+    n_contexts = len(contrast.n_correct[next(iter(contrast.runs))])
+    right = f"right answers of {deepest.config.p**2}, median of {n_contexts} contexts"
+    rows = [
         [label, f"{np.median(contrast.n_correct[label]):.0f}", f"{contrast.combinations[label]:.2f}"]
         for label in contrast.runs
     ]
+    return ["model", right, "share of combinations right"], rows
 
 
 def _measure(runs: dict[str, Run], n: int) -> Contrast:
