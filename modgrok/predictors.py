@@ -147,8 +147,16 @@ def expected_accuracy(scores: Tensor, answers: Tensor) -> Tensor:
 def ratio_matches(pairs: Tensor | np.ndarray, shots: Sequence[int], p: int) -> np.ndarray:
     """Whether ratio matching can answer each query (x, y) after each number of shots (F5, row 2).
 
-    Of the pairs of a context (examples, 2), in order: (len(shots), p, p) bool, indexed [shot, x, y], whether (x, y) is
-    c·(x_i, y_i) for one of the first pairs. ValueError: p is not prime, or pairs or shots have another shape or range.
+    Args:
+        pairs: (examples, 2) integers, the context's (x, y) in order.
+        shots: numbers of examples, each 0 … examples.
+        p: the modulus.
+
+    Returns:
+        (len(shots), p, p) bool, indexed [shot, x, y]: whether (x, y) = c·(x_i, y_i) for one of the first pairs.
+
+    Raises:
+        ValueError: p is not prime, or pairs or shots have another shape or range.
     """
     _check_prime(p)
     pairs = check_vectors(pairs, p, "pairs")

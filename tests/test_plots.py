@@ -64,6 +64,12 @@ def test_nothing_to_draw_is_one_sentence(draw):
         draw()
 
 
+def test_a_form_for_phones_has_no_empty_place_and_names_the_last_panels_axis():
+    figure = plots.curves({title: of_sets(2, 3) for title in "abcde"}, "x").narrow()
+    assert [ax.get_title() for ax in figure.axes] == list("abcde")
+    assert [ax.get_xlabel() for ax in figure.axes] == [*4 * [""], "x"]
+
+
 def test_panels_name_the_outer_axes_and_leave_surplus_places_empty():
     fig, axes = plots.panels("abcde", (2, 1), (1, 0.5), 3, xlabel="x", ylabel="y")
     assert fig.get_size_inches().tolist() == [7, 2.5] and [ax.get_title() for ax in axes] == list("abcde")

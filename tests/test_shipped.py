@@ -39,6 +39,8 @@ a_sample = pytest.mark.parametrize("run", dict.fromkeys(SCORED), ids=lambda run:
 def test_the_evidence_is_there_and_small():
     for name, depth, seed in itertools.product(("laptop", "desk", "p13"), (1, 2, 4), range(3)):
         find_run(preset(name, depth=depth, seed=seed), ROOT / "runs")
+    for name in ("p19", "p29"):
+        find_run(preset(name), ROOT / "runs")
     size = sum(file.stat().st_size for run in RUNS for file in run.path.rglob("*") if file.is_file())
     assert size < 100e6
 

@@ -105,8 +105,13 @@ def last_logits(
 ) -> Tensor:  # fmt: skip
     """Logits (N, p) after the last position, at which alone the model runs, with edits in place.
 
-    They are those of the plain path whose edits change the last position only. The `memory` is that of `remember`. The
-    first block to run is `layer`; edits are those of activations there or later, with T = 1.
+    They are those of the plain path whose edits change the last position only.
+
+    Args:
+        model: the transformer.
+        memory: of the sequences, as by `remember`.
+        edits: name of an activation in block `layer` or later → its edit, which gets T = 1.
+        layer: the first block to run.
     """
     x, place = memory[layer][0], memory[0][1].shape[2]  # of the last position
     with edited(model, edits):

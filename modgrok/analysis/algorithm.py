@@ -261,9 +261,13 @@ def replicates(groups: dict[str, list[Run]]) -> dict[str, dict[str, Run]]:
 def answer_grids(
     runs: dict[str, Run], task: list[int], pairs: Tensor, shots: list[int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Tensor, list[int]]:
-    """Answer all p² queries after some numbers of examples of one context, with the last checkpoints of some runs (F5).
+    """Answer all p² queries after the first examples of one context with the last checkpoints of some runs (F5).
 
-    Runs have one p; the context is a task (a, b) on pairs (k, 2), k ≥ max(shots).
+    Args:
+        runs: label → run; all have one p.
+        task: (a, b) of the context.
+        pairs: (k, 2) inputs of the context, k ≥ max(shots).
+        shots: S numbers of examples.
 
     Returns:
         what `plots.query_grids` draws: label → correct answers (S, p, p) bool, indexed [shot, x, y]; whether ratio

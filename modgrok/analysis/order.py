@@ -144,9 +144,12 @@ def in_order(runs: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
 def precedence_rows(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[list[str]]:
     """Compare the arrivals of every two skills that some run learns, a row of cells each.
 
-    Steps of arrival are those of `in_order`; spacing, (runs,), is the number of steps between two evaluations. Kinds of
-    task are measured at checkpoints and kinds of query at evaluations, so the two are not compared. A skill that never
-    arrives is later. P is that of the two-sided sign test.
+    Kinds of task are measured at checkpoints and kinds of query at evaluations, so the two are not compared. A skill
+    that never arrives is later. P is that of the two-sided sign test.
+
+    Args:
+        steps: skill → (runs,) steps of arrival, as by `in_order`.
+        spacing: (runs,) steps between two evaluations.
 
     Returns:
         the order; in how many of the runs it holds, in which both were measured and at least one arrives; P; the number

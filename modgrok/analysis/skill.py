@@ -41,8 +41,13 @@ def skill(n_correct: ArrayLike, n_queries: ArrayLike, p: int) -> np.ndarray:
     combines examples has more than 1. At p = 7, where half of the queries repeat a pair, copying scores up to 0.73 of
     all queries, but no skill.
 
-    Of correct answers (…, 4, K) and queries (4, K), by kind (`evaluate.KINDS`) and number of shots: (…, K), nan where
-    no query is another multiple of an earlier pair.
+    Args:
+        n_correct: (…, 4, K) correct answers by kind of query (`evaluate.KINDS`) and number of shots.
+        n_queries: (4, K) queries.
+        p: the modulus.
+
+    Returns:
+        (…, K), nan where no query is another multiple of an earlier pair.
     """
     n_correct, n_queries = np.asarray(n_correct, dtype=float), np.asarray(n_queries, dtype=float)
     above_chance = n_correct[..., MULTIPLE:, :].sum(-2) - n_queries[MULTIPLE:].sum(0) / p
@@ -165,8 +170,13 @@ def maps_by_choice(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
 def typical_points(skills: dict[str, ArrayLike], reached: ArrayLike) -> dict[int, tuple[int, int]]:
     """Choose for each phase the point with the most skill among the points at which all seeds end in this phase.
 
-    Of the `map_skill` and the `phases` of runs (seeds, rows, columns): index of PHASES → (row, column). The skill that
-    counts is that on the set which names the phase, averaged over seeds. A phase without such a point is left out.
+    Args:
+        skills: set → (seeds, rows, columns), as `map_skill` returns; that on the set which names the phase counts,
+            averaged over seeds.
+        reached: (seeds, rows, columns) their `phases`.
+
+    Returns:
+        index of PHASES → (row, column); a phase without such a point is left out.
     """
     points = {}
     for phase, set_name in enumerate(("id_train", *SETS)):

@@ -23,7 +23,12 @@ LEVEL = 0.95
 def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
     """Mean of independent values over the first axis, with its interval by Student's t (Student, 1908).
 
-    Of values (n, …), each nan left out: (3, …) mean, low, high; low and high are nan where there are fewer than two.
+    Args:
+        values: (n, …) values; each nan is left out.
+        level: probability with which the interval covers the true mean.
+
+    Returns:
+        (3, …) mean, low, high; low and high are nan where there are fewer than two values.
     """
     values = np.asarray(values, dtype=float)
     n_values = (~np.isnan(values)).sum(0)
@@ -37,9 +42,12 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
 def share_interval(hits: ArrayLike) -> np.ndarray:
     """Share of hits with its score interval (Wilson, 1927).
 
-    Of hits (cases, …) of independent cases, 0 or 1: (3, …) share, low, high; nan where there are no cases. They may be
-    expected hits, from 0 to 1, as of ties broken at random; these vary less, and the interval covers the truth more
-    often.
+    Args:
+        hits: (cases, …) hits of independent cases, 0 or 1. They may be expected hits, from 0 to 1, as of ties broken at
+            random; these vary less, and the interval covers the truth more often.
+
+    Returns:
+        (3, …) share, low, high; nan where there are no cases.
     """
     hits = np.asarray(hits, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -94,8 +102,12 @@ def stratified_exchange_test(
     This is the exact conditional test of Cochran, Mantel and Haenszel (Birch, 1964); with one stratum it is Fisher's.
     The number of hits in each stratum is hypergeometric; the law of their sum is the convolution.
 
-    Of n cases, with the label of each one's stratum, such as its seed: P of at least the measured number of hits in the
-    group, and P of at most that number.
+    Args:
+        is_hit, is_in_group: (n,) bool.
+        strata: (n,) the label of each case's stratum, such as its seed.
+
+    Returns:
+        P of at least the measured number of hits in the group, and P of at most that number.
     """
     is_hit, is_in_group = np.asarray(is_hit, dtype=bool), np.asarray(is_in_group, dtype=bool)
     law, n_hits = np.ones(1), (is_hit & is_in_group).sum()

@@ -131,9 +131,13 @@ def parity_rank(features: ArrayLike, p: int) -> tuple[int, int]:
     logarithms that is the last wave of `log_spectrum`. Even logarithms are squares, so the primitive root does not
     matter. The expected rank of a split that means nothing is (splits + 1) / 2.
 
-    Of features (p, C), a row for each number, such as the embedding, without that of 0: the rank, from 1 (no other
-    split scores as much), and the number of splits: 10 at p = 7, 126 at p = 11. Of more than 10,000 (p > 17) as many
-    random ones count.
+    Args:
+        features: (p, C), a row for each number, such as the embedding; that of 0 is left out.
+        p: the modulus.
+
+    Returns:
+        rank, from 1 (no other split scores as much), and the number of splits: 10 at p = 7, 126 at p = 11. Of more than
+        10,000 (p > 17) as many random ones count.
     """
     n, n_max = p - 1, 10_000
     points = np.asarray(features, dtype=float)[1:]

@@ -181,7 +181,11 @@ def seconds_left(
 ) -> float:
     """Estimate the rest of a build: the chapters' `COSTS`, scaled by what the finished ones took here.
 
-    `finished` and `running` are notebook → seconds so far. The workers share what is waiting.
+    Args:
+        finished: notebook → seconds that it took.
+        running: notebook → seconds so far.
+        waiting: the other notebooks.
+        n_workers: notebooks that run at the same time.
     """
     scale = sum(finished.values()) / sum(map(_cost, finished))
     rests = [
@@ -213,8 +217,11 @@ def _work(pipe: Any, parent: int, book: Path, root: Path) -> None:
 def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: dict) -> None:
     """Run one notebook by papermill in `root`, without its `live` cells, and write the copy, whole or not at all.
 
-    The record says what the copy is made from, part → hash; it is kept in its metadata together with the runs that it
-    reads. ChapterError: names the notebook, the failing cell (counted from 1) and the error.
+    Args:
+        record: what the copy is made from, part → hash, kept in its metadata together with the runs that it reads.
+
+    Raises:
+        ChapterError: the notebook, the number of the failing cell (counted from 1) and the error.
     """
     source = nbformat.read(notebook, as_version=4)
     numbers = [i for i, cell in enumerate(source.cells, 1) if "live" not in _tags(cell)]

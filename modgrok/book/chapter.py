@@ -281,9 +281,11 @@ class Chapter:
 
 
 def chapter(name: str, namespace: Mapping[str, Any]) -> Chapter:
-    """The object of a notebook, such as "05_depth", made in its set-up cell from its `globals()`.
+    """The object of a notebook, made in its set-up cell. Errors as of `parameters.declared` and `checked`.
 
-    Errors as of `parameters.declared` and `checked`.
+    Args:
+        name: of the notebook, such as "05_depth".
+        namespace: the notebook's `globals()`, with the values that its parameters have by now.
     """
     shell = get_ipython()
     if shell is not None:
@@ -368,9 +370,9 @@ def halfway(curve: ArrayLike) -> int:
 
 def scale(runs: Sequence[Run], elsewhere: Sequence[Run] = ()) -> str:
     """Return what `verdicts.describe` says of some runs, without what it says of those elsewhere, too."""
-    fields = describe(runs).items() - describe(elsewhere).items()
+    common = describe(elsewhere)
     return ", ".join(
-        f"{label} = {values}" for label, values in describe(runs).items() if (label, values) in fields
+        f"{label} = {values}" for label, values in describe(runs).items() if common[label] != values
     )
 
 

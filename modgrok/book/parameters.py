@@ -35,7 +35,11 @@ LISTS = {
 def declared(name: str) -> dict[str, Any]:
     """Read the parameters that a notebook declares in its source: name → default value.
 
-    FileNotFoundError: none of the folders `NOTEBOOKS` holds NAME.ipynb.
+    Args:
+        name: of the notebook, without ending.
+
+    Raises:
+        FileNotFoundError: none of the folders `NOTEBOOKS` holds it.
     """
     for path in (folder / f"{name}.ipynb" for folder in NOTEBOOKS):
         if path.exists():
@@ -73,7 +77,13 @@ def check_names(sources: Iterable[str], names: Sequence[str]) -> None:
 def checked(name: str, value: Any, default: Any) -> Any:
     """Check a parameter's value and return it; a list may come as text, as papermill's command line passes it.
 
-    ValueError: its type is not that of the declared value, or it is not allowed.
+    Args:
+        name: of the parameter.
+        value: to be checked.
+        default: the declared value, whose type the value must have.
+
+    Raises:
+        ValueError: one sentence that says what is allowed.
     """
     if isinstance(default, list):
         return _list(name, value)
@@ -139,11 +149,22 @@ def _is_pair(value: Any, minimum: float = 0, limit: float = math.inf) -> bool:
 def query_setting(
     data: Data, task: list | str = (), pairs: list | str = (), shots: list | str = ()
 ) -> tuple[list[int], Tensor, list[int]]:
-    """Complete the task (a, b), the context pairs (n_examples - 1, 2) and the numbers of shots of query grids (F5).
+    """Complete the task, the context pairs and the numbers of shots of query grids (F5).
 
-    The task is by default the first o.o.d. task without a zero; after the first pairs, (n, 2), others are drawn from
-    the training inputs. At p = 29 the defaults are the paper's: task (6, 6), first pairs (4, 21) and (2, 6), shots 1,
-    2, 13, 31. A list may also come as text, "[1, 2]", as a text control passes it. ValueError: a number is not allowed.
+    At p = 29 the defaults are the paper's: task (6, 6), first pairs (4, 21) and (2, 6), shots 1, 2, 13, 31.
+    A list may also come as text, "[1, 2]", as papermill's command line passes it.
+
+    Args:
+        data: the tasks and inputs to choose from.
+        task: (a, b); by default the first o.o.d. task without a zero.
+        pairs: (n, 2) first context pairs, n < n_examples; the rest are drawn from the training inputs.
+        shots: numbers of examples, each 0 … n_examples - 1.
+
+    Returns:
+        task, context pairs (n_examples - 1, 2), shots.
+
+    Raises:
+        ValueError: one sentence saying what is allowed.
     """
     p, max_shots = data.config.p, data.config.n_examples - 1
     task, pairs, shots = as_list(task, "task"), as_list(pairs, "pairs"), as_list(shots, "shots")

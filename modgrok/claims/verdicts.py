@@ -109,9 +109,14 @@ def contrasted(runs: Sequence[Run]) -> tuple[NDArray[np.bool_], NDArray[np.bool_
 def structured(structure: str, runs: Sequence[Run], is_present: ArrayLike, chance: float) -> Claim:
     """Claim 5: models that generalise have a structure that the control, and chance, do not explain.
 
-    The unit is the run, of one p and any setting. All are judged together, since chance alone gives some of them the
-    structure, each with that probability. Runs of one seed resemble each other, so in the comparison with the control
-    runs change places within their seed only. `is_present` (runs,) says which have the structure, named in a sentence.
+    The unit is the run. All runs are judged together, since chance alone gives some of them the structure. Runs of one
+    seed resemble each other, so in the comparison with the control runs change places within their seed only.
+
+    Args:
+        structure: the structure, in a sentence.
+        runs: runs of one p, in any setting.
+        is_present: (runs,) whether a run has the structure.
+        chance: probability that a model without structure passes.
     """
     is_present, (is_solving, is_control) = np.asarray(is_present, dtype=bool), contrasted(runs)
     seeds, p = np.array([run.config.seed for run in runs]), runs[0].config.p
@@ -194,9 +199,13 @@ def paired_rows(conditions: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[list]
     """Compare two conditions pair by pair in several settings, a row of cells each.
 
     They differ if P of `stats.sign_flip_test` is below 0.05 divided by the number of settings (Bonferroni). There are
-    too few pairs if not even the smallest P of so many is. Conditions are the values (n,) of both, for each setting;
-    pairs with a nan are left out. A row holds the number of pairs, both means, the mean difference with its 95 %
-    interval, P, and the outcome in words.
+    too few pairs if not even the smallest P of so many is.
+
+    Args:
+        conditions: the values (n,) of both conditions, for each setting; pairs with a nan are left out.
+
+    Returns:
+        number of pairs, both means, mean difference with its 95 % interval, P, and the outcome in words.
     """
     level, rows = 0.05 / max(len(conditions), 1), []
     for condition in conditions:

@@ -146,8 +146,11 @@ TOO_LARGE = HTML(
 def hero(contrast: Contrast, page: str = "12_ask.html") -> HTML:
     """The front page's control: one question, the answers of two models side by side.
 
-    Its answers to the true examples are in it, for every number of shots; the weights are loaded for the first lie. A
-    link leads to a page with a whole control.
+    Its answers to the true examples are in it, for every number of shots; the weights are loaded for the first lie.
+
+    Args:
+        contrast: the question and its answers.
+        page: where a whole control can be asked the same.
     """
     answers = {label: grids.reshape(len(grids), -1).tolist() for label, grids in contrast.answers.items()}
     question = {"shots": len(contrast.examples), "answers": answers}
@@ -190,14 +193,25 @@ def _output(runs: dict[str, Run], name: str, modules: tuple[str, ...], start: st
 
 
 def link(text: str, **state) -> str:
-    """An HTML link with a text, to the `address` of a control and a state."""
+    """An HTML link that brings a control into a state; what is not given stays as it is.
+
+    Args:
+        text: what is clicked.
+        state: as for `address`.
+    """
     return f'<a href="{escape(address(**state))}">{escape(text)}</a>'
 
 
 def address(page: str = "", name: str = "ask", **state) -> str:
-    """The address that brings the control of a name into a state; what is not given stays as it is.
+    """The address that brings a control into a state; what is not given stays as it is.
 
-    The page is such as "12_ask.html", "" for this one; a state has fields of `State`, or raises TypeError.
+    Args:
+        page: that the control is on, such as "12_ask.html"; "" for this one.
+        name: of the control.
+        state: fields of `State`.
+
+    Raises:
+        TypeError: no field of `State`.
     """
     wish, fields = State(**state), []
     for panel in wish.panels:

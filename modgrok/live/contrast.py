@@ -54,7 +54,12 @@ def contrast_depths(runs_by_depth: dict[int, Sequence[Run]], n: int = 60) -> Con
     a combination that only the better model answers right, with x and y not 0; failing that, any query that only it
     answers right; failing that, (0, 0).
 
-    Runs have one p; of the contexts, n are drawn by `draw_contexts`. ValueError: no seed has a run of each depth.
+    Args:
+        runs_by_depth: depth → runs of one p; seeds that not all depths have are left out.
+        n: contexts of held-out tasks, drawn by `draw_contexts`.
+
+    Raises:
+        ValueError: no seed has a run of each depth.
     """
     labelled = label_runs(runs_by_depth)
     depths = (min(runs_by_depth), max(runs_by_depth))

@@ -201,8 +201,11 @@ WALL = {
 def grid_wall(right: ArrayLike, matched: ArrayLike, tasks: ArrayLike, held_out: ArrayLike) -> Figure:
     """A small query grid for each of many tasks, sorted by how much is right beyond ratio matching (A4).
 
-    Which answers are right is (n, p, p) bool, indexed [task, x, y]; which ratio matching can give, (p, p) bool. Tasks
-    are (n, 2); those held out, (n,) bool, come first, with orange names.
+    Args:
+        right: (n, p, p) bool, indexed [x, y].
+        matched: (p, p) bool, queries that ratio matching can answer.
+        tasks: (n, 2) task vectors (a, b).
+        held_out: (n,) bool; held-out tasks come first, their names are orange.
     """
     right, matched, held_out = np.asarray(right), np.asarray(matched), np.asarray(held_out)
     n = len(right)

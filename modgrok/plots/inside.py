@@ -82,8 +82,10 @@ def _draw_pattern(ax: Axes, pattern: ArrayLike, top: float) -> AxesImage:
 def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) -> Figure:
     """What each head attends to: how far back, and whether an example matches the query's ratio (F6).
 
-    Mean attention to the token so many places back is (depth, H, reach + 1); to a matching and to another example
-    (depth, H, 2), with errors, the half-widths of intervals.
+    Args:
+        distances: (depth, H, reach + 1) mean attention to the token so many places back.
+        matching: (depth, H, 2) mean attention to a matching and to another example.
+        errors: (depth, H, 2) half-widths of their 95 % intervals.
     """
     depth, n_heads, reach = np.shape(distances)
     names = [f"block {i}, head {h}" for i, h in np.ndindex(depth, n_heads)]

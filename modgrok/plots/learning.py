@@ -46,9 +46,10 @@ def curves(
             ax.axvline(start, color=style.FAINT, lw=1.2, zorder=0)
         if chance is not None:
             style.chance_line(ax, chance[title] if isinstance(chance, Mapping) else chance)
-        style.whole_ticks(ax, 8 if np.max(x) < 100 else 4)  # steps have five figures
         if len(x) < 8:
             ax.xaxis.set_major_locator(FixedLocator(x))
+        else:
+            style.whole_ticks(ax, 8 if np.max(x) < 100 else 4)  # steps have five figures
     axes[0].set_ylim(limits)  # all panels share this axis
     style.legend_below(fig, 2, fontsize=10)
     return fig

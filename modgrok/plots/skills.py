@@ -122,8 +122,10 @@ def parts_lost(
 def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: ArrayLike) -> Figure:
     """What makes a head read every other example: attention and its rotary pairs, by distance, a column a run (A5).
 
-    Panels are title → attention to the z of the example 1 … reach back, (reach,), and what each rotary pair adds to its
-    logit, (pairs, reach). Periods (pairs,) are the numbers of examples in which the pairs turn once.
+    Args:
+        panels: title → attention to the z of the example so many back (reach,), and what each rotary pair adds to the
+            attention's logits (pairs, reach), distances from 1.
+        periods: (pairs,) number of examples in which each pair turns once.
     """
     fig = style.figure(max(4.6, 3.0 * len(panels)), 5.2)
     axes = fig.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row")

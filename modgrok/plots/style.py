@@ -162,10 +162,13 @@ class _Figure(Figure):
                 engine.execute(self)
                 self.set_layout_engine(None)
 
-    def subplots(self, nrows: int = 1, ncols: int = 1, shape: float | None = None, **options):
+    def subplots(
+        self, nrows: int = 1, ncols: int = 1, shape: float | None = None, n: int | None = None, **options
+    ):
         """Axes as matplotlib's, in the same array, but below each other in a figure for a phone.
 
-        There each has the shape, height by width; without one, more than four panels have no form for phones.
+        There each has the shape, height by width; without one, more than four panels have no form for phones. Where
+        only the first n places are filled, a figure for a phone has these alone, in an array (n, 1).
         """
         width, height = self.get_size_inches()
         is_small = nrows * ncols <= 4 and (ncols > 1 or nrows == 1)
@@ -175,11 +178,14 @@ class _Figure(Figure):
             return super().subplots(nrows, ncols, **options)
         # a panel keeps its shape, within limits: a legend below the panels takes its part of the height
         shape = shape or min(max(0.72, height / nrows / (width / ncols)), 0.85)
-        self.set_size_inches(NARROW, NARROW * shape * nrows * ncols)
+        n_panels = n or nrows * ncols
+        self.set_size_inches(NARROW, NARROW * shape * n_panels)
         options.pop("width_ratios", None)
         if ncols > 1:
             options.pop("height_ratios", None)
-        axes = super().subplots(nrows * ncols, 1, **options | {"squeeze": False})
+        axes = super().subplots(n_panels, 1, **options | {"squeeze": False})
+        if n:
+            return axes
         axes = axes.reshape(nrows, ncols)
         if nrows > 1 or not options.get("squeeze", True):
             return axes
@@ -219,19 +225,17 @@ def panels(
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
     fig = figure(size[0] * columns + margin[0], size[1] * rows + margin[1])
-    axes = fig.subplots(rows, columns, **options | {"squeeze": False}).ravel()
+    axes = fig.subplots(rows, columns, n=len(titles), **options | {"squeeze": False}).ravel()
     for ax, text in zip(axes, titles, strict=False):
         ax.set_title(text, **title or {})
         ax.set(xlabel=xlabel, ylabel=ylabel)
         if xlabel or ylabel:
             ax.label_outer()
-    for ax in axes[len(titles) :]:
-        ax.axis("off")
-    for ax in (
-        () if fig.stacked else axes[len(titles) - columns : (rows - 1) * columns]
-    ):  # above an empty place
-        ax.set_xlabel(xlabel)
-        ax.tick_params(labelbottom=True)
+    for i in range(len(titles), len(axes)):  # empty places
+        axes[i].axis("off")
+        above = axes[i - columns]
+        above.set_xlabel(xlabel)
+        above.tick_params(labelbottom=True)
     return fig, axes[: len(titles)]
 
 

@@ -30,8 +30,16 @@ class Result:
 def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, **resources) -> list[Result]:
     """Make sure that the runs of some configs exist under a root, several at once.
 
-    Prints a row for each run as it ends, and a progress line. Returns a result for each config, in their order; equal
-    configs give one. On a cluster, all nodes share the root. Resources are fields of `jobs.Resources`.
+    Prints a row for each run as it ends, and a progress line.
+
+    Args:
+        configs: the configs to train, such as a `grid`.
+        root: folder that holds runs; on a cluster, one that all nodes share.
+        jobs: number of runs at once.
+        **resources: other fields of `jobs.Resources`, such as cluster="slurm".
+
+    Returns:
+        a result for each config, in their order; equal configs give one.
 
     Raises:
         ValueError: an argument that is not allowed.

@@ -9,7 +9,12 @@ from modgrok.storage.verify import check
 
 
 def export(run: Run, root: str | Path, steps: Iterable[int] | None = None) -> Run:
-    """Copy a finished run to another root, with the weights of some steps, by default all, in half precision.
+    """Copy a finished run to another root, weights in half precision, with a manifest.
+
+    Args:
+        run: the run.
+        root: the folder that holds the copy afterwards.
+        steps: steps of the checkpoints to copy, by default all; () copies no weights.
 
     Raises:
         ValueError: the run is not finished, lacks a checkpoint, has a damaged file, or is under this root already;

@@ -13,10 +13,14 @@ from modgrok.storage.runs import Run
 
 
 def run_folders(*roots: str | Path, pattern: str = "*") -> list[Path]:
-    """The folder of every run at or below some roots, sorted within each; a root that does not exist holds none.
+    """The folder of every run at or below some roots, sorted within each root.
 
     Symbolic links are followed. A folder is listed once, even if several links lead to it. Folders inside a run are
-    not searched. The names of the runs match a shell pattern, such as `p7-*`.
+    not searched.
+
+    Args:
+        roots: folders; one that does not exist holds no run.
+        pattern: a shell pattern for the names of the runs, such as `p7-*`.
     """
     visited, folders = set(), []
     for root in roots:

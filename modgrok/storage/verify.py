@@ -28,9 +28,16 @@ def check(run: Run) -> None:
 def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
     """Check a run's files against its manifest, its tables against each other, and score some of its checkpoints.
 
-    This number of checkpoints is scored anew: the last, and others spread over the training. Returns a sentence that
-    says which checks were made; ValueError if the run is not finished, or fails a check, the first of which the message
-    names.
+    Args:
+        run: a finished run.
+        checkpoints: number of checkpoints to score anew: the last, and others spread over the training.
+        sets: the evaluation sets to score them on.
+
+    Returns:
+        a sentence that says which checks were made.
+
+    Raises:
+        ValueError: the run is not finished, or fails a check; the message names the first failure.
     """
     if not run.finished:
         raise ValueError(f"{run.path} is not finished; train it to its end.")
