@@ -203,7 +203,7 @@ def rows(table: str) -> list[dict[str, str]]:
 
 
 def test_a_still_figure_carries_its_data_and_can_be_shown_again():
-    curves = of_sets(1, 4)
+    curves = {name: np.float32(values) for name, values in of_sets(1, 4).items()}
     panel = plots.curves({"": curves}, "number of shots", chance=0.2)
     page = widgets.still(panel, "a", "fig-x")
     for link in ("SVG", "CSV"):
@@ -212,7 +212,7 @@ def test_a_still_figure_carries_its_data_and_can_be_shown_again():
     for name, curve in curves.items():
         points = [row for row in rows(table) if row["series"] == plots.LABELS[name] and row["kind"] == "line"]
         values = np.array([float(row["y"]) for row in points])
-        np.testing.assert_array_equal(values.astype(np.float32), np.float32(curve[0]))
+        np.testing.assert_array_equal(values.astype(np.float32), curve[0])
     assert len(svgs(page.body)) == 2, "the form for phones is in the page from the start"
     assert widgets.still(panel, "a", "fig-x").body == page.body
 
