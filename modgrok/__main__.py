@@ -11,7 +11,6 @@ if "TORCHELASTIC_RUN_ID" in os.environ:
 
 import difflib
 import io
-import json
 import signal
 import sys
 from csv import DictWriter
@@ -26,14 +25,11 @@ from tqdm.auto import tqdm
 from modgrok import __version__
 from modgrok.authors import import_authors
 from modgrok.config import PRESET_COSTS, PRESETS, SETS, preset
-from modgrok.scale.bench import bench
 from modgrok.scale.grids import SWEEPS, grid, parse_values, sweep_named
 from modgrok.scale.jobs import Resources
 from modgrok.scale.sweep import sweep
 from modgrok.storage.export import export
-from modgrok.storage.files import write_atomically
 from modgrok.storage.find import find_run, run_folders
-from modgrok.storage.provenance import environment
 from modgrok.storage.runs import Run
 from modgrok.storage.verify import verify
 from modgrok.train import train
@@ -144,25 +140,6 @@ def import_authors_command(
     fields = {"n_tasks": n_tasks, "alpha": alpha, "batch_size": batch_size, "eval_sequences": eval_sequences}
     fields = {name: value for name, value in fields.items() if value is not None}
     print(f"imported: {import_authors(file, root, n_head, p, seed=seed, **fields).path}")
-
-
-@app.command(name="bench")
-def bench_command(
-    rows: tyro.conf.Positional[tuple[str, ...]] = (),
-    out: Path = Path("bench.json"),
-    repetitions: int = 7,
-) -> None:
-    """Time each shortcut against the plain computation, and two processes against one: some ten minutes in all.
-
-    Args:
-        rows: parts of the names of the rows that are wanted, such as "training step"; by default all.
-        out: where the figures go as JSON, with the versions they hold for.
-        repetitions: timed pairs of each row; medians are reported.
-    """
-    if repetitions < 1:
-        raise ValueError(f"repetitions={repetitions} is not allowed; choose 1 or more.")
-    measured = bench(repetitions, rows)
-    write_atomically(out, json.dumps({"rows": measured, "environment": environment()}, indent=1))
 
 
 @app.command(name="export")
@@ -283,7 +260,7 @@ def check_launcher() -> None:
         )
 
 
-COMMANDS = ("train", "sweep", "import-authors", "bench", "export", "runs", "verify")
+COMMANDS = ("train", "sweep", "import-authors", "export", "runs", "verify")
 
 
 def check_words(words: list[str]) -> None:

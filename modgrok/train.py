@@ -315,8 +315,10 @@ class Training:
             f"{'importing' if self.origin else 'training'} {self.config.name} "
             f"on {self.accelerator.num_processes} process(es), {self.accelerator.device.type}, from step {self.step}",
         )
-        if engine.worth_compiling(self.config) and not self.arithmetic.compiled:
-            self.accelerator.print(f"{engine.reason(self.config)}.")
+        if failure := self.arithmetic.failure:
+            self.accelerator.print(
+                f"torch.compile does not work here ({failure}); where it does, steps are shorter."
+            )
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:

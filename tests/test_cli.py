@@ -185,7 +185,6 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
         (("export", run.name, "typo", *root, *shipped), "no finished run typo"),
         (("export", run.name, *root, *shipped, "--steps", 12, 999), "steps=[12, 999] are not checkpoints"),
         (("export", run.name, *root, *shipped, "--steps"), "to take none say --no-weights"),
-        (("bench", "--repetitions", 0, "--out", tmp_path / "b.json"), "repetitions=0 is not allowed"),
     ]:  # fmt: skip
         code, _, _ = inside(*arguments)
         assert str(code).startswith("modgrok: ") and expected in code, (arguments, code)
@@ -194,7 +193,7 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
 
 
 EMPTY = [
-    "train smoke --root", "sweep smoke --root", "import-authors", "import-authors x.pth --root", "bench --out",
+    "train smoke --root", "sweep smoke --root", "import-authors", "import-authors x.pth --root",
     "sweep smoke --seeds", "export x --to", "export x --to y --root", "runs", "verify --root",
 ]  # fmt: skip
 

@@ -148,24 +148,6 @@ def test_attention_written_out_sees_what_the_mask_allows():
     torch.testing.assert_close(explicit_attention(q, k, v, mask), v)
 
 
-@pytest.mark.parametrize(
-    ("has", "fields", "words"),
-    [
-        ({}, {}, "no bf16 instructions"),
-        ({"bf16": True}, {}, "has bf16 instructions"),
-        ({"compiler": False}, {}, "no C++ compiler"),
-        ({"compiler": False}, {"steps": 200}, "too short"),
-        ({}, {"steps": 200}, "too short"),
-        ({}, {"mixed_precision": "no"}, "asks for it"),
-        ({"compiler": False}, {"mixed_precision": "no"}, "no C++ compiler"),
-        ({"gpu": True}, {}, "GPU"),
-    ],
-)
-def test_the_choice_has_a_reason(machine, has, fields, words):
-    machine(**has)
-    assert words in engine.reason(preset("laptop", **fields))
-
-
 def test_arithmetic_is_named_in_words():
     names = {str(engine.Arithmetic(*choice)) for choice in itertools.product((False, True), repeat=3)}
     assert len(names) == 8 and "float32, fused attention, compiled" in names

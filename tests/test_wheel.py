@@ -141,12 +141,9 @@ for name in ("tyro", "matplotlib", "submitit", "IPython", "scipy"):
     )
 
 
-def test_train_and_bench_from_anywhere(programs, tmp_path):
-    program = programs / "modgrok"
-    output = call(program, "train", "smoke", "--steps", 4, "--eval-every", 2, folder=tmp_path)
+def test_train_from_anywhere(programs, tmp_path):
+    output = call(programs / "modgrok", "train", "smoke", "--steps", 4, "--eval-every", 2, folder=tmp_path)
     assert output.splitlines()[-1].startswith("finished: runs/p5-")
-    output = call(program, "bench", "making a batch", "--repetitions", 1, folder=tmp_path)
-    assert "making a batch" in output and "ratio" in output and (tmp_path / "bench.json").exists()
 
 
 def test_importing_takes_little_more_than_importing_torch(programs, tmp_path):

@@ -4,7 +4,7 @@ A GPU takes bf16, fused attention and torch.compile. CPUs differ: those with bf1
 multiply matrices two to ten times faster in bf16, but torch's fused attention and its backward do not profit, so
 attention is written out and compiled there; on other CPUs bf16 is slower by orders of magnitude, and everything
 stays in float32. Where torch.compile does not work, nothing is compiled.
-`python -m modgrok bench` measures the candidates.
+`scripts/bench.py` measures the candidates.
 """
 
 import contextlib
@@ -62,22 +62,6 @@ def arithmetic(config: Config) -> Arithmetic:
     is_fast = is_gpu or (is_compiled and bf16_hardware())
     is_bf16 = {"auto": is_fast, "bf16": True, "no": False}[config.mixed_precision]
     return Arithmetic(is_bf16, is_bf16 and is_compiled and not is_gpu, is_compiled, failure)
-
-
-def reason(config: Config) -> str:
-    """Why `arithmetic` chooses what it does here, in a sentence."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and not worth_compiling(config):
-        return "the run is too short for compiling, which takes half a minute, to pay"
-    if failure := compile_failure(device):
-        return f"torch.compile does not work here ({failure}); where it does, steps are shorter"
-    if device == "cuda":
-        return "a GPU multiplies fastest in bf16 and pays for compiling at once"
-    if config.mixed_precision != "auto":
-        return f"mixed_precision={config.mixed_precision!r} asks for it"
-    if not bf16_hardware():
-        return "this CPU has no bf16 instructions, so that bf16 would be many times slower"
-    return "this CPU has bf16 instructions, which pay with attention written out and compiled"
 
 
 def worth_compiling(config: Config) -> bool:

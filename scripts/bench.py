@@ -1,7 +1,9 @@
-"""`python -m modgrok bench`: each shortcut against the plain computation, alternating in one process.
+"""Time each shortcut of the library against the plain computation, and a training step in every way there is.
 
-A researcher would write the plain computation first: logits at every position, rotary positions applied on the
-fly, float32, not compiled, batches stacked sequence by sequence.
+    python scripts/bench.py "training step"
+
+measures the rows whose names contain one of the arguments, by default all. A researcher would write the plain
+computation first: logits at every position, rotary positions applied on the fly, float32, not compiled.
 """
 
 import json
@@ -24,6 +26,7 @@ from modgrok.config import Config, preset
 from modgrok.data import Data, sequences
 from modgrok.evaluate import query_grid, targets
 from modgrok.model import Transformer, flops_per_step
+from modgrok.storage.provenance import environment
 from modgrok.train import Training
 from modgrok.training import engine
 
@@ -52,33 +55,25 @@ Figures = dict[str, float]
 """What a row says: the name of a figure → its value."""
 
 
-def bench(repetitions: int, name_parts: Sequence[str]) -> dict[str, Figures]:
-    """Measure rows one after the other and print each: name of the row → its figures.
-
-    A comparison in this process is timed as often as `repetitions` says. With `name_parts` only the rows are measured
-    whose names contain one of them; ValueError if there is none.
-    """
-    rows = available_rows(repetitions)
+def main(name_parts: Sequence[str]) -> None:
+    """Measure the rows whose names contain one of the parts, without parts all, one after the other; print each."""
+    rows = available_rows()
     names = [name for name in rows if not name_parts or any(part in name for part in name_parts)]
     if not names:
-        raise ValueError(
-            f"no row is named like {' or '.join(name_parts)}; choose parts of: {'; '.join(rows)}."
-        )
+        sys.exit(f"no row is named like {' or '.join(name_parts)}; choose parts of: {'; '.join(rows)}.")
+    print(environment())
     for name in ("laptop", "desk"):
-        print(f"{name} trains in {engine.arithmetic(preset(name))}: {engine.reason(preset(name))}.")
+        print(f"{name} trains in {engine.arithmetic(preset(name))}.")
     print(f"{len(names)} rows, a minute each or less.", flush=True)
-    measured = {}
     for name in tqdm(names, desc="bench", unit="row"):
-        measured[name] = rows[name]()
-        tqdm.write(f"{name:66} " + "  ".join(f"{figure} {n:.4g}" for figure, n in measured[name].items()))
-    return measured
+        figures = "  ".join(f"{figure} {number:.4g}" for figure, number in rows[name]().items())
+        tqdm.write(f"{name:66} {figures}")
 
 
-def available_rows(repetitions: int) -> dict[str, Callable[[], Figures]]:
+def available_rows() -> dict[str, Callable[[], Figures]]:
     """Name of each row that this machine can measure → the function that measures it."""
-    rows = {f"training step, {name}": partial(compare_steps, c, repetitions) for name, c in SHAPES.items()}
-    rows["query grid, d 4, 0 … 31 shots"] = partial(compare_grids, max(1, repetitions // 3))
-    rows["making a batch"] = partial(compare_batches, repetitions)
+    rows = {f"training step, {name}": partial(compare_steps, c) for name, c in SHAPES.items()}
+    rows["query grid, d 4, 0 … 31 shots"] = compare_grids
     rows["2 processes for 1, d 2, width 128"] = compare_processes
     if torch.cuda.is_available():
         return rows | {name: partial(time_step, config) for name, config in PAPER_SHAPES.items()}
@@ -108,7 +103,7 @@ def seconds(call: Callable) -> float:
     return time.perf_counter() - start
 
 
-def compare_steps(config: Config, repetitions: int) -> Figures:
+def compare_steps(config: Config) -> Figures:
     """Forward and backward with logits at every position, and with logits only where a loss is."""
     model = Transformer(config).init_weights(torch.Generator().manual_seed(0))
     tokens = Data(config).batch(0)
@@ -117,10 +112,10 @@ def compare_steps(config: Config, repetitions: int) -> Figures:
         F.cross_entropy(logits(tokens).flatten(0, 1), targets(tokens).flatten()).backward()
         model.zero_grad()
 
-    return alternate(partial(step, model.plain_logits), partial(step, model), repetitions)
+    return alternate(partial(step, model.plain_logits), partial(step, model), 7)
 
 
-def compare_grids(repetitions: int) -> Figures:
+def compare_grids() -> Figures:
     """All p² queries after 0 … 31 shots as sequences of their own, and after one pass over the context."""
     config = Config(depth=4, n_embd=64, mixed_precision="no")
     model, p = Transformer(config).init_weights(torch.Generator().manual_seed(0)), config.p
@@ -133,22 +128,7 @@ def compare_grids(repetitions: int) -> Figures:
         for k in shots:
             model.plain_logits(torch.cat([tokens[:, : 3 * k], queries], dim=1))[:, -1].argmax(-1)
 
-    return alternate(plain_grid, lambda: query_grid(model, [[6, 6]], context, shots), repetitions)
-
-
-def compare_batches(repetitions: int) -> Figures:
-    """A batch stacked from sequences that are calculated number by number, and a batch made in one go."""
-    data = Data(SHAPES["d 2, width 64"])
-    c, tasks, pairs = data.config, data.tasks["id"], data.pairs["train"]
-
-    def plain_batch() -> Tensor:
-        rows = []
-        for a, b in tasks[torch.arange(c.batch_size) % len(tasks)]:
-            drawn_pairs = pairs[torch.randint(len(pairs), (c.n_examples,))]
-            rows.append(torch.tensor([n for x, y in drawn_pairs for n in (x, y, (a * x + b * y) % c.p)]))
-        return torch.stack(rows)
-
-    return alternate(plain_batch, lambda: data.batch(0), repetitions)
+    return alternate(plain_grid, lambda: query_grid(model, [[6, 6]], context, shots), 2)
 
 
 # --- the training loop, in processes of its own ----------------------------------------------------------------
@@ -186,7 +166,7 @@ def step_seconds(config: Config, n_processes: int = 1, arithmetic: engine.Arithm
     """
     job = json.dumps({"config": config.to_dict(), "arithmetic": arithmetic or engine.arithmetic(config)})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={n_processes}", "-m", "modgrok.scale.bench", job]
+    command += [f"--nproc_per_node={n_processes}", __file__, "--worker", job]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     if result.returncode:
@@ -209,4 +189,7 @@ def worker(job: dict) -> None:
 
 
 if __name__ == "__main__":
-    worker(json.loads(sys.argv[1]))
+    if sys.argv[1:2] == ["--worker"]:
+        worker(json.loads(sys.argv[2]))
+    else:
+        main(sys.argv[1:])
