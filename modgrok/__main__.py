@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from modgrok import __version__
 from modgrok.authors import import_authors
 from modgrok.config import PRESET_COSTS, PRESETS, SETS, preset
+from modgrok.scale.bench import bench
 from modgrok.scale.grids import SWEEPS, grid, parse_values, sweep_named
 from modgrok.scale.jobs import Resources
 from modgrok.scale.sweep import sweep
@@ -140,6 +141,16 @@ def import_authors_command(
     fields = {"n_tasks": n_tasks, "alpha": alpha, "batch_size": batch_size, "eval_sequences": eval_sequences}
     fields = {name: value for name, value in fields.items() if value is not None}
     print(f"imported: {import_authors(file, root, n_head, p, seed=seed, **fields).path}")
+
+
+@app.command(name="bench")
+def bench_command(rows: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Time each shortcut against the plain computation, and two processes against one: some ten minutes in all.
+
+    Args:
+        rows: parts of the names of the rows that are wanted, such as "training step"; by default all.
+    """
+    bench(rows)
 
 
 @app.command(name="export")
@@ -260,7 +271,7 @@ def check_launcher() -> None:
         )
 
 
-COMMANDS = ("train", "sweep", "import-authors", "export", "runs", "verify")
+COMMANDS = ("train", "sweep", "import-authors", "bench", "export", "runs", "verify")
 
 
 def check_words(words: list[str]) -> None:

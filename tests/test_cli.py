@@ -185,6 +185,7 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
         (("export", run.name, "typo", *root, *shipped), "no finished run typo"),
         (("export", run.name, *root, *shipped, "--steps", 12, 999), "steps=[12, 999] are not checkpoints"),
         (("export", run.name, *root, *shipped, "--steps"), "to take none say --no-weights"),
+        (("bench", "nosuch"), "no row is named like nosuch; choose parts of: training step"),
     ]:  # fmt: skip
         code, _, _ = inside(*arguments)
         assert str(code).startswith("modgrok: ") and expected in code, (arguments, code)

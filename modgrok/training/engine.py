@@ -4,7 +4,7 @@ A GPU takes bf16, fused attention and torch.compile. CPUs differ: those with bf1
 multiply matrices two to ten times faster in bf16, but torch's fused attention and its backward do not profit, so
 attention is written out and compiled there; on other CPUs bf16 is slower by orders of magnitude, and everything
 stays in float32. Where torch.compile does not work, nothing is compiled.
-`scripts/bench.py` measures the candidates.
+`python -m modgrok bench` measures the candidates.
 """
 
 import contextlib

@@ -1,9 +1,7 @@
-"""Time each shortcut of the library against the plain computation, and a training step in every way there is.
+"""`python -m modgrok bench`: each shortcut against the plain computation, and a training step in every way there is.
 
-    python scripts/bench.py "training step"
-
-measures the rows whose names contain one of the arguments, by default all. A researcher would write the plain
-computation first: logits at every position, rotary positions applied on the fly, float32, not compiled.
+A researcher would write the plain computation first: logits at every position, rotary positions applied on the fly,
+float32, not compiled.
 """
 
 import json
@@ -55,12 +53,17 @@ Figures = dict[str, float]
 """What a row says: the name of a figure → its value."""
 
 
-def main(name_parts: Sequence[str]) -> None:
-    """Measure the rows whose names contain one of the parts, without parts all, one after the other; print each."""
+def bench(name_parts: Sequence[str]) -> None:
+    """Measure the rows whose names contain one of the parts, without parts all, one after the other; print each.
+
+    ValueError if there is none.
+    """
     rows = available_rows()
     names = [name for name in rows if not name_parts or any(part in name for part in name_parts)]
     if not names:
-        sys.exit(f"no row is named like {' or '.join(name_parts)}; choose parts of: {'; '.join(rows)}.")
+        raise ValueError(
+            f"no row is named like {' or '.join(name_parts)}; choose parts of: {'; '.join(rows)}."
+        )
     print(environment())
     for name in ("laptop", "desk"):
         print(f"{name} trains in {engine.arithmetic(preset(name))}.")
@@ -166,7 +169,7 @@ def step_seconds(config: Config, n_processes: int = 1, arithmetic: engine.Arithm
     """
     job = json.dumps({"config": config.to_dict(), "arithmetic": arithmetic or engine.arithmetic(config)})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={n_processes}", __file__, "--worker", job]
+    command += [f"--nproc_per_node={n_processes}", "-m", "modgrok.scale.bench", job]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     if result.returncode:
@@ -189,7 +192,4 @@ def worker(job: dict) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        worker(json.loads(sys.argv[2]))
-    else:
-        main(sys.argv[1:])
+    worker(json.loads(sys.argv[1]))
