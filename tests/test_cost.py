@@ -74,23 +74,8 @@ def test_a_ladder_of_too_few_runs_has_no_law():
     assert [row[2:] for row in rows] == [["–", "–"]] * 3 + [["", "–"]]
 
 
-def test_a_value_is_compared_when_all_its_runs_lie_beyond_the_base():
-    base = np.array([[100, 200], [0.5, 0.6], [0.7, 0.7], [0.1, 0.1]])
-    slow = np.array([[300, np.nan], [0.4, 0.3], [0.7, 0.7], [0.1, 0.1]])
-    assert cost.compare(slow, base) == ("later", "less") and cost.compare(base, slow) == ("sooner", "more")
-    assert cost.compare(base, base) == ("–", "–") == cost.compare(slow[:, :1], base)
-    easier = base.copy()
-    easier[2] = 1.0  # the same accuracy is less skill where ratio matching has more
-    assert cost.compare(easier, base) == ("–", "less")
-
-
-def test_a_table_of_factors_has_a_row_a_value():
-    runs, wide = [learner(seed=0), learner(seed=1)], [learner(novel=0.9, n_embd=128)]
-    settings = {"width": {"64": runs, "128": wide, "32": []}, cost.SETTINGS["lr"]: {"0.001": runs}}
-    rows = cost.factor_rows(settings)
-    assert rows[0] == ["width", "64", "2", "", "12.0", "10, 10", "0.60, 0.60", "–", "–"]
-    assert rows[1] == ["", "128", "1", "", "6.0", "10", "0.90", "–", "–"]
-    assert rows[2] == ["", "32", "0", *"––––––"] and rows[3][0] == cost.SETTINGS["lr"]
+def test_a_run_is_measured_by_its_plateau_and_its_end():
+    runs = [learner(seed=0), learner(seed=1)]
     steps, accuracy, matched, guess = cost.measure(runs)
     assert (steps == 10).all() and (accuracy == 0.6).all() and guess == pytest.approx(1 / 7)
     assert (matched < 1).all() and cost.measure([]).shape == (4, 0)

@@ -762,8 +762,8 @@ def test_a_model_without_a_matching_head_is_named_in_a_sentence(runs):
 
 
 def test_the_swap_asks_for_a_multiple_of_an_example(runs, monkeypatch):
-    monkeypatch.setattr("modgrok.live.contrast.matching_heads", lambda *_: [(1, 1)])
-    monkeypatch.setattr("modgrok.live.contrast.reading_heads", lambda *_: ([(1, 1)], [(1, 0)]))
+    heads = {"matching heads": [(1, 1)], "the other heads": [(1, 0)]}
+    monkeypatch.setattr("modgrok.live.contrast.reading_heads", lambda _: heads)
     (a, b), examples, (x, y), groups = draw_question(runs["deep"]).values()
     assert all(z == (a * u + b * v) % 5 for u, v, z in examples) and len(examples) == 4
     assert any((2 * u % 5, 2 * v % 5) == (x, y) for u, v, _ in examples if v)

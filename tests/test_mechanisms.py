@@ -1,5 +1,7 @@
 """Interventions on a transformer built by hand, whose algorithm is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -36,8 +38,14 @@ def test_the_matcher_matches_ratios(matcher, sample):
     assert without_zero.sum() > 50 and is_correct[without_zero].all()
 
 
-def test_matching_heads_are_found_by_rule(matcher, sample):
-    assert mechanisms.matching_heads(matcher, sample.evaluation_set("ood_train", 200)) == [(1, 0)]
+def test_matching_heads_are_found_by_rule(matcher):
+    run = SimpleNamespace(config=matcher.config, model=lambda: matcher)
+    assert mechanisms.reading_heads(run) == {"matching heads": [(1, 0)], "the other heads": [(1, 1)]}
+
+
+def test_where_no_head_matches_all_of_the_last_block_are_read(model, config):
+    run = SimpleNamespace(config=config, model=lambda: model)
+    assert mechanisms.reading_heads(run) == {"all heads of block 1": [(1, 0), (1, 1)]}
 
 
 def test_swapped_queries_fetch_another_example(matcher, sample):
@@ -65,19 +73,20 @@ def test_swapped_queries_fetch_another_example(matcher, sample):
 
 
 def test_turned_waves_stand_for_other_numbers(matcher, sample):
-    for turned, control in (
+    for turned in (
         mechanisms.turned_inputs(matcher, sample, 8, 4),
         mechanisms.turned_slopes(matcher, sample, [(1, 0)], 8, 4),
     ):
-        assert turned.shape == (1 + P // 2, P - 2)
-        assert (turned[0] == 1).all()
-        assert control.max() < 0.7
+        assert list(turned)[:3] == ["all waves", "random", "wave 1"] and len(turned) == 2 + P // 2
+        assert turned["all waves"].tolist() == [1] * (P - 2)
+        assert turned["random"].max() < 0.7
 
 
 def test_patching_follows_the_answer_to_the_query(matcher, sample):
     pairs = mechanisms.draw_pairs(sample, MULTIPLE, 40, 3)
     by_place, by_head = mechanisms.patching(matcher, pairs)
-    assert by_place.shape == (3, len(mechanisms.PLACES)) and by_head.shape == (2, 2)
+    assert list(by_place) == ["embedding", "after block 0", "after block 1"] and by_head.shape == (2, 2)
+    by_place = np.stack(list(by_place.values()))  # (stages, places)
     assert (abs(by_place[0, [0, 2, 4, 5]]) < 1e-6).all()  # x and y are the same under both tasks
     assert by_place[0, 1] > 0.95 and by_place[1, 1] > 0.95 and by_place[2, 5] == pytest.approx(1)
     assert by_head[1, 0] > 0.95 and abs(by_head[1, 1]) < 1e-6
@@ -110,10 +119,5 @@ def test_parts_of_an_answer_that_does_not_move_have_no_share(sample):
         for weight in model.parameters():
             weight.zero_()  # every logit is 0, whatever the task
     by_place, by_head = mechanisms.patching(model, mechanisms.draw_pairs(sample, MULTIPLE, 4, 3))
-    assert np.isnan(by_place).all() and np.isnan(by_head).all()
+    assert np.isnan(list(by_place.values())).all() and np.isnan(by_head).all()
     assert mechanisms.carrying_heads(by_head) == []
-
-
-def test_heads_without_a_control_are_not_called_matching():
-    assert list(mechanisms.name_heads([(1, 0)], [(1, 1)])) == ["matching heads", "the other heads"]
-    assert mechanisms.name_heads([(1, 0), (1, 1)], []) == {"all heads of block 1": [(1, 0), (1, 1)]}

@@ -35,53 +35,22 @@ def test_skills_are_measured_at_the_last_shot_on_the_right_set_and_kind():
     assert [round(float(curve[-1]), 2) for curve in curves.values()] == [1, 0.9, round(1 / P, 2), 0.5]
     run.correct["ood_train"][-1, order.COMBINATION, :-1] = 0  # fewer shots do not count
     assert order.skill_curves(run)["combinations, o.o.d. tasks"][-1] == pytest.approx(0.5)
-    steps = order.arrivals(run)
-    assert steps["combinations, o.o.d. tasks"] == np.inf
-    assert 0 < steps["repeats, o.o.d. tasks"] < steps["other multiples, o.o.d. tasks"] < 100
+    steps = order.skill_arrivals([run, run])
+    assert steps["combinations, o.o.d. tasks"].tolist() == [np.inf, np.inf]
+    assert 0 < steps["repeats, o.o.d. tasks"][0] < steps["other multiples, o.o.d. tasks"][0] < 100
+    assert list(steps)[:2] == ["repeats, o.o.d. tasks", "other multiples, o.o.d. tasks"]
 
 
 def test_kinds_of_task_arrive_half_way_to_ratio_matching():
-    run = made_up()
-    run.metrics["step"] = np.array([0, 100])
     accuracy = {"id": np.array([[0.1, 1], [0.1, 0.4], [0.1, 0.2]])}
-    steps = order.arrivals(run, order.TaskCurves(run, [0, 100], accuracy, matched=0.5))
-    assert list(steps)[:2] == ["z = b·y, i.d. tasks", "z = a·x, i.d. tasks"]
-    assert np.isfinite([steps["z = b·y, i.d. tasks"], steps["z = a·x, i.d. tasks"]]).all()
-    assert steps["both numbers, i.d. tasks"] == np.inf  # below a skill of ½, 0.32
+    steps = order.task_arrivals(order.TaskCurves(made_up(), [0, 100], accuracy, matched=0.5))
+    assert np.isfinite(steps[:2]).all() and steps[2] == np.inf  # below a skill of ½, 0.32
 
 
 def test_a_copier_guesses_what_is_no_repeat():
     run = made_up(last=(1, 0.9, 0.5, 0.1))
     run.queries = {name: np.array([500, 200, 100, 0])[:, None] * np.ones(3) for name in run.queries}
     assert order.copied_at_end(run, "id_test") == pytest.approx((500 + 300 / P) / 800)
-
-
-def test_skills_are_sorted_by_their_median():
-    steps = order.in_order([{"late": 9.0, "never": np.inf}, {"late": 7.0, "never": np.inf, "soon": 3.0}])
-    assert list(steps) == ["soon", "late", "never"]
-    np.testing.assert_array_equal(steps["soon"], [np.nan, 3])
-
-
-def test_what_never_arrives_is_later_and_what_was_not_measured_does_not_count():
-    first, second = [1, 2, 3, np.inf, np.inf, np.nan], [2, 1, np.inf, np.inf, 5, 1]
-    (row,) = order.precedence_rows({"a": first, "b": second, "never": [np.inf] * 6}, [2] * 6)
-    assert row == ["a before b", "2 of 4", "1", "2", "too few runs"]
-
-
-def test_an_order_is_shown_when_p_allows_for_the_number_of_pairs():
-    repeats, multiples, combinations = list(order.SKILLS)[:3]
-    runs = np.ones(12)
-    steps = {repeats: runs, multiples: 2 * runs, combinations: np.tile([0.5, 3], 6), "task": runs}
-    outcomes = {row[0]: row[-1] for row in order.precedence_rows(steps, 5 * runs)}
-    assert outcomes == {  # a kind of task is compared with no kind of query
-        f"{repeats} before {multiples}": "shown",
-        f"{repeats} before {combinations}": "not shown",
-        f"{multiples} before {combinations}": "not shown",
-    }
-    assert order.precedence_rows({"a": 2 * runs, "b": runs}, runs)[0][-1] == "contrary"
-    assert order.precedence_rows({"a": [np.inf], "b": [np.inf]}, [1]) == []
-    (tie,) = order.precedence_rows({"a": [3], "b": [3]}, [1])
-    assert tie == ["a before b", "0 of 0", "nan", "1", "too few runs"]
 
 
 def test_task_curves_of_a_model_that_knows_y_alone_and_then_everything():

@@ -47,11 +47,6 @@ def test_head_habits_list_heads_block_by_block():
     )
 
 
-def test_a_gallery_keeps_heads_of_one_kind_together():
-    figure = plots.head_gallery(values(3, 6, 6), ["0.0", "0.1", "1.0"], ["near", "even", "near"], columns=3)
-    assert [ax.get_title() for ax in figure.axes] == ["near\n0.0", "near\n1.0", "even\n0.1"]
-
-
 def test_bars_of_outcomes_sum_to_one():
     shares = {"a": (0.9, 0.05, 0.0, 0.05), "b": (0.1, 0.6, 0.2, 0.1)}
     ax = plots.swap_outcomes(shares).axes[0]
@@ -60,19 +55,23 @@ def test_bars_of_outcomes_sum_to_one():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
 
 
-def test_turns_show_all_waves_the_control_and_each_wave():
-    turned, control = np.linspace(0, 1, 12).reshape(4, 3), np.full(3, 0.2)
-    ax = plots.turned_waves({"seed 0": (turned, control)}).axes[0]
-    np.testing.assert_allclose(ax.images[0].get_array(), np.vstack([turned[0], control, turned[1:]]))
-    assert [label.get_text() for label in ax.get_yticklabels()][:3] == ["all waves", "random", "wave 1"]
+def test_effects_have_a_row_an_intervention_and_a_column_a_variant():
+    rows = {"all waves": values(9), "random": np.full(9, 0.2)}
+    ax = plots.effect_maps({"seed 0": rows}, range(1, 10), "share").axes[0]
+    np.testing.assert_allclose(ax.images[0].get_array(), np.stack(list(rows.values())))
+    assert ticks(ax.yaxis) == list(rows) and ticks(ax.xaxis) == [str(k) for k in range(1, 10)]
+    assert not ax.texts  # too many columns for numbers
 
 
-def test_patching_writes_every_effect():
-    effects = np.array([[0.0, 1.0], [-0.001, 0.33]])
-    ax = plots.patching_maps({"model": effects}, ["match z", "query y"]).axes[0]
+def test_few_effects_are_written():
+    effects = {"embedding": [0.0, 1.0], "after block 0": [-0.001, 0.33]}
+    ax = plots.effect_maps({"model": effects}, ["match z", "query y"], "effect").axes[0]
     assert [text.get_text() for text in ax.texts] == ["0.00", "1.00", "0.00", "0.33"]
+    assert ticks(ax.xaxis) == ["match\nz", "query\ny"]
 
 
-def test_patching_of_an_answer_that_does_not_move_is_a_sentence():
-    ax = plots.patching_maps({"model": np.full((2, 2), np.nan)}, ["match z", "query y"]).axes[0]
+def test_effects_on_an_answer_that_does_not_move_are_a_sentence():
+    ax = plots.effect_maps({"model": {"embedding": [np.nan, np.nan]}}, ["match z", "query y"], "effect").axes[
+        0
+    ]
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["nothing moves the answer"]

@@ -64,28 +64,6 @@ def test_binomial_tail_counts_all_outcomes(n_hits, n_trials, chance):
     assert stats.binomial_tail(n_hits, n_trials, chance) == pytest.approx(expected, abs=1e-12)
 
 
-def test_sign_test():
-    assert stats.sign_test(10, 0) == pytest.approx(2 / 2**10)
-    assert stats.sign_test(2, 2) == 1 and np.isnan(stats.sign_test(0, 0))
-
-
-@given(st.lists(st.integers(-9, 9), min_size=2, max_size=9))
-@settings(max_examples=30)
-def test_sign_flip_test_is_scipys_permutation_test(differences):
-    expected = scipy_stats.permutation_test(
-        (np.array(differences),), np.sum, permutation_type="samples", vectorized=True, rng=0
-    )
-    assert stats.sign_flip_test(differences) == pytest.approx(expected.pvalue)
-
-
-def test_sign_flip_test_of_many_pairs_is_sampled():
-    assert stats.sign_flip_test([5]) == 1  # a single pair tells nothing
-    assert stats.sign_flip_test([1, np.nan, 2, 3]) == 2 / 8 and np.isnan(stats.sign_flip_test([np.nan]))
-    differences = np.random.default_rng(0).normal(0.7, 1, 12)
-    sampled = stats.sign_flip_test(differences, n_random=2000)
-    assert sampled == pytest.approx(stats.sign_flip_test(differences), abs=0.02)
-
-
 @given(st.integers(0, 100), st.integers(1, 30))
 def test_with_one_stratum_exchanges_are_fishers_exact_test(seed, n):
     is_hit, is_in_group = some_bool(seed, n), some_bool(seed + 1, n)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_up import ALL, NOTHING, made_up, seeds
 
-from modgrok.analysis.stats import mean_interval, sign_flip_test, stratified_exchange_test
+from modgrok.analysis.stats import stratified_exchange_test
 from modgrok.claims import rules, verdicts
 
 CANNOT = verdicts.CANNOT_TELL
@@ -127,17 +127,3 @@ def test_a_setting_names_arithmetic_and_curriculum():
 
 def test_a_share_has_an_interval_also_where_all_agree():
     assert verdicts.share([True] * 3) == "3 of 3 (0.44 to 1.00)" and verdicts.share([]) == "none here"
-
-
-def test_paired_rows_leave_incomplete_pairs_out_and_correct_for_their_number():
-    (row,) = verdicts.paired_rows([([1, np.nan, 2, 4], [0, 5, 0, 1])])
-    mean, low, high = mean_interval([1, 2, 3])
-    assert row[:3] == [3, "2.33", "0.33"] and row[3] == f"{mean:.2f} ({low:.2f} to {high:.2f})"
-    assert row[4] == f"{sign_flip_test([1, 2, 3]):.2g}"
-    assert row[5] == "too few pairs"  # three pairs have P = 1/4 at the least
-    pairs = np.arange(1, 8), np.zeros(7)  # P = 2 / 2^7
-    assert [row[-1] for row in verdicts.paired_rows([pairs] * 3)] == ["differ"] * 3
-    assert [row[-1] for row in verdicts.paired_rows([pairs] * 4)] == ["too few pairs"] * 4
-    alike = np.resize([1, -1], 8), np.zeros(8)
-    assert verdicts.paired_rows([alike])[0][-1] == "no difference shown"
-    assert verdicts.paired_rows([([np.nan], [1])])[0][:3] == [0, "nan", "nan"]

@@ -283,40 +283,15 @@ def context_tokens(task: list[int], pairs: Tensor, p: int) -> Tensor:
     return paired_sequences(torch.tensor([task]), pairs[None], p)[0]
 
 
-def score_contexts(run: Run, shots: int, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def score_contexts(run: Run, shots: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Score a run's last checkpoint on all p² queries after each of n contexts (`activations.draw_contexts`).
 
     Returns:
-        (n,) correct answers of p²; and what may hold of the examples, in words → (n,) bool.
+        (n,) correct answers of p²; and whether an example of the context shows its task's zero line, (n,) bool.
     """
-    p, (pairs, tasks) = run.config.p, draw_contexts(Data(run.config), n)
+    pairs, tasks = draw_contexts(Data(run.config), n)
     pairs = pairs[:, :shots]
-    x, y = pairs[:, :, None].transpose(3, 0, 1, 2)
-    determinants = (x * y.swapaxes(1, 2) - y * x.swapaxes(1, 2)) % p  # (contexts, k, k) of two pairs each
-    properties = {
-        "an example with z = 0": _is_zero_seen(pairs, tasks, p),
-        "two independent pairs": determinants.any((1, 2)),
-        "a repeated pair": np.array([len(np.unique(context, axis=0)) < shots for context in pairs]),
-        "a pair with a 0": (pairs == 0).any((1, 2)),
-    }
-    return _n_correct(run, pairs, tasks), properties
-
-
-def most_bimodal(scores: dict[str, tuple]) -> str:
-    """Name of the model whose number of correct answers varies most over contexts; name → as by `score_contexts`."""
-    return max(scores, key=lambda name: scores[name][0].var())
-
-
-def failure_rows(n_correct: np.ndarray, properties: dict[str, np.ndarray], p: int) -> list[list[str]]:
-    """Rows of a table: a property of the examples, how many failed contexts have it, and how many others.
-
-    A context fails if less than half of the p² queries are answered correctly. Arguments as by `score_contexts`.
-    """
-    is_failed = n_correct < p**2 / 2
-    return [
-        [name, *(f"{has_property[group].sum()} of {group.sum()}" for group in (is_failed, ~is_failed))]
-        for name, has_property in properties.items()
-    ]
+    return _n_correct(run, pairs, tasks), _is_zero_seen(pairs, tasks, run.config.p)
 
 
 def exchange_row(run: Run, shots: int, n: int) -> list[float]:

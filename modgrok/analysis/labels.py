@@ -95,15 +95,3 @@ def change_by_distance(change: np.ndarray, reach: int = 8) -> np.ndarray:
         np.diagonal(change, back)[max(0, last // 2 - back) :] for back in range(1, min(reach + 1, last))
     )
     return np.array([curve.mean() for curve in curves])
-
-
-def worst_lie(run: Run, change: np.ndarray) -> tuple[list[list[int]], list[int]]:
-    """A sequence with one wrong label, at the place where a wrong label costs most accuracy at the last shot.
-
-    The sequence is the run's first o.o.d. one with training inputs; change: (K - 1, K) that on this set, as by
-    `change_by_one_wrong`. Returns the first K - 1 examples [x, y, z], one of them with z + 1, and [x, y] of the last.
-    """
-    examples = Data(run.config).evaluation_set("ood_train", 1)[0].view(-1, 3).tolist()
-    lie = examples[int(np.argmin(change[:, -1]))]
-    lie[2] = (lie[2] + 1) % run.config.p
-    return examples[:-1], examples[-1][:2]

@@ -30,7 +30,7 @@ from modgrok.analysis.activations import (
     remember,
     through_output,
 )
-from modgrok.analysis.attention import match_ratios, matching_attention, patterns
+from modgrok.analysis.attention import Head, matching_attention, matching_heads, patterns
 from modgrok.analysis.interventions import ablated
 from modgrok.data import Data, generator, grid, paired_sequences
 from modgrok.evaluate import MULTIPLE, REPEAT, is_correct, query_kinds
@@ -38,35 +38,25 @@ from modgrok.model import Transformer
 from modgrok.predictors import modular_inverse, ratio_classes
 from modgrok.storage.runs import Run
 
-Head = tuple[int, int]
-"""A head: its block, and its number in the block."""
 
+def reading_heads(run: Run) -> dict[str, list[Head]]:
+    """The heads of a run's last checkpoint to intervene on, and the other heads of their block as a control.
 
-def matching_heads(model: Transformer, tokens: Tensor) -> list[Head]:
-    """The heads that find examples by their ratio (`attention.match_ratios`) on tokens (B, 3·K)."""
-    contrasts = matching_attention(patterns(model, tokens), tokens, model.config.p)
-    return list(map(tuple, np.argwhere(match_ratios(contrasts)).tolist()))
-
-
-def reading_heads(model: Transformer, tokens: Tensor) -> tuple[list[Head], list[Head]]:
-    """The heads to intervene on, and the other heads of their block as a control.
-
-    The first list holds the matching heads of the block that has most of them. If no head matches, the list holds all
-    heads of the last block. Arguments as for `matching_heads`.
+    Name → heads: "matching heads", which find examples by their ratio (`attention.matching_heads`) on 300 sequences of
+    held-out tasks, in the block that has most of them; and "the other heads" of this block, if there are any. If no
+    head matches, all heads of the last block come alone, with a name such as "all heads of block 1".
     """
-    heads = matching_heads(model, tokens)
+    model, tokens = run.model(), Data(run.config).evaluation_set("ood_train", 300)
+    heads = matching_heads(matching_attention(patterns(model, tokens), tokens, run.config.p))
     layers = [layer for layer, _ in heads]
-    layer = max(layers, key=layers.count, default=model.config.depth - 1)
-    in_block = [(layer, h) for h in range(model.config.n_head)]
-    chosen = [head for head in in_block if head in heads] or in_block
-    return chosen, [head for head in in_block if head not in chosen]
-
-
-def name_heads(chosen: Sequence[Head], control: Sequence[Head]) -> dict[str, Sequence[Head]]:
-    """Name → heads, for what `reading_heads` returns; without a control there is no matching head to speak of."""
-    if control:
-        return {"matching heads": chosen, "the other heads": control}
-    return {f"all heads of block {chosen[0][0]}": chosen}
+    layer = max(layers, key=layers.count, default=run.config.depth - 1)
+    in_block = [(layer, h) for h in range(run.config.n_head)]
+    if not heads:
+        return {f"all heads of block {layer}": in_block}
+    matching, control = (
+        [head for head in in_block if (head in heads) == is_matching] for is_matching in (True, False)
+    )
+    return {"matching heads": matching} | ({"the other heads": control} if control else {})
 
 
 def carrying_heads(effects: np.ndarray) -> list[Head]:
@@ -157,16 +147,16 @@ def query_swap(model: Transformer, swap: Swap, heads: Sequence[Head]) -> np.ndar
 
 def turned_inputs(
     model: Transformer, sample: Data, n_contexts: int = 20, shots: int = 8
-) -> tuple[np.ndarray, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Turn the waves of log x in the output of all heads of block 0 at y, so that it stands for g^k·x.
 
     The predicted answer is that of the query (g^k·x, y). A query counts if it holds no 0 and its ratio has an example
     both before and after the turn. Contexts come from `draw_contexts`, each with `shots` examples.
 
     Returns:
-        shares of predicted answers after turns by k = 1 … p - 2 steps: (1 + waves, p - 2) of all waves, then of each
-        alone, nan where no query counts; and (p - 2,) of the control, in which all waves are displaced by the same
-        length in a random direction.
+        shares of predicted answers after turns by k = 1 … p - 2 steps, (p - 2,) each, nan where no query counts: of
+        "all waves"; of the control, "random", in which all waves are displaced by the same length in a random
+        direction; and of each wave alone, "wave 1", "wave 2", …
     """
     p = model.config.p
     log, g, ratio = structure.discrete_log(p), structure.primitive_roots(p)[0], ratio_classes(p)
@@ -182,7 +172,7 @@ def turned_inputs(
 
 def turned_slopes(
     model: Transformer, sample: Data, heads: Sequence[Head], n_contexts: int = 20, shots: int = 8
-) -> tuple[np.ndarray, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Turn the waves of log(z / y) in the output of `heads` at y, so that it stands for g^k·z / y.
 
     The heads belong to one block. The predicted answer is g^k times the correct one. A query counts if neither it nor
@@ -217,7 +207,7 @@ def _turn(
     logs: np.ndarray,
     predicted: np.ndarray,
     is_counted: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Fit the waves on the first half of the sequences, turn them in the second.
 
     Args:
@@ -251,8 +241,9 @@ def _turn(
 
     waves, straight = range(1, n // 2 + 1), np.eye(means.shape[1])
     random, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(straight.shape))
-    turned = [[share(k, chosen, straight) for k in range(1, n)] for chosen in (waves, *([s] for s in waves))]
-    return np.array(turned), np.array([share(k, waves, random) for k in range(1, n)])
+    turns = {"all waves": (waves, straight), "random": (waves, random)}
+    turns |= {f"wave {s}": ([s], straight) for s in waves}
+    return {name: np.array([share(k, *turn) for k in range(1, n)]) for name, turn in turns.items()}
 
 
 # --- patching -------------------------------------------------------------------------------------------
@@ -290,7 +281,7 @@ MIN_EFFECT = 0.2
 
 
 @torch.no_grad()
-def patching(model: Transformer, pairs: Swap) -> tuple[np.ndarray, np.ndarray]:
+def patching(model: Transformer, pairs: Swap) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Effect of activations taken from the donors of `draw_pairs` (activation patching).
 
     The measure is the logit of the donor's answer less that of the usual answer, averaged over sequences. Its scale
@@ -298,9 +289,9 @@ def patching(model: Transformer, pairs: Swap) -> tuple[np.ndarray, np.ndarray]:
     at the embedding are a control that must give 0.
 
     Returns:
-        (depth + 1, 6) effects of the stream at each of PLACES, at the embedding and after each block; and (depth, H)
-        effects of the values that one head gathers at the query's y. All are nan if the whole sequence moves the
-        measure by less than MIN_EFFECT.
+        effects of the stream at each of PLACES, (6,), by stage: "embedding", "after block 0", …; and (depth, H) effects
+        of the values that one head gathers at the query's y. All are nan if the whole sequence moves the measure by
+        less than MIN_EFFECT.
     """
     depth, n_head = model.config.depth, model.config.n_head
     streams = ["embed", *(f"blocks.{i}.resid_post" for i in range(depth))]
@@ -336,7 +327,9 @@ def patching(model: Transformer, pairs: Swap) -> tuple[np.ndarray, np.ndarray]:
         for layer, (name, mix) in enumerate(donated_mixes.items())
     ]
     scale = end - start if end - start >= MIN_EFFECT else np.nan
-    return tuple((np.array(effects) - start) / scale for effects in (by_place, by_head))
+    by_place, by_head = ((np.array(effects) - start) / scale for effects in (by_place, by_head))
+    stages = ["embedding", *(f"after block {i}" for i in range(depth))]
+    return dict(zip(stages, by_place, strict=True)), by_head
 
 
 def joint_ablation(
@@ -397,7 +390,7 @@ def measure_progress(run: Run, steps: Sequence[int], n_sequences: int = 60) -> d
     sample, p = Data(run.config), run.config.p
     tokens = sample.evaluation_set("ood_train", n_sequences)
     swap = draw_swaps(sample, 5)
-    heads, _ = reading_heads(run.model(), sample.evaluation_set("ood_train", 300))
+    heads, *_ = reading_heads(run).values()
     _, _, query, queries = _queries(sample, 4, 4)
     logs = structure.discrete_log(p)[query[:, 0]] - 1
     kind, rows = query_kinds(tokens, p), []

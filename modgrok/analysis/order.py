@@ -4,15 +4,13 @@ There are two sources. Every run stores, at each evaluation, its correct answers
 checkpoints also answer queries on chosen tasks: `task_curves`.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from modgrok.analysis.stats import sign_test
 from modgrok.data import Data, generator, paired_sequences
 from modgrok.evaluate import COMBINATION, MULTIPLE, REPEAT, log_probabilities, query_kinds, targets
 from modgrok.storage.runs import Run
@@ -111,66 +109,26 @@ def arrival(steps: ArrayLike, accuracy: ArrayLike, p: int, full: float = 1.0) ->
     return float(np.interp(half, accuracy[i - 1 : i + 1], steps[i - 1 : i + 1]) if i else steps[0])
 
 
-def task_arrivals(curves: TaskCurves) -> dict[str, float]:
-    """Kind of task, such as "z = a·x, i.d. tasks" → its `arrival`, where `full` is the accuracy of ratio matching."""
+def task_arrivals(curves: TaskCurves) -> list[float]:
+    """`arrival` of each of TASK_KINDS on i.d. tasks, where `full` is the accuracy of ratio matching."""
     p = curves.run.config.p
-    return {
-        f"{kind}, i.d. tasks": arrival(curves.steps, accuracy, p, curves.matched)
-        for kind, accuracy in zip(TASK_KINDS, curves.accuracy["id"], strict=True)
+    return [arrival(curves.steps, accuracy, p, curves.matched) for accuracy in curves.accuracy["id"]]
+
+
+def skill_arrivals(runs: Sequence[Run]) -> dict[str, np.ndarray]:
+    """Skill → the `arrival` of its curve (`skill_curves`) in each run, (runs,); the skill with the least median first.
+
+    inf stands for a skill that a run never learns, nan for one that no query of it shows.
+    """
+    steps = {
+        skill: np.array(
+            [arrival(run.metrics["step"], skill_curves(run)[skill], run.config.p) for run in runs]
+        )
+        for skill in SKILLS
     }
 
+    def median(skill: str) -> float:
+        measured = steps[skill][~np.isnan(steps[skill])]
+        return np.median(measured) if len(measured) else np.inf
 
-def arrivals(run: Run, curves: TaskCurves | None = None) -> dict[str, float]:
-    """Skill → the step at which a run learns it (`arrival`); kinds of task come first if their curves are passed."""
-    steps = run.metrics["step"]
-    from_scores = {skill: arrival(steps, curve, run.config.p) for skill, curve in skill_curves(run).items()}
-    return (task_arrivals(curves) if curves else {}) | from_scores
-
-
-def in_order(runs: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """The `arrivals` of all runs, skill → (runs,) steps, the earliest median first; inf: never, nan: not measured."""
-    skills = dict.fromkeys(skill for steps in runs for skill in steps)
-    table = {skill: np.array([steps.get(skill, np.nan) for steps in runs]) for skill in skills}
-
-    def earliness(skill: str) -> tuple[float, float]:
-        """The median step, with the mean of the runs that learn the skill to settle ties."""
-        steps = np.sort(table[skill][~np.isnan(table[skill])])
-        learned = steps[np.isfinite(steps)]
-        return (steps[len(steps) // 2] if len(steps) else np.inf), learned.mean() if len(learned) else np.inf
-
-    return {skill: table[skill] for skill in sorted(skills, key=earliness)}
-
-
-def precedence_rows(steps: Mapping[str, ArrayLike], spacing: ArrayLike) -> list[list[str]]:
-    """Compare the arrivals of every two skills that some run learns, a row of cells each.
-
-    Kinds of task are measured at checkpoints and kinds of query at evaluations, so the two are not compared. A skill
-    that never arrives is later. P is that of the two-sided sign test.
-
-    Args:
-        steps: skill → (runs,) steps of arrival, as by `in_order`.
-        spacing: (runs,) steps between two evaluations.
-
-    Returns:
-        the order; in how many of the runs it holds, in which both were measured and at least one arrives; P; the number
-        of runs that learn both, less than one evaluation apart; and the outcome "shown", "contrary" or "not shown",
-        with P corrected for the number of pairs (Bonferroni), or "too few runs" if not even unanimous runs could show.
-    """
-    learned = [skill for skill in steps if np.isfinite(steps[skill]).any()]
-    pairs = [pair for pair in combinations(learned, 2) if (pair[0] in SKILLS) == (pair[1] in SKILLS)]
-    level, spacing, rows = 0.05 / max(len(pairs), 1), np.asarray(spacing), []
-    for names in pairs:
-        first, second = (np.asarray(steps[skill]) for skill in names)
-        n_before, n_after = int((first < second).sum()), int((first > second).sum())
-        n_runs, p_value = n_before + n_after, sign_test(n_before, n_after)
-        are_learned = np.isfinite(first) & np.isfinite(second)
-        n_close = int((abs(first[are_learned] - second[are_learned]) < spacing[are_learned]).sum())
-        if not sign_test(n_runs, 0) < level:  # nan if no run tells
-            verdict = "too few runs"
-        elif p_value >= level:
-            verdict = "not shown"
-        else:
-            verdict = "shown" if n_before > n_after else "contrary"
-        cells = [f"{names[0]} before {names[1]}", f"{n_before} of {n_runs}", f"{p_value:.2g}"]
-        rows.append([*cells, str(n_close), verdict])
-    return rows
+    return {skill: steps[skill] for skill in sorted(steps, key=median)}

@@ -237,12 +237,3 @@ def early_stop(curve: ArrayLike) -> EarlyStop:
 def ood_stop(run: Run, set_name: str = "ood_train") -> EarlyStop:
     """`early_stop` of a run for its skill on o.o.d. tasks, by default with training inputs."""
     return early_stop(skill_curve(run, set_name))
-
-
-def ood_twice(runs: NDArray[np.object_]) -> dict[str, np.ndarray]:
-    """Skill on o.o.d. tasks, training inputs, "at the end" and "stopped early", in the shape of the runs.
-
-    Values are means over the windows of `early_stop`; a missing run (None) gives nan.
-    """
-    pick = np.vectorize(lambda run, moment: getattr(ood_stop(run), moment) if run else np.nan, otypes=[float])
-    return {"at the end": pick(runs, "final"), "stopped early": pick(runs, "best")}

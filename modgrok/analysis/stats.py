@@ -65,35 +65,6 @@ def binomial_tail(n_hits: int, n_trials: int, chance: float) -> float:
     return float(scipy.stats.binom.sf(n_hits - 1, n_trials, chance))
 
 
-def sign_test(n_before: int, n_after: int) -> float:
-    """Two-sided P that a split is at least as uneven if both sides are equally likely (sign test; Arbuthnot, 1710).
-
-    It is nan without a pair.
-    """
-    n_pairs = n_before + n_after
-    return float(scipy.stats.binomtest(n_before, n_pairs).pvalue) if n_pairs else float("nan")
-
-
-def sign_flip_test(differences: ArrayLike, n_random: int = 2**18) -> float:
-    """Two-sided P of the mean of paired differences, if both signs of each are equally likely (Fisher, 1935).
-
-    The share of sign choices whose mean lies at least as far from 0, of differences (n,) without their nan; nan if
-    there is none. If there are more than `n_random` choices, this many random ones replace them.
-    """
-    differences = np.asarray(differences, dtype=float)
-    differences = differences[np.isfinite(differences)]
-    n_pairs = len(differences)
-    if not n_pairs:
-        return float("nan")
-    if 2**n_pairs <= n_random:
-        is_flipped = np.arange(2**n_pairs)[:, None] >> np.arange(n_pairs) & 1
-    else:
-        is_flipped = np.random.default_rng(0).integers(0, 2, (n_random, n_pairs))
-        is_flipped[0] = 0  # the measured signs are one of the choices
-    sums = abs((1 - 2 * is_flipped) @ differences)
-    return float((sums >= abs(differences.sum()) * (1 - 1e-9)).mean())
-
-
 def stratified_exchange_test(
     is_hit: ArrayLike, is_in_group: ArrayLike, strata: ArrayLike
 ) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Costs of training: the step at which a run solves a set, its growth with p, and its change with settings."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from modgrok.analysis.skill import matched_at_end, solves
 from modgrok.analysis.stats import power_law
-from modgrok.claims.verdicts import arithmetic
 from modgrok.config import is_prime, preset
 from modgrok.model import flops_per_step
 from modgrok.storage.runs import Run
@@ -141,49 +140,3 @@ def measure(runs: Sequence[Run]) -> np.ndarray:
         for r in runs
     ]
     return np.reshape(rows, (-1, 4)).T
-
-
-def compare(measured: NDArray, base: NDArray) -> tuple[str, str]:
-    """Compare the runs of a value with those of the base point, (4, runs) each as by `measure`, in two words.
-
-    The first is "sooner" or "later" if all runs of the value leave the plateau before, or after, all of the base point;
-    the second "more" or "less" if all have more, or less, skill at the end. A dash if runs overlap, or a group has
-    fewer than two.
-    """
-    (steps, skills), (base_steps, base_skills) = (
-        (np.where(np.isnan(values[0]), np.inf, values[0]), (values[1] - values[3]) / (values[2] - values[3]))
-        for values in (measured, base)
-    )
-    return _beyond(steps, base_steps, "later", "sooner"), _beyond(skills, base_skills, "more", "less")
-
-
-def _beyond(values: np.ndarray, base: np.ndarray, above: str, below: str) -> str:
-    if min(len(values), len(base)) < 2:
-        return "–"
-    if values.min() > base.max():
-        return above
-    return below if values.max() < base.min() else "–"
-
-
-def factor_rows(settings: Mapping[str, Mapping[str, Sequence[Run]]]) -> list[list[str]]:
-    """Rows of a table, one for each value of the settings, as by `Chapter.factors`, the base point first.
-
-    They hold setting, value, number of runs, arithmetic, core-minutes, steps at which the plateau is left, accuracies,
-    and the two words of `compare`; a value without a run has dashes.
-    """
-    rows = []
-    for setting, values in settings.items():
-        base = measure(next(iter(values.values())))
-        for value, runs in values.items():
-            steps, accuracy, *_ = measured = measure(runs)
-            cells = [
-                str(len(runs)),
-                ", ".join(sorted(set().union(*map(arithmetic, runs)))),
-                f"{core_minutes(runs):.1f}",
-                ", ".join(map(step_text, steps)),
-                ", ".join(f"{share:.2f}" for share in accuracy),
-                *compare(measured, base),
-            ]
-            rows.append([setting, value, *(cells if runs else ["0", *"––––––"])])
-            setting = ""
-    return rows

@@ -15,7 +15,6 @@ from modgrok.analysis.skill import (
     map_skill,
     novel_by_shot,
     ood_stop,
-    ood_twice,
     phases,
     solves,
 )
@@ -26,7 +25,6 @@ from modgrok.claims.verdicts import (
     by_seed,
     count,
     curriculum,
-    paired_rows,
     seed_by_seed,
     structured,
 )
@@ -95,27 +93,6 @@ def four_phases(runs: NDArray[np.object_]) -> Claim:
         if n_able.any()
         else {"solve any set": "none"},
     )
-
-
-CHOICE_HEAD = ("blocks", "judged", "pairs", "rectangles", "random", "difference", "*P*", "outcome")
-
-
-def choice_rows(maps: Mapping[int, NDArray[np.object_]]) -> list[list]:
-    """Compare skill on o.o.d. tasks (training inputs) under the two rules of choosing tasks, run by run.
-
-    Two runs of one point and seed are a pair. A depth of which no run learned its training set is left out. There are
-    two rows under CHOICE_HEAD for each depth (at the end, stopped early), as by `verdicts.paired_rows`.
-
-    maps: depth → (2, seeds, alphas, n_tasks), as by `skill.maps_by_choice`.
-    """
-    settings = {
-        (depth, moment): skills.reshape(2, -1)
-        for depth, runs in maps.items()
-        if any(run is not None and learned_training_set(run) for run in runs.flat)
-        for moment, skills in ood_twice(runs).items()
-    }
-    rows = paired_rows(list(settings.values()))
-    return [[*setting, *cells] for setting, cells in zip(settings, rows, strict=True)]
 
 
 # --- claims 2 to 4: shots, depth, transience ------------------------------------------------------------

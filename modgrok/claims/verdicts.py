@@ -9,9 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from modgrok.analysis.skill import learned_training_set, solves
 from modgrok.analysis.stats import (
     binomial_tail,
-    mean_interval,
     share_interval,
-    sign_flip_test,
     stratified_exchange_test,
 )
 from modgrok.config import preset
@@ -193,32 +191,6 @@ def claim_rows(claims: Sequence[Claim]) -> list[list[str]]:
 def rule_rows(claims: Sequence[Claim]) -> list[Rule]:
     """The rules of claims, each once, under RULE_HEAD."""
     return list(dict.fromkeys(claim.rule for claim in claims))
-
-
-def paired_rows(conditions: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[list]:
-    """Compare two conditions pair by pair in several settings, a row of cells each.
-
-    They differ if P of `stats.sign_flip_test` is below 0.05 divided by the number of settings (Bonferroni). There are
-    too few pairs if not even the smallest P of so many is.
-
-    Args:
-        conditions: the values (n,) of both conditions, for each setting; pairs with a nan are left out.
-
-    Returns:
-        number of pairs, both means, mean difference with its 95 % interval, P, and the outcome in words.
-    """
-    level, rows = 0.05 / max(len(conditions), 1), []
-    for condition in conditions:
-        values = np.array(condition, dtype=float)
-        values = values[:, np.isfinite(values).all(0)]  # (2, pairs)
-        difference, n_pairs = values[0] - values[1], values.shape[1]
-        p_value = sign_flip_test(difference)
-        outcome = "differ" if p_value < level else "no difference shown"
-        outcome = "too few pairs" if 2.0 ** (1 - n_pairs) >= level else outcome
-        means = values.mean(1) if n_pairs else np.full(2, np.nan)
-        interval = "{:z.2f} ({:z.2f} to {:z.2f})".format(*mean_interval(difference))
-        rows.append([n_pairs, *(f"{mean:z.2f}" for mean in means), interval, f"{p_value:.2g}", outcome])
-    return rows
 
 
 # --- numbers as text ------------------------------------------------------------------------------------

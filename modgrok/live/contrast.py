@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modgrok.analysis.activations import draw_contexts
-from modgrok.analysis.mechanisms import matching_heads, name_heads, reading_heads
+from modgrok.analysis.mechanisms import reading_heads
 from modgrok.data import Data
 from modgrok.evaluate import correct_grid, query_grid
 from modgrok.plots.style import blocks
@@ -126,18 +126,17 @@ def draw_question(run: Run) -> dict | None:
     """Four examples of the first context of `draw_contexts`; the query is twice the first of them with y not 0.
 
     The result has "task" (a, b), held out; "examples" (x, y, z) each; "query" (x, y); and "groups" with "name" and
-    "heads", (block, number) each, as by `mechanisms.name_heads` at the last checkpoint. None if no head matches.
+    "heads", (block, number) each, as by `mechanisms.reading_heads`. None if no head matches.
     """
-    model, sample, p = run.model(), Data(run.config), run.config.p
-    tokens = sample.evaluation_set("ood_train", 300)
-    if not matching_heads(model, tokens):
+    heads, sample, p = reading_heads(run), Data(run.config), run.config.p
+    if "matching heads" not in heads:
         return None
     contexts, tasks = draw_contexts(sample, 1)
     context, task = contexts[0, : min(4, run.config.n_examples - 1)], tasks[0]
     first = context[np.argmax(context[:, 1] > 0)]
     groups = [
-        {"name": f"{name} ({', '.join(f'{block}.{h}' for block, h in heads)})", "heads": heads}
-        for name, heads in name_heads(*reading_heads(model, tokens)).items()
+        {"name": f"{name} ({', '.join(f'{block}.{h}' for block, h in group)})", "heads": group}
+        for name, group in heads.items()
     ]
     return {
         "task": task.tolist(),

@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import ArrayLike
 
@@ -29,9 +27,11 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, n_tokens: int = 48) 
     query, example = (np.argwhere(np.asarray(matches)) * 3 + (1, 2)).T
     is_inside = (query < size) & (example < size)
     token_colors = [style.Z if position % 3 == 2 else style.SOFT for position in range(size)]
-    ticks = range(2, size, 6)
+    ticks, corners = range(2, size, 6), [(-0.5, -0.5), (size - 0.5, -0.5), (size - 0.5, size - 0.5)]
     for (layer, head), ax in np.ndenumerate(axes):
-        image = _draw_pattern(ax, patterns[layer, head], 1)
+        ax.add_patch(Polygon(corners, color=style.FAINT, lw=0, zorder=0))  # the future
+        past = np.ma.array(patterns[layer, head], mask=np.triu(np.ones((size, size), dtype=bool), 1))
+        image = ax.imshow(past, cmap=style.ATTENTION, vmin=0, vmax=1, interpolation="none", zorder=1)
         ring = {
             "s": 2400 / size,
             "facecolors": "none",
@@ -52,30 +52,6 @@ def attention_maps(patterns: ArrayLike, matches: ArrayLike, n_tokens: int = 48) 
     fig.supylabel("attending example", fontsize=11)
     fig.colorbar(image, ax=axes, label="attention", shrink=0.5, aspect=30)
     return fig
-
-
-@style.styled
-def head_gallery(
-    maps: Sequence[ArrayLike], titles: Sequence[str], groups: Sequence[str], columns: int = 6
-) -> Figure:
-    """Small attention patterns (T, T) of many heads, those of one group together, as first seen (A3)."""
-    kinds = list(dict.fromkeys(groups))
-    order = sorted(range(len(maps)), key=lambda i: kinds.index(groups[i]))
-    names = [f"{groups[i]}\n{titles[i]}" for i in order]
-    fig, axes = style.panels(names, (1.62, 2.15), (0.3, 0.5), columns, {"fontsize": 9})
-    for ax, i in zip(axes, order, strict=True):
-        _draw_pattern(ax, maps[i], 1 if np.tril(maps[i]).max() > 0.5 else 0.5)
-        ax.axis("off")
-    return fig
-
-
-def _draw_pattern(ax: Axes, pattern: ArrayLike, top: float) -> AxesImage:
-    """One attention pattern (T, T), its future grey; the colour scale ends at `top`."""
-    size = len(pattern)
-    past = np.ma.array(pattern, mask=np.triu(np.ones((size, size), dtype=bool), 1))
-    corners = [(-0.5, -0.5), (size - 0.5, -0.5), (size - 0.5, size - 0.5)]
-    ax.add_patch(Polygon(corners, color=style.FAINT, lw=0, zorder=0))
-    return ax.imshow(past, cmap=style.ATTENTION, vmin=0, vmax=top, interpolation="none", zorder=1)
 
 
 @style.styled
@@ -138,42 +114,29 @@ def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
 
 
 @style.styled
-def turned_waves(panels: Mapping[str, tuple]) -> Figure:
-    """How often the answer is that of the turned number: a row a wave, a column a turn.
+def effect_maps(
+    panels: Mapping[str, Mapping[str, ArrayLike]], columns: Sequence, label: str, xlabel: str = ""
+) -> Figure:
+    """How well interventions move the answer, from 0 to 1: a row an intervention, a column a variant of it.
 
-    panels: title → share of predicted answers, (1 + waves, p - 2) of all waves and each alone, (p - 2,) of the control.
+    panels: title → row → (columns,) effects; nan where there is nothing to measure. The label names what is measured.
+    Numbers are written where there are at most six columns.
     """
-    fig, axes = style.panels(panels, (2.9, 2.5), (0.9, 0.4), 3, {"fontsize": 11}, shape=0.8)
-    for ax, (turned, control) in zip(axes, panels.values(), strict=True):
-        rows = np.vstack([turned[0], control, turned[1:]])
-        names = ["all waves", "random", *(f"wave {wave}" for wave in range(1, len(turned)))]
-        image = style.share_map(ax, rows, names)
-        ax.tick_params(axis="y", labelsize=9)
-        turns = np.arange(0, rows.shape[1], max(1, rows.shape[1] // 5))
-        ax.set_xticks(turns, turns + 1)
-        ax.axhline(1.5, color=style.INK, lw=1)
-    fig.supxlabel("steps $k$ of the turn", fontsize=11)
-    fig.colorbar(image, ax=axes, label="share of predicted answers", shrink=0.8, aspect=30)
-    return fig
-
-
-@style.styled
-def patching_maps(panels: Mapping[str, ArrayLike], places: Sequence[str]) -> Figure:
-    """How far the answer moves if the stream at some named places comes from another task: a row a stage.
-
-    panels: title → (stages, places) effects, the embedding first; nan where there is nothing to measure.
-    """
-    fig, axes = style.panels(panels, (3.9, 2.5), (0.4, 0.9), title={"fontsize": 11}, shape=0.8)
-    for ax, effects in zip(axes, panels.values(), strict=True):
-        stages = ["embedding", *(f"after block {block}" for block in range(len(effects) - 1))]
-        image = style.share_map(ax, effects, stages, 8)
-        ax.set_xticks(range(len(places)), [place.replace(" ", "\n", 1) for place in places])
+    n_columns = 2 if len(panels) == 4 else min(3, len(panels))
+    size = (5.0, 3.9, 2.9)[n_columns - 1], 2.5
+    fig, axes = style.panels(panels, size, (0.9, 0.6), n_columns, {"fontsize": 11}, shape=0.8)
+    ticks = range(0, len(columns), max(1, len(columns) // 9))
+    for ax, rows in zip(axes, panels.values(), strict=True):
+        effects = np.stack(list(rows.values()))
+        image = style.share_map(ax, effects, list(rows), 8 if len(columns) <= 6 else 0)
+        ax.set_xticks(ticks, [str(columns[i]).replace(" ", "\n", 1) for i in ticks])
         ax.tick_params(labelsize=9)
         if np.isnan(effects).all():
             ax.text(
                 0.5, 0.5, "nothing moves the answer", transform=ax.transAxes, ha="center", color=style.INK
             )
-    fig.colorbar(image, ax=axes, label="effect on the answer", shrink=0.7, aspect=30)
+    fig.supxlabel(xlabel, fontsize=11)
+    fig.colorbar(image, ax=axes, label=label, shrink=0.8, aspect=30)
     return fig
 
 

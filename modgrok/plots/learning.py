@@ -26,7 +26,7 @@ def curves(
     Args:
         panels: title → name → (n,) values, which may be nan, or (runs, n): a thick line for the mean, a thin one a run.
         places: (n,) along the x axis, or title → (n,); by default 0, 1, 2 …
-        looks: name → how its curve is drawn, for matplotlib: `SETS`, `ALGORITHMS`, `KINDS` or `MEASURES`.
+        looks: name → how its curve is drawn, for matplotlib: such as `SETS`, `ALGORITHMS`, `KINDS` or `MEASURES`.
         limits: of the y axis; None leaves its end to matplotlib.
         peak: name of a curve; a vertical line stands where its mean is highest, none if that is the first place.
         starts: title → places of faint vertical lines, such as the steps at which phases of a curriculum begin.

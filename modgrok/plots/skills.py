@@ -5,17 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from modgrok.plots import style
-from modgrok.plots.answers import LEFT
+
+TASK_KINDS = {
+    name: {"color": color, "ls": "-", "lw": 1.8}
+    for name, color in (("z = b·y", "#882255"), ("z = a·x", "#44AA99"), ("both numbers", "#332288"))
+}
+"""Each of `order.TASK_KINDS` → how its curve is drawn, for matplotlib."""
 
 MARKERS = ("o", "s", "^", "D")
 """Markers that go with `style.DEPTHS`."""
-
-TASK_COLORS = {"z = b·y": "#882255", "z = a·x": "#44AA99", "both numbers": "#332288"}
-"""Colours of `order.TASK_KINDS`, in its order."""
 
 
 def _named_rows(ax: Axes, names: Iterable[str], fontsize: float | None = None) -> None:
@@ -27,34 +28,6 @@ def _named_rows(ax: Axes, names: Iterable[str], fontsize: float | None = None) -
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-
-
-@style.styled
-def task_kind_curves(
-    curves: Sequence[tuple[int, ArrayLike, Mapping[str, ArrayLike]]], chance: float
-) -> Figure:
-    """Accuracy along training on tasks by the numbers that their answer depends on, a line a run.
-
-    A column is a depth; i.d. tasks stand above o.o.d. tasks.
-
-    curves: for each run its depth, steps (S,), and "id" and "ood" → accuracies (3, S) by kind of task.
-    """
-    depths = sorted({depth for depth, *_ in curves})
-    cells = [(task_set, depth) for task_set in ("id", "ood") for depth in depths]
-    titles = [f"{'.'.join(task_set)}. tasks, {style.blocks(depth)}" for task_set, depth in cells]
-    fig, axes = style.panels(
-        titles, (3.9, 2.5), (0, 0.9), len(depths), LEFT, "training step", "accuracy", sharey=True
-    )
-    for ax, (task_set, column) in zip(axes, cells, strict=True):
-        style.chance_line(ax, chance)
-        for steps, accuracy in (row[1:] for row in curves if row[0] == column):
-            for color, curve in zip(TASK_COLORS.values(), accuracy[task_set], strict=True):
-                ax.plot(steps, curve, color=color, lw=1.8, marker="o", ms=3.5, alpha=0.9)
-        ax.set(ylim=(0, 1.03))
-        style.whole_ticks(ax, 5)
-    keys = [Line2D([], [], color=color, lw=2, label=name) for name, color in TASK_COLORS.items()]
-    style.legend_below(fig, 3, keys)
-    return fig
 
 
 @style.styled
@@ -115,33 +88,4 @@ def parts_lost(
     for ax in axes[-columns:]:
         ax.set_xlabel("accuracy without the part")
     style.legend_below(fig, min(2, columns))
-    return fig
-
-
-@style.styled
-def alternation(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], periods: ArrayLike) -> Figure:
-    """What makes a head read every other example: attention and its rotary pairs, by distance, a column a run (A5).
-
-    Args:
-        panels: title → attention to the z of the example so many back (reach,), and what each rotary pair adds to the
-            attention's logits (pairs, reach), distances from 1.
-        periods: (pairs,) number of examples in which each pair turns once.
-    """
-    fig = style.figure(max(4.6, 3.0 * len(panels)), 5.2)
-    axes = fig.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row")
-    for (above, below), (title, (attention, logits)) in zip(axes.T, panels.items(), strict=True):
-        distances, logits = np.arange(1, len(attention) + 1), np.asarray(logits)
-        above.bar(distances, attention, 0.7, color=style.COLORS["id_train"])
-        above.set_title(title, fontsize=11)
-        fastest = f"fastest pair, a turn in {periods[0]:.2f} examples"
-        for curve, color, label in (
-            (logits[1:].sum(0), style.GREY, "all other pairs"),
-            (logits[0], style.COLORS["ood_train"], fastest),
-        ):
-            below.plot(distances, curve - curve.mean(), "o-", color=color, lw=1.8, ms=4, label=label)
-        below.set(xlabel="examples back")
-        style.whole_ticks(below)
-    axes[0, 0].set_ylabel("attention from $y$ to $z$")
-    axes[1, 0].set_ylabel("logit, less its mean")
-    style.legend_below(fig, min(2, len(panels)), axes[1, 0].get_legend_handles_labels()[0])
     return fig
