@@ -189,11 +189,6 @@ def divergence(reference: Tensor, scores: Tensor) -> Tensor:
     return torch.where(reference > -torch.inf, terms, 0).sum(-1)  # 0 · log 0 = 0
 
 
-def agreement(reference: Tensor, scores: Tensor) -> Tensor:
-    """Probability that the reference's best answer, ties broken at random, is the best answer of `scores`: (…)."""
-    return expected_accuracy(reference, scores.argmax(-1))
-
-
 def is_certain(reference: Tensor) -> Tensor:
     """Whether a predictor gives one answer all the probability: bool (…) of log-probabilities (…, p)."""
     return reference.amax(-1) > -1e-4  # but for rounding

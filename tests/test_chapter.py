@@ -151,11 +151,6 @@ def test_show_tells_the_scale_of_other_runs_and_of_none(displayed, alone):
     assert second.startswith("<details") and "No model was trained" in second and "\npapermill X\n" in second
 
 
-def test_halfway_is_where_a_curve_rises():
-    assert chapter.halfway([0.1, 0.1, 0.2, 0.6, 0.9, 0.5]) == 3
-    assert chapter.halfway([0.2, 0.1]) == 0 and chapter.halfway([np.nan, 1.0, 2.0]) == 1
-
-
 def test_scale_lists_every_value(alone):
     class Planned:
         def __init__(self, **fields):

@@ -3,10 +3,7 @@
 import numpy as np
 import pytest
 from axes import (
-    PREDICTORS,
     P,
-    assert_band,
-    assert_line,
     context,
     image,
     keys,
@@ -19,55 +16,6 @@ from matplotlib.colors import to_hex
 
 from modgrok import plots
 from modgrok.config import SETS
-
-
-def with_interval(*shape):
-    """(…, 3, n): a value and the ends of its interval."""
-    *before, n = shape
-    middle = values(*before, 1, n)
-    return np.concatenate([middle, middle - 0.1, middle + 0.2], axis=-2)
-
-
-def by_predictor(n):
-    return {name: with_interval(n) for name in PREDICTORS}
-
-
-def test_model_and_predictors_draws_each_set_beside_its_references():
-    curves = {name: with_interval(6) for name in SETS}
-    references = {name: {predictor: values(6) for predictor in PREDICTORS} for name in SETS}
-    figure = plots.model_and_predictors(curves, references, 0.2, "a model")
-    for ax, name in zip(figure.axes, SETS, strict=True):
-        assert_line(ax, range(6), curves[name][0], plots.COLORS[name])
-        assert_band(ax, range(6), *curves[name][1:], plots.COLORS[name])
-        for predictor, curve in references[name].items():
-            style = {"linestyle": plots.ALGORITHM_DASHES[predictor]} if predictor == "look-up" else {}
-            assert_line(ax, range(6), curve, plots.ALGORITHM_COLORS[predictor], **style)
-        assert ax.get_title(loc="left") == plots.LABELS[name]
-    assert names(figure.axes[2]) == ("number of shots", "accuracy")
-    assert {name: keys(figure)[name] for name in PREDICTORS} == {
-        name: to_hex(color) for name, color in plots.ALGORITHM_COLORS.items()
-    }
-    assert list(keys(figure))[-1] == "a model"
-    assert keys(figure)["a model"] == to_hex(plots.INK)
-    single = plots.model_and_predictors({"id_test": curves["id_test"][0]}, references, 0.2, "a model")
-    assert keys(single)["a model"] == to_hex(plots.COLORS["id_test"])
-    (bare,) = single.axes
-    assert_line(bare, range(6), curves["id_test"][0], plots.COLORS["id_test"])
-    assert not bare.collections
-
-
-def test_distance_and_agreement_have_a_panel_each():
-    distances, agreements = by_predictor(6), by_predictor(6)
-    figure = plots.distance_and_agreement(distances, agreements)
-    for ax, curves in zip(figure.axes, (distances, agreements), strict=True):
-        for name, (middle, low, high) in curves.items():
-            assert_line(ax, range(6), middle, plots.ALGORITHM_COLORS[name])
-            assert_band(ax, range(6), low, high, plots.ALGORITHM_COLORS[name])
-    assert names(figure.axes[0]) == ("number of shots", "relative entropy (nats)")
-    assert names(figure.axes[1]) == ("number of shots", "share of queries")
-    assert "lower is nearer" in figure.axes[0].get_title(loc="left")
-    assert "higher is nearer" in figure.axes[1].get_title(loc="left")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PREDICTORS)
 
 
 def cell_colors(ax, key):

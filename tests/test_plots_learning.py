@@ -145,19 +145,6 @@ def test_curves_have_places_and_chance_by_title():
     assert [lines(ax, plots.GREY)[0].get_ydata()[0] for ax in figure.axes] == [0.2, 0.1]
 
 
-def test_steps_and_work_have_a_panel_each():
-    curves = {"2 blocks": (STEPS, STEPS / 7, values(3, 4)), "4 blocks": (STEPS, STEPS / 3, values(3, 4))}
-    figure = plots.steps_and_work(curves)
-    for ax, column in zip(figure.axes, (0, 1), strict=True):
-        for color, (label, curve) in zip(plots.DEPTHS, curves.items(), strict=False):
-            assert_line(ax, curve[column], curve[2].mean(0), color, label=label)
-    assert [ax.get_xlabel() for ax in figure.axes] == [
-        "training step",
-        "trillions of floating-point operations",
-    ]
-    assert figure.axes[0].get_ylabel() == "accuracy, last shot" and list(keys(figure)) == list(curves)
-
-
 def test_ladder_draws_every_run_and_the_law():
     p, primes, steps = [5, 7, 7], [5, 7, 11], [100.0, 200.0, np.nan]
     line = np.array([[90, 180, 500], [80, 160, 300], [100, 200, 900.0]])

@@ -93,10 +93,10 @@ def test_a_figure_of_panels_also_has_a_form_for_phones():
 
 
 def test_stacked_panels_are_the_same_panels():
-    wide = plots.model_and_predictors(of_sets(4), {n: {"look-up": [0, 1, 1, 1]} for n in plots.COLORS}, 0.2)
+    wide = plots.curves({name: of_sets(4) for name in "abcd"}, "x", chance=0.2)
     stacked = wide.narrow()
     assert len({round(ax.get_position().x0, 1) for ax in stacked.axes}) == 1
-    assert [ax.get_title("left") for ax in stacked.axes] == [ax.get_title("left") for ax in wide.axes]
+    assert [ax.get_title() for ax in stacked.axes] == [ax.get_title() for ax in wide.axes]
     assert plots.training_curves(A_RUN, 0.2).narrow().get_figwidth() == plots.NARROW
     assert plots.embedding_ring(np.eye(5, 2), np.arange(5)).narrow() is None  # is narrow
     maps = plots.attention_maps(np.full((4, 2, 6, 6), 0.1), np.zeros((2, 2), dtype=bool))

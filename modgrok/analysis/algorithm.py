@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from modgrok.analysis.activations import draw_contexts
-from modgrok.analysis.stats import mean_interval, share_interval
-from modgrok.config import Config, preset
+from modgrok.config import preset
 from modgrok.data import Data, paired_sequences
 from modgrok.evaluate import (
     COMBINATION,
     MULTIPLE,
     REFERENCES,
-    agreement,
     correct_grid,
     divergence,
     is_certain,
@@ -146,19 +144,17 @@ def kind_row(run: Run) -> np.ndarray:
 
 
 class Comparison(NamedTuple):
-    """A model beside each of `REFERENCES` on one set, by number of shots (F1c): means with their 95 % intervals.
+    """A model beside each of `REFERENCES` on one set, by number of shots (F1c): means over sequences.
 
     Attributes:
-        accuracy: (3, K) of the model, ties broken at random.
+        accuracy: (K,) of the model, ties broken at random.
         reference_accuracy: predictor → (K,).
-        distance: predictor → (3, K) relative entropy from its probabilities to the model's, in nats.
-        agreement: predictor → (3, K) share of queries with the same best answer.
+        distance: predictor → (K,) relative entropy from its probabilities to the model's, in nats.
     """
 
     accuracy: np.ndarray
     reference_accuracy: dict[str, np.ndarray]
     distance: dict[str, np.ndarray]
-    agreement: dict[str, np.ndarray]
 
 
 def compare_on_sets(run: Run, step: int, n: int) -> dict[str, Comparison]:
@@ -173,10 +169,9 @@ def compare_on_sets(run: Run, step: int, n: int) -> dict[str, Comparison]:
         log_p = log_probabilities(model, tokens)
         beliefs = dict(zip(REFERENCES, questions.references, strict=True))
         comparisons[set_name] = Comparison(
-            share_interval(expected_accuracy(log_p, targets(tokens))),
+            expected_accuracy(log_p, targets(tokens)).mean(0).numpy(),
             reference_accuracy(questions),
-            {name: mean_interval(divergence(belief, log_p)) for name, belief in beliefs.items()},
-            {name: share_interval(agreement(belief, log_p)) for name, belief in beliefs.items()},
+            {name: divergence(belief, log_p).mean(0).numpy() for name, belief in beliefs.items()},
         )
     return comparisons
 
@@ -186,36 +181,16 @@ NEAREST_COLUMNS = (
     "at how many",
     "nearest after the last shot",
     "distance (nats)",
-    "same answer as ratio matching",
-    "as regression",
 )
 """Name of each cell that `nearest_row` returns."""
 
 
 def nearest_row(comparison: Comparison) -> list[str]:
     """The predictor with the least distance from the model, as table cells named by `NEAREST_COLUMNS`."""
-    distance = np.array([curve[0] for curve in comparison.distance.values()])  # (references, K)
+    distance = np.array(list(comparison.distance.values()))  # (references, K)
     nearest = [REFERENCES[i] for i in distance.argmin(0)]
     winner = max(dict.fromkeys(nearest), key=nearest.count)
-    counts, last = f"{nearest.count(winner)} of {len(nearest)}", f"{distance[:, -1].min():.2f}"
-    shares = [comparison.agreement[name][0, -1] for name in ("ratio matching", "regression")]
-    return [winner, counts, nearest[-1], last, *(f"{100 * share:.0f} %" for share in shares)]
-
-
-APPROACH_COLUMNS = ("nearest at the end", "from step", *(f"before: {name}" for name in REFERENCES))
-"""Name of each cell that `approach_row` returns."""
-
-
-def approach_row(run: Run, set_name: str) -> list[str | int]:
-    """The predictor that a run is nearest to at the end of training, as table cells named by `APPROACH_COLUMNS`.
-
-    The distance is the mean over all numbers of shots. From "from step" on, that predictor is the nearest at every
-    evaluation. The last cells say at how many earlier evaluations each of `REFERENCES` is the nearest.
-    """
-    nearest = run.divergence[set_name].mean(-1).argmin(-1)  # (E,)
-    start = np.flatnonzero(np.append(True, nearest[1:] != nearest[:-1]))[-1]
-    counts = np.bincount(nearest[:start], minlength=len(REFERENCES)).tolist()
-    return [REFERENCES[nearest[-1]], f"{run.metrics['step'][start]:,}", *counts]
+    return [winner, f"{nearest.count(winner)} of {len(nearest)}", nearest[-1], f"{distance[:, -1].min():.2f}"]
 
 
 PAPER_ACCURACY = np.array([0.03, 0.07, 0.09, 0.22, 0.43, 0.53, 0.68, 0.73, 0.80, 0.85, 0.87, 0.93])
@@ -227,13 +202,6 @@ def paper_references(n: int = 1000) -> dict[str, np.ndarray]:
     data = Data(preset("paper"))
     tokens = data.evaluation_set("ood_train", n)
     return reference_accuracy(prepare_questions(tokens, data.config.p, data.tasks["id"]))
-
-
-def belief_gap(first: str, second: str, config: Config) -> float:
-    """Largest difference between the probabilities of two of `predictors.predictors`, on 500 o.o.d. sequences."""
-    tokens, exact = Data(config).evaluation_set("ood_train", 500), predictors(config.p)
-    gap = log_probabilities(exact[first], tokens).exp() - log_probabilities(exact[second], tokens).exp()
-    return float(gap.abs().max())
 
 
 # --- all queries of a context ---------------------------------------------------------------------------

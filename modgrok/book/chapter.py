@@ -25,7 +25,7 @@ from accelerate.utils import is_cuda_available
 from IPython import InteractiveShell, get_ipython
 from IPython.display import HTML, Markdown, clear_output, display
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from modgrok.book.parameters import check_names, checked, declared
@@ -362,12 +362,6 @@ def evenly(values: Sequence, n: int) -> list:
     return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, n).round().astype(int))]
 
 
-def halfway(curve: ArrayLike) -> int:
-    """Where a curve first is half way from its start to its highest: where to look at a model that is learning it."""
-    curve = np.nan_to_num(curve)
-    return int(np.argmax(curve >= (curve[0] + curve.max()) / 2))
-
-
 def scale(runs: Sequence[Run], elsewhere: Sequence[Run] = ()) -> str:
     """Return what `verdicts.describe` says of some runs, without what it says of those elsewhere, too."""
     common = describe(elsewhere)
@@ -379,12 +373,6 @@ def scale(runs: Sequence[Run], elsewhere: Sequence[Run] = ()) -> str:
 def model_titles(runs: Iterable[Run]) -> dict[str, str]:
     """Name of a run → its blocks and seed, as text: "2 blocks, seed 0"."""
     return {run.name: f"{blocks(run.config.depth)}, seed {run.config.seed}" for run in runs}
-
-
-def percent(values: ArrayLike) -> str:
-    """A share with its interval, (share, low, high), in percent."""
-    share, low, high = 100 * np.asarray(values)
-    return f"{share:.0f} ({low:.0f} to {high:.0f})"
 
 
 NO_CASES = r"nan( %)?( \(.*\))?|0 of 0( \(.*\))?"

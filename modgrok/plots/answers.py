@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
@@ -30,8 +29,8 @@ ALGORITHM_DASHES = {
 ALGORITHMS = {
     name: {"color": color, "ls": ALGORITHM_DASHES.get(name, "-"), "lw": 1.8}
     for name, color in (ALGORITHM_COLORS | {"zero line": ZERO_LINE}).items()
-}
-"""How the curve of an exact predictor is drawn, for matplotlib."""
+} | {"the model": {"color": style.INK, "ls": "-", "lw": 2.6}}
+"""How the curve of an exact predictor is drawn, and that of a model beside it, for matplotlib."""
 
 KINDS = {
     f"{kind} ({name})": {"color": ALGORITHM_COLORS[name], "ls": "-", "lw": 2}
@@ -52,55 +51,6 @@ DIFFERENCE = {
 }
 LEFT = {"loc": "left", "fontsize": 11}
 """How the titles of these panels are written."""
-
-
-@style.styled
-def model_and_predictors(
-    curves: Mapping[str, ArrayLike],
-    references: Mapping[str, Mapping[str, ArrayLike]],
-    chance: float,
-    label: str = "the model (band: 95 %)",
-) -> Figure:
-    """Accuracy by shot of the model and of exact predictors, one panel for each set (F1c).
-
-    Curves are set → (3, K), the model's accuracy with its interval, or (K,) without; references are set → predictor →
-    (K',). The label names the model in the legend.
-    """
-    fig, axes = style.panels(
-        [style.LABELS[name] for name in curves], (3.9 if len(curves) > 1 else 6.4, 2.7), (0, 0.9), title=LEFT,
-        xlabel="number of shots", ylabel="accuracy", sharex=True, sharey=True,
-    )  # fmt: skip
-    model = {"lw": 2.4, "marker": "o", "markersize": 5}
-    for ax, (name, curve) in zip(axes, curves.items(), strict=True):
-        for predictor, reference in references[name].items():
-            ax.plot(reference, **ALGORITHMS[predictor])
-        style.banded(ax, range(np.shape(curve)[-1]), curve, color=style.COLORS[name], **model, zorder=4)
-        style.chance_line(ax, chance)
-        ax.set(ylim=(0, 1.04))
-        style.whole_ticks(ax)
-    color = style.COLORS[next(iter(curves))] if len(curves) == 1 else style.INK
-    keys = style.line_keys({name: ALGORITHMS[name] for name in next(iter(references.values()))})
-    style.legend_below(fig, 3, [*keys, Line2D([], [], color=color, label=label, **model)], fontsize=10)
-    return fig
-
-
-@style.styled
-def distance_and_agreement(distances: Mapping[str, ArrayLike], agreements: Mapping[str, ArrayLike]) -> Figure:
-    """How near the model's answers are to those of each exact predictor, by shot.
-
-    Distances are predictor → (3, K) relative entropy in nats with its interval, agreements the shares of equal answers.
-    """
-    titles = ("distance: lower is nearer", "same answer: higher is nearer")
-    fig, axes = style.panels(titles, (3.9, 2.8), (0, 0.8), 2, LEFT)
-    for ax, curves in zip(axes, (distances, agreements), strict=True):
-        for name, curve in curves.items():
-            style.banded(ax, range(np.shape(curve)[-1]), curve, **ALGORITHMS[name], marker="o", markersize=4)
-        ax.set_xlabel("number of shots")
-        style.whole_ticks(ax)
-    axes[0].set(ylabel="relative entropy (nats)", ylim=(0, None))
-    axes[1].set(ylabel="share of queries", ylim=(0, 1.04))
-    style.legend_below(fig, 2, style.line_keys({name: ALGORITHMS[name] for name in distances}), fontsize=10)
-    return fig
 
 
 @style.styled

@@ -39,7 +39,10 @@ def curves(
         x = range(np.shape(next(iter(by_name.values())))[-1]) if x is None else x
         for name, values in by_name.items():
             marker = {"marker": "o", "ms": 4.5} if len(x) <= 16 else {}
-            _mean_and_seeds(ax, x, values, **{"label": name} | looks[name] | marker)
+            runs, look = np.atleast_2d(values), {"label": name} | looks[name] | marker
+            ax.plot(x, np.mean(runs, axis=0), **look)
+            if len(runs) > 1:
+                ax.plot(x, np.transpose(runs), color=look["color"], ls=look["ls"], lw=0.8, alpha=0.5)
         if peak and (best := np.mean(by_name[peak], axis=0).argmax()) > 0:
             ax.axvline(x[best], color=style.INK, lw=1)
         for start in (starts or {}).get(title, ()):
@@ -53,14 +56,6 @@ def curves(
     axes[0].set_ylim(limits)  # all panels share this axis
     style.legend_below(fig, 2, fontsize=10)
     return fig
-
-
-def _mean_and_seeds(ax: Axes, places: ArrayLike, curves: ArrayLike, **line) -> None:
-    """Draw the mean of curves (seeds, n), and each of several as a thin line; one curve may be (n,)."""
-    curves = np.atleast_2d(curves)
-    ax.plot(places, np.mean(curves, axis=0), **line)
-    if len(curves) > 1:
-        ax.plot(places, np.transpose(curves), color=line["color"], ls=line["ls"], lw=0.8, alpha=0.5)
 
 
 @style.styled
@@ -165,25 +160,6 @@ def _map_axes(ax: Axes, n_tasks: Sequence, alphas: Sequence) -> None:
 
 
 @style.styled
-def steps_and_work(curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) -> Figure:
-    """One accuracy of several models against training step and against computation: mean over seeds, seeds thin.
-
-    curves: label → steps (evaluations,), operations in trillions (evaluations,), accuracies (seeds, evaluations).
-    """
-    fig = style.figure(9.6, 3.7)
-    axes = fig.subplots(1, 2, sharey=True)
-    for color, (label, (*places, accuracy)) in zip(style.DEPTHS, curves.items(), strict=False):
-        for ax, positions in zip(axes, places, strict=True):
-            _mean_and_seeds(ax, positions, accuracy, color=color, lw=1.8, ls="-", label=label)
-    axes[0].set(xlabel="training step", ylabel="accuracy, last shot", ylim=(0, 1.02))
-    axes[1].set(xlabel="trillions of floating-point operations")
-    for ax in axes:
-        style.whole_ticks(ax, 5)
-    style.legend_below(fig, len(curves))
-    return fig
-
-
-@style.styled
 def ladder(
     panels: Mapping[str, ArrayLike], p: ArrayLike, primes: ArrayLike, lines: Mapping[str, ArrayLike]
 ) -> Figure:
@@ -194,7 +170,9 @@ def ladder(
     """
     fig, color = style.figure(9.6, 4.0), style.COLORS["ood_train"]
     for ax, (label, values) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):
-        style.banded(ax, primes, lines[label], color=color, lw=1.4, ls=":")
+        law, low, high = lines[label]
+        ax.plot(primes, law, color=color, lw=1.4, ls=":")
+        ax.fill_between(primes, low, high, color=color, alpha=0.2, lw=0)
         ax.plot(p, values, "o", color=color, mec=style.PAPER, mew=0.8, ms=7)
         ax.axvline(primes[-1], color=style.GREY, lw=1)
         ax.annotate(

@@ -18,7 +18,6 @@ from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
@@ -313,14 +312,6 @@ def chance_line(ax: Axes, chance: float) -> None:
     )  # fmt: skip
 
 
-def banded(ax: Axes, places: ArrayLike, curve: ArrayLike, **style) -> None:
-    """A curve (n,), or (3, n) with the ends of its interval drawn as a band."""
-    curve = np.atleast_2d(curve)
-    ax.plot(places, curve[0], **style)
-    if len(curve) == 3:
-        ax.fill_between(places, curve[1], curve[2], color=style["color"], alpha=0.2, lw=0)
-
-
 def share_map(ax: Axes, shares: ArrayLike, names: Sequence[str], size: float = 0) -> AxesImage:
     """A map of shares (rows, columns) from 0 to 1, its rows named; numbers are written where their size is given.
 
@@ -339,11 +330,6 @@ def share_map(ax: Axes, shares: ArrayLike, names: Sequence[str], size: float = 0
 def color_keys(colors: Mapping[str, str], **style) -> list[Patch]:
     """Entries of a legend: label → colour of a patch."""
     return [Patch(facecolor=color, label=label, **style) for label, color in colors.items()]
-
-
-def line_keys(looks: Mapping[str, Mapping]) -> list[Line2D]:
-    """Entries of a legend: name → how a curve is drawn, for matplotlib, with a label if the name is none."""
-    return [Line2D([], [], **{"label": name} | look) for name, look in looks.items()]
 
 
 def legend_below(fig: Figure, ncols: int, handles: list | None = None, **options) -> None:
