@@ -65,10 +65,10 @@ def test_a_large_model_is_measured_with_less():
     assert [chapter.by_size(config, 24, 8) for config in (small, large)] == [24, 8]
 
 
-def test_false_and_none_survive_the_command():
+def test_none_is_left_out_of_the_command():
     defaults = declared("08_representations")
-    page = chapter.chapter("08_representations", defaults | {"center": False, "contexts": 5})
-    assert read_by_papermill(page.command) == {"center": False, "contexts": 5}
+    page = chapter.chapter("08_representations", defaults | {"contexts": 5})
+    assert defaults["n_seeds"] is None and read_by_papermill(page.command) == {"contexts": 5}
 
 
 class Shell:
@@ -212,16 +212,10 @@ def test_a_cell_that_trained_keeps_no_progress_bar(monkeypatch, tmp_path):
 
 
 def test_bounds_that_depend_on_the_model():
-    page = Chapter("07_heads", {"layer": 2, "head": None, "task": [0, 3], "seed": 0, "n_seeds": 0}, "")
+    page = Chapter("07_heads", {"layer": 2, "head": None, "seed": 0, "n_seeds": 0}, "")
     assert page.within("head", 0, 1) is None and page.within("head", 0, 1, default=1) == 1
     with pytest.raises(ValueError, match=r"^layer=2 must lie between 0 and 1 for this model\.$"):
         page.within("layer", 0, 1)
-    assert page.task(5) == [0, 3]
-    for p, smallest in ((3, 0), (5, 1)):
-        with pytest.raises(
-            ValueError, match=rf"^task=\[0, 3\] must be two numbers from {smallest} to p - 1 = {p - 1}\."
-        ):
-            page.task(p, smallest)
     with pytest.raises(ValueError, match=r"^n_seeds=0 must be a whole number, 1 or more\.$"):
         page.seeds()
 

@@ -35,7 +35,7 @@ CHANGED = {
         "task": "[2, 3]", "pairs": "[[1, 2]]", "shots": "[1, 2]", "depths": "[2, 1]", "n_seeds": 2, "contexts": 5
     },
     "07_heads": {"seed": 1, "n_seeds": 1, "depths": "[2]", "contexts": 3, "log_base": 3},
-    "08_representations": {"n_seeds": 1, "depths": "[2]", "contexts": 3, "center": False},
+    "08_representations": {"n_seeds": 1, "depths": "[2]", "contexts": 3},
     "09_claims": {"n_seeds": 2, "n_seeds_map": 1, "deep": 4},
     "10_parts": {"n_seeds": 2, "depths": "[2]", "sequences": 60},
     "11_lies": {"seed": 1, "n_seeds": 1, "depths": "[2, 1]", "sequences": 60},

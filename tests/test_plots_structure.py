@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from axes import RNG, P, image, names, ticks, values
+from axes import P, image, names, ticks, values
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
@@ -70,24 +70,6 @@ def test_numbers_whose_points_have_one_middle_are_not_written_over_each_other():
     around = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (0, 0)])[Y]  # the same for each x
     figure = plots.log_planes([around] * 2, (X, Y), LOG, ["a", "b"])
     assert [len(ax.texts) for ax in figure.axes] == [0, P]
-
-
-def test_log_spectra_show_the_true_labels_beside_the_others():
-    shares = RNG.dirichlet(np.ones(3), (3, 50))  # (panels, shuffles, waves)
-    figure = plots.log_spectra(shares, list("abc"))
-    for ax, panel, title in zip(figure.axes, shares, "abc", strict=False):
-        bands, stems, dots = ax.collections
-        np.testing.assert_allclose(dots.get_offsets(), np.column_stack([[1, 2, 3], panel[0]]))
-        ends = np.array([segment[:, 1] for segment in stems.get_segments()])
-        np.testing.assert_allclose(ends, np.column_stack([np.zeros(3), panel[0]]))
-        ends = np.array([segment[:, 1] for segment in bands.get_segments()])
-        np.testing.assert_allclose(ends, np.quantile(panel[1:], (0.025, 0.975), axis=0).T)
-        parity = [to_hex(color) == to_hex(plots.PARITY[0]) for color in dots.get_facecolor()]
-        assert parity == [False, False, True] and ax.get_title() == title
-    assert (
-        figure.get_supylabel() == "share of variance" and "times round the circle" in figure.get_supxlabel()
-    )
-    assert [ax.axison for ax in figure.axes] == [True] * 3 + [False]
 
 
 def test_parity_planes_part_odd_from_even():

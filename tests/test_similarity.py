@@ -14,11 +14,11 @@ each_p = pytest.mark.parametrize("p", PRIMES)
 
 
 def test_cosines():
-    similarities = similarity.cosine_similarity([[1, 0], [2, 0], [0, 3], [0, 0]], center=False)
-    np.testing.assert_allclose(similarities, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
-    np.testing.assert_allclose(
-        similarity.cosine_similarity([[5, 1], [5, -1]], center=True), [[1, -1], [-1, 1]]
-    )
+    similarities = similarity.cosine_similarity(
+        [[6, 1], [6, -1], [4, 1], [4, -1], [5, 0]]
+    )  # their mean is (5, 0)
+    np.testing.assert_allclose(similarities[0], [1, 0, 0, -1, 0], atol=1e-12)
+    assert (similarities[4] == 0).all()
 
 
 @each_p
@@ -39,7 +39,7 @@ def test_group_contrast():
     assert score.is_significant
     x, y = grid(7).T
     additive = rng.normal(size=(7, 8))[x] + rng.normal(size=(7, 8))[y]
-    alike = similarity.cosine_similarity(additive, center=False)
+    alike = similarity.cosine_similarity(additive)
     score = stats.compare_with_null(similarity.contrast(alike, groupings))
     assert score.low <= score.value <= score.high
     stacked = similarity.contrast(np.stack([[blocks, alike]]), groupings)
@@ -56,41 +56,20 @@ def test_contrast_is_the_mean_over_pairs_of_rows():
     )
 
 
-@each_p
-def test_two_pairs_of_one_answer_share_no_number(p):
-    x, y = grid(p).T
-    for groups in similarity.answer_groupings((2, 1), p, 5):
-        assert len({*zip(groups, x, strict=True)}) == len({*zip(groups, y, strict=True)}) == p * p
-    assert (similarity.answer_groupings((2, 1), p)[0] == (2 * x + y) % p).all()
-
-
-@pytest.mark.parametrize("task", [(0, 1), (2, 0), (7, 1)])
-def test_an_answer_of_one_number_is_refused(task):
-    with pytest.raises(ValueError, match=r"choose a task with a and b from 1 to 6, such as \[1, 2\]"):
-        similarity.answer_groupings(task, 7)
-
-
 P, SIMULATIONS = 7, 100
 
 
-def judged(code, groupings, simulations=SIMULATIONS):
-    """The scores of simulated features of all pairs, code(rng, x, y), each on noise, by groupings(seed)."""
+def judged(code):
+    """The scores by ratio of simulated features of all pairs, code(rng, x, y), each on noise."""
     scores = []
-    for seed in range(simulations):
+    for seed in range(SIMULATIONS):
         rng = np.random.default_rng((1, seed))
         features = code(rng, *grid(P).T)
         features = features + 0.3 * rng.normal(size=features.shape)
-        alike = similarity.cosine_similarity(features, center=True)
-        scores.append(stats.compare_with_null(similarity.contrast(alike, groupings(seed))))
+        alike = similarity.cosine_similarity(features)
+        groupings = similarity.ratio_groupings(P, seed=seed)
+        scores.append(stats.compare_with_null(similarity.contrast(alike, groupings)))
     return scores
-
-
-def by_answer(seed):
-    return similarity.answer_groupings((2, 3), P, seed=seed)
-
-
-def by_ratio(seed):
-    return similarity.ratio_groupings(P, seed=seed)
 
 
 def additive(rng, x, y):
@@ -113,9 +92,8 @@ def with_ratio(rng, x, y):
 
 
 @pytest.mark.parametrize("code", [additive, circles])
-@pytest.mark.parametrize("groupings", [by_answer, by_ratio])
-def test_what_is_known_of_each_number_alone_is_no_grouping(code, groupings):
-    scores = judged(code, groupings)
+def test_what_is_known_of_each_number_alone_is_no_grouping(code):
+    scores = judged(code)
     assert np.mean([score.is_significant for score in scores]) <= 0.1
     if (
         code is additive
@@ -124,30 +102,25 @@ def test_what_is_known_of_each_number_alone_is_no_grouping(code, groupings):
         assert 0.3 <= np.mean([score.p_value <= 0.5 for score in scores]) <= 0.7
 
 
-@pytest.mark.parametrize(("code", "groupings"), [(with_answer, by_answer), (with_ratio, by_ratio)])
-def test_a_planted_grouping_is_found(code, groupings):
-    assert np.mean([score.is_significant for score in judged(code, groupings)]) >= 0.95
+def test_a_planted_grouping_is_found():
+    assert np.mean([score.is_significant for score in judged(with_ratio)]) >= 0.95
 
 
-@pytest.mark.parametrize(("code", "groupings"), [(with_answer, by_ratio), (with_ratio, by_answer)])
-def test_a_planted_grouping_is_not_taken_for_the_other(code, groupings):
-    assert np.mean([score.is_significant for score in judged(code, groupings)]) <= 0.1
+def test_pairs_of_one_answer_are_not_taken_for_pairs_of_one_ratio():
+    assert np.mean([score.is_significant for score in judged(with_answer)]) <= 0.1
 
 
 def test_contexts_sharpen_a_faint_grouping():
-    """Contexts share the additive code and differ in task; only together do they show the code of the answers."""
+    """Contexts share the additive code and differ in noise; only together do they show the code of the ratios."""
 
     def p_values(seed, strength, contexts=12):
         """Of all contexts together, and of the first alone."""
         rng, (x, y), contrasts = np.random.default_rng((2, seed)), grid(P).T, []
-        shared, tasks = additive(rng, x, y), rng.integers(1, P, size=(contexts, 2))
-        for a, b in tasks:
-            features = shared + strength * rng.normal(size=(P, 16))[(a * x + b * y) % P]
+        shared, groupings = additive(rng, x, y), similarity.ratio_groupings(P, 100, seed)
+        for _ in range(contexts):
+            features = shared + strength * rng.normal(size=(P + 2, 16))[algorithms.ratio_classes(P)]
             features = features + rng.normal(size=features.shape)
-            groupings = similarity.answer_groupings((a, b), P, 100, seed)
-            contrasts.append(
-                similarity.contrast(similarity.cosine_similarity(features, center=True), groupings)
-            )
+            contrasts.append(similarity.contrast(similarity.cosine_similarity(features), groupings))
         return [stats.compare_with_null(scores).p_value for scores in (contrasts, contrasts[0])]
 
     assert np.mean([p_values(seed, 0.0)[0] <= 0.05 for seed in range(30)]) <= 0.15
@@ -155,25 +128,28 @@ def test_contexts_sharpen_a_faint_grouping():
     assert together <= 0.01 and alone > 0.05
 
 
-def test_scores_by_stage_are_those_of_each_context(model, config):
+def test_scores_by_stage_are_those_of_each_context(model, config, monkeypatch):
     pairs, tasks = activations.draw_contexts(Data(config), 3)
-    scores = similarity.run_scores(SimpleNamespace(config=config, model=lambda: model), 3, 2, None, True)
+    run = SimpleNamespace(name="run", config=config, model=lambda: model)
+    scores = similarity.run_scores(run, 3, 2)
     stages = [activations.stage_features(model, pairs[i, :2], tasks[i]) for i in range(3)]
-    assert list(scores["same ratio x/y"][0]) == list(stages[0])
-    for stage, position in (("block 1, head 0", 2), ("after block 0", 1)):
-        alike = [similarity.cosine_similarity(features[stage][position]) for features in stages]
-        by_ratio = stats.compare_with_null(similarity.contrast(alike, similarity.ratio_groupings(5)))
-        assert scores["same ratio x/y"][position - 1][stage].value == pytest.approx(by_ratio.value)
-        answers = [similarity.answer_groupings(task, 5) for task in tasks]
-        by_answer = [similarity.contrast(*context) for context in zip(alike, answers, strict=True)]
-        score = stats.compare_with_null(by_answer)
-        np.testing.assert_allclose(scores["same answer z"][position - 1][stage][:5], score[:5], atol=1e-9)
-    assert len(similarity.after_blocks(scores["same answer z"][0])) == config.depth
+    assert list(scores["y"]) == list(stages[0])
+    for stage, position in (("block 1, head 0", "z"), ("after block 0", "y")):
+        i = {"y": 1, "z": 2}[position]
+        alike = [similarity.cosine_similarity(features[stage][i]) for features in stages]
+        expected = stats.compare_with_null(similarity.contrast(alike, similarity.ratio_groupings(5)))
+        np.testing.assert_allclose(scores[position][stage][:5], expected[:5], atol=1e-9)
+    assert len(similarity.after_blocks(scores["y"])) == config.depth
+    monkeypatch.setattr(similarity, "CHUNK", 1)  # a context at a time
+    np.testing.assert_allclose(
+        similarity.run_scores(run, 3, 2)["z"]["after block 1"][:5], scores["z"]["after block 1"][:5]
+    )
+    assert similarity.most_alike([run], {"run": scores}) is run
 
 
 def test_matrices_for_a_figure_are_sorted_by_ratio():
     log = structure.discrete_log(5)
     features = np.eye(8)[algorithms.ratio_classes(5)]
-    (matrix,), ratio, names = similarity.ratio_matrices({"a": np.stack([features] * 3)}, 1, log, False)
-    np.testing.assert_allclose(matrix, ratio[:, None] == ratio)
-    assert names == ["a"] and len(ratio) == 16
+    (matrix,), ratio, names = similarity.ratio_matrices({"a": np.stack([features] * 3)}, 1, log)
+    assert (np.diff(ratio) >= 0).all() and names == ["a"] and len(ratio) == 16
+    np.testing.assert_array_equal(matrix > 0.9, ratio[:, None] == ratio)

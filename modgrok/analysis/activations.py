@@ -180,12 +180,10 @@ def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[
     return pairs[draws], usable[np.arange(n) % len(usable)]
 
 
-def features_by_context(
-    run: Run, n_contexts: int, shots: int, task: ArrayLike | None = None
-) -> Iterator[dict[str, np.ndarray]]:
+def features_by_context(run: Run, n_contexts: int, shots: int) -> Iterator[dict[str, np.ndarray]]:
     """`stage_features` of a run's last checkpoint after each of the contexts of `draw_contexts`, cut to `shots`."""
     model = run.model()
-    for context, context_task in zip(*draw_contexts(Data(run.config), n_contexts, task), strict=True):
+    for context, context_task in zip(*draw_contexts(Data(run.config), n_contexts), strict=True):
         yield stage_features(model, context[:shots], context_task)
 
 

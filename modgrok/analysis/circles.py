@@ -96,24 +96,17 @@ def clearest_circles(outputs: ArrayLike, log: ArrayLike) -> CircleOfCircles:
     return CircleOfCircles(head, score, (p - 1) // math.gcd(stride + 1, p - 1), groups[head], plane)
 
 
-def head_spectra(outputs: ArrayLike, log: ArrayLike) -> np.ndarray:
-    """Spectrum of each head's mean outputs for each x over waves of the logarithm, as by `structure.log_spectrum`.
+def wave_p_value(outputs: ArrayLike, log: ArrayLike) -> float:
+    """P value of the clearest wave of the logarithm of x in any of several heads (claim 5, F1d).
 
-    Arguments as for `clearest_circles`; returns (H, orders, waves), means over contexts, the true names first.
+    A head's score is the largest share of one wave in the spectrum (`structure.log_spectrum`) of its mean outputs for
+    each x. The heads are combined by `stats.min_p_value`. Arguments as for `clearest_circles`.
     """
     labels = np.asarray(log)[grid(len(log))[:, 0]] - 1
     heads = np.asarray(outputs).swapaxes(0, 1)[:, :, labels >= 0]
     labels = labels[labels >= 0]
-    return np.stack([log_spectrum([class_means(output, labels) for output in head]) for head in heads])
-
-
-def wave_p_value(outputs: ArrayLike, log: ArrayLike) -> float:
-    """P value of the clearest wave of the logarithm of x in any of several heads (claim 5, F1d).
-
-    A head's score is the largest share of one wave in `head_spectra`, which takes the same arguments. The heads are
-    combined by `stats.min_p_value`.
-    """
-    return min_p_value(head_spectra(outputs, log).max(-1))
+    spectra = [log_spectrum([class_means(output, labels) for output in head]) for head in heads]
+    return min_p_value(np.max(spectra, -1))  # (H, orders)
 
 
 def outputs_at_y(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> np.ndarray:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgrok.analysis.activations import draw_contexts, features_at_y, features_by_context
+from modgrok.analysis.activations import features_at_y, features_by_context
 from modgrok.analysis.stats import NullComparison, compare_with_null
-from modgrok.data import Data, grid
+from modgrok.data import grid
 from modgrok.predictors import ratio_classes
 from modgrok.storage.runs import Run
 
@@ -16,13 +16,13 @@ CHUNK = 2.5e7
 """Numbers in an array of similarities at once, which bounds memory: 200 MB."""
 
 
-def cosine_similarity(features: ArrayLike, center: bool = True) -> np.ndarray:
-    """Cosines between all rows of features (N, C), (N, N); a row of zeros is similar to nothing.
+def cosine_similarity(features: ArrayLike) -> np.ndarray:
+    """Cosines between all rows of features (N, C), of which the mean row is subtracted first: (N, N).
 
-    With `center`, the mean of the rows is subtracted first.
+    A row that is the mean is similar to nothing.
     """
     features = np.asarray(features, dtype=float)
-    features = features - features.mean(0) if center else features
+    features = features - features.mean(0)
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.where(norms > 1e-12 * max(norms.max(), 1e-300), norms, np.inf)
     return unit @ unit.T
@@ -46,39 +46,28 @@ def contrast(similarity: ArrayLike, groupings: ArrayLike) -> np.ndarray:
     return np.concatenate(contrasts, -1)
 
 
-def run_scores(
-    run: Run, n_contexts: int, shots: int, task: ArrayLike | None, center: bool
-) -> dict[str, list[dict[str, NullComparison]]]:
-    """Score at every stage of a run's last checkpoint how alike pairs of one ratio, and of one answer, are (F7).
+def run_scores(run: Run, n_contexts: int, shots: int) -> dict[str, dict[str, NullComparison]]:
+    """Score at every stage of a run's last checkpoint how alike pairs of one ratio are (F7).
 
-    The score is the `contrast` of cosine similarities, see `cosine_similarity`, a mean over the contexts that
-    `draw_contexts` draws for n and `task`. Their first `shots` examples stand in front of each pair (x, y).
-    `ratio_groupings` and `answer_groupings` give the null.
+    The score is the `contrast` of cosine similarities, a mean over the contexts of `features_by_context`, whose first
+    `shots` examples stand in front of each pair (x, y). `ratio_groupings` give the null.
 
     Returns:
-        grouping → a list for the positions y and z: stage, in the order of `stage_features` → score.
+        position, "y" or "z" → stage, in the order of `stage_features` → score.
     """
-    p, (_, tasks) = run.config.p, draw_contexts(Data(run.config), n_contexts, task)
-    ratios, by_ratio, by_answer = ratio_groupings(run.config.p), [], []
-    stages = list(features_by_context(run, n_contexts, shots, task))
-    n_chunk = max(1, int(CHUNK / (2 * len(stages[0]) * p**4)))
-    for first in range(0, len(stages), n_chunk):
-        alike = np.array(
-            [
-                [[cosine_similarity(vectors[i], center) for vectors in stage.values()] for i in (1, 2)]
-                for stage in stages[first : first + n_chunk]
-            ]
-        )  # (contexts, 2, stages, p², p²)
-        by_ratio.append(contrast(alike, ratios))
-        answers = [answer_groupings(task, p) for task in tasks[first : first + n_chunk]]
-        by_answer += [contrast(*context) for context in zip(alike, answers, strict=True)]
-    contrasts = {"same ratio x/y": np.concatenate(by_ratio), "same answer z": np.stack(by_answer)}
-    return {
-        name: [
-            {stage: compare_with_null(scores[:, position, i]) for i, stage in enumerate(stages[0])}
-            for position in (0, 1)
+    p, groupings, contrasts = run.config.p, ratio_groupings(run.config.p), []
+    contexts = list(features_by_context(run, n_contexts, shots))
+    n_chunk = max(1, int(CHUNK / (2 * len(contexts[0]) * p**4)))
+    for first in range(0, n_contexts, n_chunk):
+        alike = [
+            [[cosine_similarity(vectors[i]) for vectors in stages.values()] for i in (1, 2)]
+            for stages in contexts[first : first + n_chunk]
         ]
-        for name, scores in contrasts.items()
+        contrasts.append(contrast(alike, groupings))  # (contexts, 2, stages, groupings)
+    by_position = np.concatenate(contrasts).swapaxes(0, 1)
+    return {
+        name: {stage: compare_with_null(scores[:, i]) for i, stage in enumerate(contexts[0])}
+        for name, scores in zip("yz", by_position, strict=True)
     }
 
 
@@ -115,45 +104,21 @@ def ratio_groupings(p: int, n_groupings: int = 200, seed: int = 0) -> np.ndarray
     return np.stack([classes[a[x], b[y]] for a, b in zip(names[::2], names[1::2], strict=True)])
 
 
-def answer_groupings(task: ArrayLike, p: int, n_groupings: int = 200, seed: int = 0) -> np.ndarray:
-    """Group of each pair by z = a·x + b·y mod p, and groups after numbers are renamed: (groupings, p²), the true first.
-
-    Two pairs of one z share neither x nor y. The baseline keeps that: it groups by a·π(x) + b·σ(y), where π renames the
-    numbers x and σ the numbers y (a Latin square). Features of x alone and of y alone score the same under every
-    grouping; only features of the sum score more under the true one. Raises ValueError if a = 0 or b = 0, so that z
-    depends on one number at most.
-    """
-    a, b = (int(number) % p for number in task)
-    if a * b == 0:
-        raise ValueError(
-            f"task={[a, b]} has an answer that depends on one number at most; to group by z choose a task with a and b "
-            f"from 1 to {p - 1}, such as [1, 2]."
-        )
-    rng, (x, y) = np.random.default_rng(seed), grid(p).T
-    names = rng.permuted(np.broadcast_to(np.arange(p), (n_groupings, 2, p)), axis=-1)
-    names[0] = np.arange(p)
-    return (a * names[:, 0, x] + b * names[:, 1, y]) % p
-
-
 def ratio_matrices(
-    stages: dict[str, np.ndarray], position: int, log: ArrayLike, center: bool
+    stages: dict[str, np.ndarray], position: int, log: ArrayLike
 ) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
     """Every stage's similarity matrix of the pairs without a 0, sorted by x/y and then by the logarithm of x (F7).
 
-    Stages are those of `stage_features`, the position 0 (x), 1 (y) or 2 (z), `center` as in `cosine_similarity`. The
-    result is what `plots.similarity_matrices` draws: matrices, the ratio of each row, and the names.
+    Stages are those of `stage_features`, the position 0 (x), 1 (y) or 2 (z). The result is what
+    `plots.similarity_matrices` draws: matrices, the ratio of each row, and the names.
     """
     pairs, ratio = grid(len(log)), ratio_classes(len(log))
     order = np.lexsort((np.asarray(log)[pairs[:, 0]], ratio))
     order = order[(pairs[order] > 0).all(1)]
-    alike = (cosine_similarity(vectors[position], center) for vectors in stages.values())
+    alike = (cosine_similarity(vectors[position]) for vectors in stages.values())
     return [matrix[np.ix_(order, order)] for matrix in alike], ratio[order], list(stages)
 
 
-def most_alike(runs: Sequence[Run], scores: dict[str, dict[str, list[dict[str, NullComparison]]]]) -> Run:
-    """The run with the highest score by ratio at y after any block; scores: name of a run → its `run_scores`."""
-
-    def best_score(run: Run) -> float:
-        return max(score.value for score in after_blocks(scores[run.name]["same ratio x/y"][0]))
-
-    return max(runs, key=best_score)
+def most_alike(runs: Sequence[Run], scores: dict[str, dict[str, dict[str, NullComparison]]]) -> Run:
+    """The run with the highest score at y after any block; scores: name of a run → its `run_scores`."""
+    return max(runs, key=lambda run: max(score.value for score in after_blocks(scores[run.name]["y"])))

@@ -238,13 +238,6 @@ class Chapter:
             raise ValueError(f"{name}={value} must lie between {low} and {high} for this model.")
         return value
 
-    def task(self, p: int, smallest: int = 0) -> list[int] | None:
-        """Return the parameter `task`, None where it is empty; a ValueError says that a number is not allowed."""
-        task = self.parameters["task"]
-        if not all(smallest <= number < p for number in task):
-            raise ValueError(f"task={task} must be two numbers from {smallest} to p - 1 = {p - 1}.")
-        return task or None
-
     def about(self) -> Markdown:
         """Return a sentence about the models of the page."""
         runs = flat(self.runs)

@@ -193,21 +193,10 @@ def _output(runs: dict[str, Run], name: str, modules: tuple[str, ...], start: st
 
 
 def link(text: str, **state) -> str:
-    """An HTML link that brings a control into a state; what is not given stays as it is.
+    """An HTML link that brings the control of `ask` on the same page into a state; what is not given stays as it is.
 
     Args:
         text: what is clicked.
-        state: as for `address`.
-    """
-    return f'<a href="{escape(address(**state))}">{escape(text)}</a>'
-
-
-def address(page: str = "", name: str = "ask", **state) -> str:
-    """The address that brings a control into a state; what is not given stays as it is.
-
-    Args:
-        page: that the control is on, such as "12_ask.html"; "" for this one.
-        name: of the control.
         state: fields of `State`.
 
     Raises:
@@ -225,7 +214,7 @@ def address(page: str = "", name: str = "ask", **state) -> str:
         "by": wish.predictor,
     }
     fields += [(key, text) for key, text in texts.items() if text != ""]
-    return f"{page}#{name}?{urlencode(fields)}"
+    return f'<a href="{escape(f"#ask?{urlencode(fields)}")}">{escape(text)}</a>'
 
 
 def in_book() -> bool:

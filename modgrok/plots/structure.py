@@ -75,29 +75,6 @@ def log_planes(
 
 
 @style.styled
-def log_spectra(shares: ArrayLike, titles: Sequence[str]) -> Figure:
-    """How the variance between numbers divides among waves in their logarithm, beside relabelled numbers (F1d, F1e).
-
-    shares: (panels, relabellings, waves), the true labels first.
-    """
-    shares = np.asarray(shares)
-    waves = np.arange(1, shares.shape[2] + 1)
-    top = min(1, 1.15 * max(shares[:, 0].max(), np.quantile(shares, 0.975, axis=1).max()))
-    fig, axes = style.panels(titles, (3.3, 1.8), (0, 0.7), sharex=True, sharey=True)
-    for ax, panel in zip(axes, shares, strict=True):
-        low, high = np.quantile(panel[1:], (0.025, 0.975), axis=0)
-        colors = [style.PARITY[0] if s == waves[-1] else style.INK for s in waves]
-        ax.vlines(waves, low, high, color=style.SOFT, lw=min(22, 150 / len(waves)))
-        ax.vlines(waves, 0, panel[0], color=colors, lw=2)
-        ax.scatter(waves, panel[0], color=colors, s=min(60, 500 / len(waves)), zorder=3, clip_on=False)
-        ax.set(ylim=(0, top), xlim=(0.4, len(waves) + 0.6))
-        ax.set_xticks(waves if len(waves) <= 8 else [1, *range(2, len(waves) + 1, 2)])
-    fig.supxlabel("times round the circle\nwhile the logarithm runs through once", fontsize=11)
-    fig.supylabel("share of variance", fontsize=11)
-    return fig
-
-
-@style.styled
 def parity_planes(view: ArrayLike) -> Figure:
     """Numbers by the parity of their logarithm: one plane through the odd, one through the even (F1e).
 
