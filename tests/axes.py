@@ -51,16 +51,6 @@ def assert_line(ax, x, y, color, **properties):
     np.testing.assert_allclose(line.get_ydata(), y)
 
 
-def assert_band(ax, x, low, high, color):
-    """There is a band of the colour between two curves."""
-    edges = []
-    for area in ax.collections:
-        if to_hex(area.get_facecolor()[0]) == to_hex(color) and len(area.get_paths()) == 1:
-            corners = area.get_paths()[0].vertices
-            edges += [[(f(corners[corners[:, 0] == place, 1])) for place in x] for f in (np.min, np.max)]
-    np.testing.assert_allclose(edges, [low, high])
-
-
 def words(ax):
     """What is written where: (x, y) → text."""
     written = {place: text for artist in ax.findobj(Written) for place, text in artist.texts.items()}

@@ -63,10 +63,10 @@ def test_a_ladder_counts_steps_and_operations_and_carries_them_on():
     assert work[1] == pytest.approx(20 * flops_per_step(runs[1].config) / 1e12)
     fastest = max(flops_per_step(run.config) * run.config.steps / core_minutes([run]) for run in runs)
     *_, (_, line) = ladder.laws.values()
-    assert ladder.core_hours == pytest.approx(line[:, -1] * 1e12 / fastest / 60)
+    assert ladder.core_hours == pytest.approx(line[-1] * 1e12 / fastest / 60)
     rows = cost.ladder_rows(ladder)
     assert [row[1] for row in rows] == ["4 of 4", "3 of 4", "3 of 4", ""]
-    assert rows[1][2].startswith("1.7 (")
+    assert rows[1][2] == "1.7"
 
 
 def test_a_ladder_of_too_few_runs_has_no_law():
@@ -80,7 +80,3 @@ def test_a_run_is_measured_by_its_plateau_and_its_end():
     assert (steps == 10).all() and (accuracy == 0.6).all() and guess == pytest.approx(1 / 7)
     assert (matched < 1).all() and cost.measure([]).shape == (4, 0)
     assert [cost.step_text(step) for step in (1234.4, np.nan, np.inf)] == ["1,234", "never", "never"]
-
-
-def test_a_number_too_small_for_a_digit_after_the_point_keeps_its_first_digit():
-    assert [cost.billions(number) for number in (3.42e9, 1e8, 1.2e7)] == ["3.4", "0.1", "0.01"]

@@ -35,10 +35,14 @@ def test_skills_are_measured_at_the_last_shot_on_the_right_set_and_kind():
     assert [round(float(curve[-1]), 2) for curve in curves.values()] == [1, 0.9, round(1 / P, 2), 0.5]
     run.correct["ood_train"][-1, order.COMBINATION, :-1] = 0  # fewer shots do not count
     assert order.skill_curves(run)["combinations, o.o.d. tasks"][-1] == pytest.approx(0.5)
-    steps = order.skill_arrivals([run, run])
-    assert steps["combinations, o.o.d. tasks"].tolist() == [np.inf, np.inf]
-    assert 0 < steps["repeats, o.o.d. tasks"][0] < steps["other multiples, o.o.d. tasks"][0] < 100
-    assert list(steps)[:2] == ["repeats, o.o.d. tasks", "other multiples, o.o.d. tasks"]
+    deep = made_up((NOTHING, ALL), last=(1, 0.9, 0.5, 0.1), depth=4)
+    deep.metrics["step"] = np.array([0, 200])
+    rows = {skill: cells for skill, *cells in order.arrival_rows([deep, run, run])}
+    assert rows["combinations, o.o.d. tasks"] == ["0 of 2", "0 of 1"]
+    first, second = rows["repeats, o.o.d. tasks"]
+    assert first.startswith("2 of 2, step ") and int(second.split()[-1]) == pytest.approx(
+        2 * int(first.split()[-1]), abs=1
+    )
 
 
 def test_kinds_of_task_arrive_half_way_to_ratio_matching():

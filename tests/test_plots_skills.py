@@ -6,15 +6,6 @@ from axes import ticks
 from modgrok import plots
 
 
-def test_arrivals_tell_those_that_never_come():
-    figure = plots.arrival_steps(
-        {"a": [10.0, 20, np.inf], "b": [np.nan, 5, 30]}, [0, 0, 1], ["2 blocks", "4 blocks"]
-    )
-    (ax,) = figure.axes
-    assert ticks(ax.yaxis) == ["a", "b"]
-    assert [text.get_text() for text in ax.texts if " of " in text.get_text()] == ["1 of 1"]
-
-
 def test_parts_are_sorted_by_what_is_left():
     accuracies = {"x": {"id_train": 0.9, "ood_train": 0.8}, "y": {"id_train": 0.5, "ood_train": 0.2}}
     figure = plots.parts_lost(

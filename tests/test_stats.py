@@ -42,17 +42,6 @@ def test_share_interval_is_wilsons(n_hits, n_cases):
     assert (share, low, high) == pytest.approx((n_hits / n_cases, expected.low, expected.high), abs=1e-9)
 
 
-def test_no_cases_make_no_interval():
-    assert np.isnan(stats.share_interval([])).all()
-
-
-def test_an_interval_of_expected_hits_covers_the_truth():
-    """Hits in expectation, such as those of ties, vary less than whole hits, so it covers more than 95 of 100."""
-    expected_hits = np.random.default_rng(0).beta(1, 1, size=(100, 200))  # the mean is 1/2
-    _, low, high = stats.share_interval(expected_hits)
-    assert ((low <= 0.5) & (high >= 0.5)).mean() > 0.97
-
-
 # --- tests
 
 
@@ -159,17 +148,8 @@ def test_the_clearest_of_many_structures_is_no_finding_by_itself():
 def test_power_law_finds_a_law_that_holds(exponent, factor):
     x = np.array([5, 7, 11, 13])
     fitted_exponent, line = stats.power_law(x, factor * x**exponent, [2, 29])
-    assert fitted_exponent == pytest.approx([exponent] * 3, abs=1e-5)
-    assert line == pytest.approx(np.tile(factor * np.array([2.0, 29.0]) ** exponent, (3, 1)), rel=1e-4)
-
-
-def test_power_law_intervals_cover_the_truth_in_95_of_100():
-    rng = np.random.default_rng(0)
-    x, is_covered = np.repeat([5, 7, 11], 3), []
-    for _ in range(1000):
-        exponent, line = stats.power_law(x, 3 * x**2.5 * np.exp(rng.normal(0, 0.4, 9)), [29])
-        is_covered.append([exponent[1] < 2.5 < exponent[2], line[1, 0] < 3 * 29**2.5 < line[2, 0]])
-    assert np.mean(is_covered, axis=0) == pytest.approx(0.95, abs=0.02)
+    assert fitted_exponent == pytest.approx(exponent, abs=1e-5)
+    assert line == pytest.approx(factor * np.array([2.0, 29.0]) ** exponent, rel=1e-4)
 
 
 def test_power_law_leaves_out_what_was_not_measured():

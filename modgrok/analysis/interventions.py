@@ -85,22 +85,20 @@ def readout_by_kind(model: Transformer, tokens: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def accuracy_without(
-    model: Transformer, questions: dict[str, Tensor], part: str | None = None
-) -> dict[str, float]:
-    """Accuracy of a model in which one part adds its mean over sequences instead of its output (A7).
+def correct_without(model: Transformer, tokens: Tensor, *parts: str) -> Tensor:
+    """Whether a model answers right while parts add their mean over sequences: (B, K) bool of tokens (B, 3·K) (A7)."""
+    with ablated(model, *parts, mean=True) as predict:
+        return is_correct(predict, tokens, len(tokens))
 
-    More than CHUNK sequences are divided at random into batches of that size, each with a mean of its own. Of
-    questions, set → tokens (B, 3·K): set → accuracy on queries that repeat no example, after K // 2 shots or more.
 
-    part: a name as in `parts_of`; None for the whole model.
+def accuracy_without(model: Transformer, questions: dict[str, Tensor], *parts: str) -> dict[str, float]:
+    """Accuracy of a model in which parts add their mean over all sequences, instead of their output (A7).
+
+    Of questions, set → tokens (B, 3·K): set → accuracy on queries that repeat no example, after K // 2 shots or more.
+    Parts have names as in `parts_of`; without one it is the whole model.
     """
     tokens, K = torch.cat(list(questions.values())), next(iter(questions.values())).shape[1] // 3
-    order = torch.arange(len(tokens))
-    if len(tokens) > CHUNK:
-        order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
-    with ablated(model, *([part] if part else []), mean=True) as predict:
-        hits = is_correct(predict, tokens[order], CHUNK)[order.argsort()]
+    hits = correct_without(model, tokens, *parts)
     is_counted = query_kinds(tokens, model.config.p) != REPEAT
     is_counted[:, : K // 2] = False
     sizes = [len(sequences) for sequences in questions.values()]

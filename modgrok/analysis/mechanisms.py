@@ -31,7 +31,7 @@ from modgrok.analysis.activations import (
     through_output,
 )
 from modgrok.analysis.attention import Head, matching_attention, matching_heads, patterns
-from modgrok.analysis.interventions import ablated
+from modgrok.analysis.interventions import correct_without
 from modgrok.data import Data, generator, grid, paired_sequences
 from modgrok.evaluate import MULTIPLE, REPEAT, is_correct, query_kinds
 from modgrok.model import Transformer
@@ -350,11 +350,7 @@ def joint_ablation(
     kind = query_kinds(tokens, model.config.p)
 
     def accuracy(chosen: Sequence[Head]) -> list[float]:
-        with (
-            torch.no_grad(),
-            ablated(model, *(f"blocks.{i}.head.{h}" for i, h in chosen), mean=True) as predict,
-        ):
-            hits = is_correct(predict, tokens, len(tokens))
+        hits = correct_without(model, tokens, *(f"blocks.{i}.head.{h}" for i, h in chosen))
         return [float(hits[kind == i].double().mean()) for i in range(3)]
 
     return np.array(accuracy(heads)), np.array([accuracy(choice) for choice in choices]).reshape(-1, 3)

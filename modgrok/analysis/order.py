@@ -115,20 +115,20 @@ def task_arrivals(curves: TaskCurves) -> list[float]:
     return [arrival(curves.steps, accuracy, p, curves.matched) for accuracy in curves.accuracy["id"]]
 
 
-def skill_arrivals(runs: Sequence[Run]) -> dict[str, np.ndarray]:
-    """Skill → the `arrival` of its curve (`skill_curves`) in each run, (runs,); the skill with the least median first.
+def arrival_rows(runs: Sequence[Run]) -> list[list[str]]:
+    """Rows of a table: each of SKILLS, then a cell for each depth of the runs, the shallowest first.
 
-    inf stands for a skill that a run never learns, nan for one that no query of it shows.
+    A cell tells how many of the runs that show the skill learn it, and the median of their `arrival`.
     """
-    steps = {
-        skill: np.array(
-            [arrival(run.metrics["step"], skill_curves(run)[skill], run.config.p) for run in runs]
-        )
-        for skill in SKILLS
-    }
-
-    def median(skill: str) -> float:
-        measured = steps[skill][~np.isnan(steps[skill])]
-        return np.median(measured) if len(measured) else np.inf
-
-    return {skill: steps[skill] for skill in sorted(steps, key=median)}
+    depths, rows = sorted({run.config.depth for run in runs}), []
+    for skill in SKILLS:
+        rows.append([skill])
+        for depth in depths:
+            group = [run for run in runs if run.config.depth == depth]
+            steps = np.array(
+                [arrival(run.metrics["step"], skill_curves(run)[skill], run.config.p) for run in group]
+            )
+            learned = steps[np.isfinite(steps)]
+            median = f", step {np.median(learned):,.0f}" if len(learned) else ""
+            rows[-1].append(f"{len(learned)} of {(~np.isnan(steps)).sum()}{median}")
+    return rows

@@ -39,22 +39,11 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> np.ndarray:
     return np.stack([mean, mean - half, mean + half])
 
 
-def share_interval(hits: ArrayLike) -> np.ndarray:
-    """Share of hits with its score interval (Wilson, 1927).
-
-    Args:
-        hits: (cases, …) hits of independent cases, 0 or 1. They may be expected hits, from 0 to 1, as of ties broken at
-            random; these vary less, and the interval covers the truth more often.
-
-    Returns:
-        (3, …) share, low, high; nan where there are no cases.
-    """
-    hits = np.asarray(hits, dtype=float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share, z2 = hits.sum(0) / len(hits), scipy.special.ndtri((1 + LEVEL) / 2) ** 2 / len(hits)
-        middle = (share + z2 / 2) / (1 + z2)
-        half = np.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
-    return np.stack([share, middle - half, middle + half])
+def share_interval(is_hit: ArrayLike) -> np.ndarray:
+    """Share of hits among independent cases, (n,) bool, with its score interval (Wilson, 1927): share, low, high."""
+    n_hits, n_cases = int(np.sum(is_hit)), np.size(is_hit)
+    interval = scipy.stats.binomtest(n_hits, n_cases).proportion_ci(LEVEL, "wilson")
+    return np.array([n_hits / n_cases, *interval])
 
 
 # --- tests ----------------------------------------------------------------------------------------------
@@ -175,24 +164,15 @@ def min_p_value(strengths: ArrayLike) -> float:
 # --- power law ------------------------------------------------------------------------------------------
 
 
-def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Fit y = factor · x^exponent by least squares on logarithmic axes, with intervals by Student's t.
+def power_law(x: ArrayLike, y: ArrayLike, x_line: ArrayLike) -> tuple[float, np.ndarray]:
+    """Fit y = factor · x^exponent by least squares on logarithmic axes.
 
-    Points (n,) with a nan are left out. The intervals suppose that the law holds. Far from the points this assumption
-    is the larger doubt.
-
-    Returns:
-        (3,) the exponent and (3, m) the fitted y at x_line (m,), with their intervals; nan if there are fewer than
-        three points, or if all have one x.
+    Points (n,) with a nan are left out. Returns the exponent and the fitted y at x_line (m,); nan if there are fewer
+    than three points, or if all have one x.
     """
     x, y, x_line = (np.log(np.asarray(values, dtype=float)) for values in (x, y, x_line))
     x, y = np.array([x, y])[:, np.isfinite(x + y)]
     if len(x) < 3 or np.ptp(x) == 0:
-        return np.full(3, np.nan), np.full((3, len(x_line)), np.nan)
-    fit, n_free = scipy.stats.linregress(x, y), len(x) - 2
-    residuals, distance = y - fit.intercept - fit.slope * x, x_line - x.mean()
-    half = scipy.special.stdtrit(n_free, (1 + LEVEL) / 2) * np.sqrt(
-        (residuals**2).sum() / n_free / len(x) / np.var(x)
-    )
-    middle, band = y.mean() + fit.slope * distance, half * np.sqrt(np.var(x) + distance**2)
-    return fit.slope + half * np.array([0, -1, 1]), np.exp([middle, middle - band, middle + band])
+        return math.nan, np.full(len(x_line), np.nan)
+    exponent, offset = np.polyfit(x, y, 1)
+    return float(exponent), np.exp(offset + exponent * x_line)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from modgrok.analysis.skill import matched_at_end, solves
 from modgrok.analysis.stats import power_law
@@ -43,11 +43,6 @@ def step_text(step: float) -> str:
     return f"{step:,.0f}" if np.isfinite(step) else "never"
 
 
-def billions(number: float) -> str:
-    """A number in billions as text: to one digit after the point, or to its first digit where that shows nothing."""
-    return f"{number / 1e9:.1f}" if number >= 1e8 else f"{number / 1e9:.1g}"
-
-
 class Ladder(NamedTuple):
     """Cost of solving o.o.d. tasks with training inputs, against p.
 
@@ -55,15 +50,15 @@ class Ladder(NamedTuple):
         p: (runs,) moduli.
         primes: (n,) the primes from the smallest modulus to the paper's, 29.
         costs: label → (runs,) steps or operations; nan for a run that does not solve them.
-        laws: label → the exponent (3,) of a power law through the costs, and the law (3, n) at the primes.
-        core_hours: (3,) hours of one core at the last prime, with their interval.
+        laws: label → the exponent of a power law through the costs, and the law (n,) at the primes.
+        core_hours: hours of one core at the last prime.
     """
 
     p: list[int]
     primes: list[int]
     costs: dict[str, list[float]]
-    laws: dict[str, tuple[np.ndarray, np.ndarray]]
-    core_hours: np.ndarray
+    laws: dict[str, tuple[float, np.ndarray]]
+    core_hours: float
 
 
 def ladder(runs: Sequence[Run]) -> Ladder:
@@ -82,23 +77,25 @@ def ladder(runs: Sequence[Run]) -> Ladder:
     *_, (_, operations) = laws.values()
     # trillions of operations that a training did in a minute of a core
     speeds = [flops_per_step(run.config) * run.config.steps / 1e12 / core_minutes([run]) for run in runs]
-    return Ladder(p, primes, costs, laws, operations[:, -1] / max(speeds) / 60)
+    return Ladder(p, primes, costs, laws, operations[-1] / max(speeds) / 60)
 
 
 def ladder_rows(costs: Ladder) -> list[list[str]]:
     """Rows of a table: name of the cost, runs that solve the set, power of p, cost at the last prime."""
-    n_runs = {label: f"{np.isfinite(cost).sum()} of {len(cost)}" for label, cost in costs.costs.items()}
-    rows = [
-        [label, n_runs[label], _with_interval(exponent, ".1f"), _with_interval(line[:, -1], ",.0f")]
-        for label, (exponent, line) in costs.laws.items()
-    ]
-    return [*rows, ["core-hours to solve", "", "", _with_interval(costs.core_hours, ",.0f")]]
+    rows = []
+    for label, (exponent, law) in costs.laws.items():
+        is_solved = np.isfinite(costs.costs[label])
+        n_solved = f"{is_solved.sum()} of {len(is_solved)}"
+        rows.append([label, n_solved, *(_two_digits(number) for number in (exponent, law[-1]))])
+    return [*rows, ["core-hours to solve", "", "", _two_digits(costs.core_hours)]]
 
 
-def _with_interval(values: ArrayLike, form: str) -> str:
-    """A number to two digits with its interval (3,), as text; a dash where there is none."""
-    number, low, high = (format(float(f"{value:.2g}"), form) for value in values)
-    return f"{number} ({low} to {high})" if np.isfinite(values).all() else "–"
+def _two_digits(number: float) -> str:
+    """A number to two digits, as text; a dash where there is none."""
+    if not np.isfinite(number):
+        return "–"
+    rounded = float(f"{number:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
 
 
 def core_hours(runs: Iterable[Run]) -> list[list]:

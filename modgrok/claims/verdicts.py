@@ -203,8 +203,10 @@ def by_seed(values: ArrayLike) -> str:
 
 def share(is_true: ArrayLike) -> str:
     """Number of true units in (n,) bool with the 95 % interval of their share, as text: "2 of 3 (0.21 to 0.94)"."""
+    if not np.size(is_true):
+        return count(is_true)
     _, low, high = share_interval(is_true)
-    return count(is_true) + f" ({low:.2f} to {high:.2f})" * bool(np.size(is_true))
+    return f"{count(is_true)} ({low:.2f} to {high:.2f})"
 
 
 def count(is_true: ArrayLike) -> str:

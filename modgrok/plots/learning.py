@@ -165,14 +165,12 @@ def ladder(
 ) -> Figure:
     """Cost of solving the unseen tasks against p, on logarithmic axes: every run, and power laws.
 
-    Panels are label → (runs,) values at p, (runs,), not drawn where nan; lines are label → (3, n) a law with its
-    interval at some primes, of which the last is marked as the paper's.
+    Panels are label → (runs,) values at p, (runs,), not drawn where nan; lines are label → (n,) a law at some primes,
+    of which the last is marked as the paper's.
     """
     fig, color = style.figure(9.6, 4.0), style.COLORS["ood_train"]
     for ax, (label, values) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):
-        law, low, high = lines[label]
-        ax.plot(primes, law, color=color, lw=1.4, ls=":")
-        ax.fill_between(primes, low, high, color=color, alpha=0.2, lw=0)
+        ax.plot(primes, lines[label], color=color, lw=1.4, ls=":")
         ax.plot(p, values, "o", color=color, mec=style.PAPER, mew=0.8, ms=7)
         ax.axvline(primes[-1], color=style.GREY, lw=1)
         ax.annotate(

@@ -43,7 +43,6 @@ ON_LIGHT, ON_DARK = "#1A1A1A", "#FDFDFD"  # writing on colours that stay the sam
 CELL, HELD_OUT = "#FEFEFE", "#1E2125"  # of a table: an input of the training, one held out
 INPUT, TARGET, Z = "#E4E7EC", "#E6D3EE", "#9A5FB4"  # tokens x and y, tokens z, and their marks at axes
 MATCH, PARITY = "#009E73", ("#B5408B", "#00795A")
-DEPTHS = ("#E9A15B", "#D55E00", "#8A3700", "#4A1D00")  # from shallow to deep
 ATTENTION = LinearSegmentedColormap.from_list(
     "attention", [(0.98, 0.7, 0.55, 0), (0.96, 0.6, 0.45, 0.6), "#E8607A", "#C83F97", "#8B3DB8"]
 )  # no attention lets the page through, so that maps are right on a dark page, too
@@ -53,7 +52,6 @@ DARK = {
     CELL: "#3A424D", HELD_OUT: "#000000", INPUT: "#414955", TARGET: "#654576",
     "#0072B2": "#3D9BDC", "#56B4E9": "#9AD4F7", "#D55E00": "#EC7B2E", "#E69F00": "#F7C55C",
     "#B5408B": "#E07FBE", "#00795A": "#35B68F", "#882255": "#DB6FA4", "#332288": "#9D8FEF",
-    "#E9A15B": "#A8591E", "#8A3700": "#F7B582", "#4A1D00": "#FFE3CC",
 }  # fmt: skip
 """What a colour becomes on a dark page; the others, and those of maps, stay (see `widgets.svg`)."""
 
