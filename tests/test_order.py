@@ -1,11 +1,11 @@
-"""The order of skills: arrivals and precedences of curves that are made up, and of predictors in a known order."""
+"""Which tasks arrive first: curves that are made up, and predictors in a known order."""
 
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from made_up import ALL, NOTHING, P, made_up
+from made_up import made_up
 from tiny import tiny
 
 from modgrok import predictors
@@ -28,33 +28,10 @@ def test_a_skill_arrives_half_way_to_always_right(accuracy, step):
     assert order.arrival([0, 100], [0.1, 0.5], 5, full) == pytest.approx(50)
 
 
-def test_skills_are_measured_at_the_last_shot_on_the_right_set_and_kind():
-    run = made_up((NOTHING, ALL), last=(1, 0.9, 0.5, 0.1))
-    run.metrics["step"] = np.array([0, 100])
-    curves = order.skill_curves(run)
-    assert [round(float(curve[-1]), 2) for curve in curves.values()] == [1, 0.9, round(1 / P, 2), 0.5]
-    run.correct["ood_train"][-1, order.COMBINATION, :-1] = 0  # fewer shots do not count
-    assert order.skill_curves(run)["combinations, o.o.d. tasks"][-1] == pytest.approx(0.5)
-    deep = made_up((NOTHING, ALL), last=(1, 0.9, 0.5, 0.1), depth=4)
-    deep.metrics["step"] = np.array([0, 200])
-    rows = {skill: cells for skill, *cells in order.arrival_rows([deep, run, run])}
-    assert rows["combinations, o.o.d. tasks"] == ["0 of 2", "0 of 1"]
-    first, second = rows["repeats, o.o.d. tasks"]
-    assert first.startswith("2 of 2, step ") and int(second.split()[-1]) == pytest.approx(
-        2 * int(first.split()[-1]), abs=1
-    )
-
-
 def test_kinds_of_task_arrive_half_way_to_ratio_matching():
     accuracy = {"id": np.array([[0.1, 1], [0.1, 0.4], [0.1, 0.2]])}
     steps = order.task_arrivals(order.TaskCurves(made_up(), [0, 100], accuracy, matched=0.5))
     assert np.isfinite(steps[:2]).all() and steps[2] == np.inf  # below a skill of ½, 0.32
-
-
-def test_a_copier_guesses_what_is_no_repeat():
-    run = made_up(last=(1, 0.9, 0.5, 0.1))
-    run.queries = {name: np.array([500, 200, 100, 0])[:, None] * np.ones(3) for name in run.queries}
-    assert order.copied_at_end(run, "id_test") == pytest.approx((500 + 300 / P) / 800)
 
 
 def test_task_curves_of_a_model_that_knows_y_alone_and_then_everything():

@@ -58,8 +58,6 @@ def test_a_set_is_solved_half_way_to_ratio_matching():
     run = made_up((0.0, 0.49, 0.51, 1.2))
     np.testing.assert_allclose(skill.skill_curve(run, "ood_train"), (0.0, 0.49, 0.51, 1.2))
     assert skill.solves(run, "ood_train").tolist() == [False, False, True, True]
-    run.metrics = {f"{name}_acc": np.array([0.1, i / 10]) for i, name in enumerate(SETS)}
-    assert skill.end_row(run) == ["0.00", "0.10", "0.20", "0.30", "1.20"]
     run.queries = run.queries | {"ood_test": 0 * ASKED}  # no such tasks
     assert not skill.solves(run, "ood_test").any()
     assert skill.phases(run) == skill.PHASES.index("o.o.d. memorisation")
@@ -166,3 +164,9 @@ def test_runs_that_are_missing_have_no_phase_and_no_skill():
 def test_ratio_matching_has_its_multiples_and_guesses_the_rest():
     run = made_up()  # as many queries of each kind
     assert skill.matched_at_end(run, "ood_train") == pytest.approx((1 + 2 / 7) / 3)
+
+
+def test_a_copier_guesses_what_is_no_repeat():
+    run = made_up(last=(1, 0.9, 0.5, 0.1))
+    run.queries = {name: np.array([500, 200, 100, 0])[:, None] * np.ones(3) for name in run.queries}
+    assert skill.copied_at_end(run, "id_test") == pytest.approx((500 + 300 / P) / 800)

@@ -1,8 +1,4 @@
-"""The order in which a model learns its skills: tasks of one number, copies, ratios, combinations.
-
-There are two sources. Every run stores, at each evaluation, its correct answers by kind of query: `skill_curves`. Kept
-checkpoints also answer queries on chosen tasks: `task_curves`.
-"""
+"""Which tasks a model learns first: those whose answer depends on one number, or those that need both."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,18 +8,8 @@ import torch
 from numpy.typing import ArrayLike
 
 from modgrok.data import Data, generator, paired_sequences
-from modgrok.evaluate import COMBINATION, MULTIPLE, REPEAT, log_probabilities, query_kinds, targets
+from modgrok.evaluate import COMBINATION, MULTIPLE, log_probabilities, query_kinds, targets
 from modgrok.storage.runs import Run
-
-SKILLS = {
-    "repeats, o.o.d. tasks": ("ood_train", REPEAT),
-    "other multiples, o.o.d. tasks": ("ood_train", MULTIPLE),
-    "combinations, i.d. tasks": ("id_train", COMBINATION),
-    "combinations, o.o.d. tasks": ("ood_train", COMBINATION),
-}
-"""Skill → the set and the kind of query that show it. Inputs are training inputs.
-
-The stored scores do not tell tasks apart; where a = 0 or b = 0, one number of an example answers combinations."""
 
 TASK_KINDS = ("z = b·y", "z = a·x", "both numbers")
 """Tasks by what their answer depends on: y alone (a = 0), x alone (b = 0), or both. Task (0, 0) is none of these."""
@@ -33,21 +19,6 @@ def task_kind(tasks: ArrayLike) -> np.ndarray:
     """Index in TASK_KINDS of each task (n, 2), −1 for (0, 0): (n,)."""
     a, b = np.asarray(tasks).T
     return np.select([(a == 0) & (b != 0), (a != 0) & (b == 0), (a != 0) & (b != 0)], [0, 1, 2], -1)
-
-
-def skill_curves(run: Run) -> dict[str, np.ndarray]:
-    """Skill → accuracy at the last shot, at each evaluation: (E,); nan where no query shows the skill."""
-    with np.errstate(invalid="ignore"):
-        return {
-            skill: run.correct[set_name][:, kind, -1] / run.queries[set_name][kind, -1]
-            for skill, (set_name, kind) in SKILLS.items()
-        }
-
-
-def copied_at_end(run: Run, set_name: str) -> float:
-    """Accuracy of copying repeats and guessing every other answer, at the last shot, over all queries."""
-    queries = run.queries[set_name][:, -1]
-    return float((queries[REPEAT] + queries[MULTIPLE:].sum() / run.config.p) / max(queries.sum(), 1))
 
 
 class TaskCurves(NamedTuple):
@@ -113,22 +84,3 @@ def task_arrivals(curves: TaskCurves) -> list[float]:
     """`arrival` of each of TASK_KINDS on i.d. tasks, where `full` is the accuracy of ratio matching."""
     p = curves.run.config.p
     return [arrival(curves.steps, accuracy, p, curves.matched) for accuracy in curves.accuracy["id"]]
-
-
-def arrival_rows(runs: Sequence[Run]) -> list[list[str]]:
-    """Rows of a table: each of SKILLS, then a cell for each depth of the runs, the shallowest first.
-
-    A cell tells how many of the runs that show the skill learn it, and the median of their `arrival`.
-    """
-    depths, rows = sorted({run.config.depth for run in runs}), []
-    for skill in SKILLS:
-        rows.append([skill])
-        for depth in depths:
-            group = [run for run in runs if run.config.depth == depth]
-            steps = np.array(
-                [arrival(run.metrics["step"], skill_curves(run)[skill], run.config.p) for run in group]
-            )
-            learned = steps[np.isfinite(steps)]
-            median = f", step {np.median(learned):,.0f}" if len(learned) else ""
-            rows[-1].append(f"{len(learned)} of {(~np.isnan(steps)).sum()}{median}")
-    return rows

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modgrok.config import SETS
-from modgrok.evaluate import MULTIPLE
+from modgrok.evaluate import MULTIPLE, REPEAT
 from modgrok.storage.runs import Run
 
 SOLVED = 0.5
@@ -60,12 +60,6 @@ def skill_curve(run: Run, set_name: str) -> np.ndarray:
     return skill(run.correct[set_name], run.queries[set_name], run.config.p)[:, -1]
 
 
-def end_row(run: Run) -> list[str]:
-    """Cells of a table: accuracy on each set at the last shot, at the end of training, then skill on "ood_train"."""
-    accuracies = [run.metrics[f"{name}_acc"][-1] for name in SETS]
-    return [f"{number:.2f}" for number in (*accuracies, skill_curve(run, "ood_train")[-1])]
-
-
 def map_skill(runs: NDArray[np.object_], evaluation: ArrayLike = -1) -> dict[str, np.ndarray]:
     """Set → skill at the last shot of each run of an array, in the shape of the array; nan for a missing run (None).
 
@@ -110,6 +104,12 @@ def matched_at_end(run: Run, set_name: str) -> float:
     """Expected accuracy of ratio matching at the last shot, on the queries that repeat no earlier pair."""
     n_multiples, *n_harder = run.queries[set_name][MULTIPLE:, -1]
     return float((n_multiples + sum(n_harder) / run.config.p) / max(n_multiples + sum(n_harder), 1))
+
+
+def copied_at_end(run: Run, set_name: str) -> float:
+    """Accuracy of copying repeats and guessing every other answer, at the last shot, over all queries."""
+    queries = run.queries[set_name][:, -1]
+    return float((queries[REPEAT] + queries[MULTIPLE:].sum() / run.config.p) / max(queries.sum(), 1))
 
 
 # --- phases of a map of runs ----------------------------------------------------------------------------

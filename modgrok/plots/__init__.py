@@ -8,7 +8,6 @@ from modgrok.plots.answers import *
 from modgrok.plots.cards import *
 from modgrok.plots.inside import *
 from modgrok.plots.learning import *
-from modgrok.plots.skills import *
 from modgrok.plots.structure import *
 from modgrok.plots.style import *
 from modgrok.plots.tasks import *

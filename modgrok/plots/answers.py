@@ -43,6 +43,12 @@ KINDS = {
 """Label of the first three of `evaluate.KINDS` → how its curve is drawn, in the colour of the weakest algorithm that
 answers it."""
 
+TASK_KINDS = {
+    name: {"color": color, "ls": "-", "lw": 1.8}
+    for name, color in (("z = b·y", "#882255"), ("z = a·x", "#44AA99"), ("both numbers", "#332288"))
+}
+"""Each of `order.TASK_KINDS` → how its curve is drawn, for matplotlib."""
+
 TRUTH = {"incorrect": INCORRECT, "correct": CORRECT}
 DIFFERENCE = {
     "ratio matching only": ALGORITHM_COLORS["ratio matching"],
