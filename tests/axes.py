@@ -12,7 +12,7 @@ from modgrok.plots.style import Written
 RNG = np.random.default_rng(0)
 P = 5
 STEPS = np.array([0, 10, 30, 40])
-PREDICTORS = tuple(plots.ALGORITHM_COLORS)
+PREDICTORS = tuple(plots.ALGORITHMS)[:4]
 
 
 def values(*shape):

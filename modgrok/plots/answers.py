@@ -12,32 +12,27 @@ from numpy.typing import ArrayLike, NDArray
 from modgrok.plots import style
 
 CORRECT, INCORRECT = "#F5EBD0", "#40356B"  # sand and violet: apart in lightness for every eye
-ALGORITHM_COLORS = {
-    "look-up": "#7A828C",
-    "ratio matching": "#CC79A7",
-    "regression": "#009E73",
-    "Bayes, pre-training tasks": style.INK,
-}
-"""Colour of each of `evaluate.REFERENCES`, in its order."""
-INCORRECT_CONTEXT, ZERO_LINE = "#8A93A0", "#D55E00"  # contexts without and with z = 0; `algorithm.zero_line`
-ALGORITHM_DASHES = {
-    "zero line": (0, (4, 1.2)),
-    "look-up": "-.",
-    "Bayes, pre-training tasks": (0, (1.2, 1.2)),
-}  # others solid
+LOOK_UP, MATCHING, REGRESSION, ZERO_LINE = "#7A828C", "#CC79A7", "#009E73", "#D55E00"
 
 ALGORITHMS = {
-    name: {"color": color, "ls": ALGORITHM_DASHES.get(name, "-"), "lw": 1.8}
-    for name, color in (ALGORITHM_COLORS | {"zero line": ZERO_LINE}).items()
-} | {"the model": {"color": style.INK, "ls": "-", "lw": 2.6}}
+    name: {"color": color, "ls": dashes, "lw": width}
+    for name, color, dashes, width in (
+        ("look-up", LOOK_UP, "-.", 1.8),
+        ("ratio matching", MATCHING, "-", 1.8),
+        ("regression", REGRESSION, "-", 1.8),
+        ("Bayes, pre-training tasks", style.INK, (0, (1.2, 1.2)), 1.8),
+        ("zero line", ZERO_LINE, (0, (4, 1.2)), 1.8),
+        ("the model", style.INK, "-", 2.6),
+    )
+}
 """How the curve of an exact predictor is drawn, and that of a model beside it, for matplotlib."""
 
 KINDS = {
-    f"{kind} ({name})": {"color": ALGORITHM_COLORS[name], "ls": "-", "lw": 2}
-    for kind, name in (
-        ("repeated pair", "look-up"),
-        ("multiple of an earlier pair", "ratio matching"),
-        ("combination of earlier pairs", "regression"),
+    label: {"color": color, "ls": "-", "lw": 2}
+    for label, color in (
+        ("repeated pair (look-up)", LOOK_UP),
+        ("multiple of an earlier pair (ratio matching)", MATCHING),
+        ("combination of earlier pairs (regression)", REGRESSION),
     )
 }
 """Label of the first three of `evaluate.KINDS` → how its curve is drawn, in the colour of the weakest algorithm that
@@ -50,13 +45,7 @@ TASK_KINDS = {
 """Each of `order.TASK_KINDS` → how its curve is drawn, for matplotlib."""
 
 TRUTH = {"incorrect": INCORRECT, "correct": CORRECT}
-DIFFERENCE = {
-    "ratio matching only": ALGORITHM_COLORS["ratio matching"],
-    "same": "#D3D7DC",
-    "model only": ALGORITHM_COLORS["regression"],
-}
-LEFT = {"loc": "left", "fontsize": 11}
-"""How the titles of these panels are written."""
+DIFFERENCE = {"ratio matching only": MATCHING, "same": "#D3D7DC", "model only": REGRESSION}
 
 
 @style.styled
@@ -101,13 +90,13 @@ def correct_by_context(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], n_quer
 
     panels: title → (contexts,) correct answers, and (contexts,) bool whether an example has z = 0.
     """
-    columns = min(3, len(panels))
+    columns, title = min(3, len(panels)), {"loc": "left", "fontsize": 11}
     fig, axes = style.panels(
-        panels, (2.9 if columns > 1 else 5, 2.2), (0, 0.7), columns, LEFT, f"correct of {n_queries} queries",
+        panels, (2.9 if columns > 1 else 5, 2.2), (0, 0.7), columns, title, f"correct of {n_queries} queries",
         "contexts", sharex=True, sharey=True, shape=0.7,
     )  # fmt: skip
     bins = np.linspace(0, n_queries, 23)
-    colors = {"no example has z = 0": INCORRECT_CONTEXT, "an example has z = 0": ZERO_LINE}
+    colors = {"no example has z = 0": "#8A93A0", "an example has z = 0": ZERO_LINE}
     for ax, (n_correct, is_zero_seen) in zip(axes, panels.values(), strict=True):
         n_correct, is_zero_seen = np.asarray(n_correct), np.asarray(is_zero_seen)
         groups = [n_correct[~is_zero_seen], n_correct[is_zero_seen]]

@@ -9,7 +9,7 @@ from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import ArrayLike
 
 from modgrok.plots import style
-from modgrok.plots.answers import ALGORITHM_COLORS
+from modgrok.plots.answers import LOOK_UP
 
 
 @style.styled
@@ -86,7 +86,7 @@ def head_habits(distances: ArrayLike, matching: ArrayLike, errors: ArrayLike) ->
 
 OUTCOMES = {
     "the predicted number": style.MATCH,
-    "the query's usual answer": ALGORITHM_COLORS["look-up"],
+    "the query's usual answer": LOOK_UP,
     "the donor's answer": "#D55E00",
     "another number": style.SOFT,
 }
