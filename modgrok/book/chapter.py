@@ -212,10 +212,11 @@ class Chapter:
                 errors = [result.error for result in sweep(configs, root, jobs) if result.error]
             if errors:
                 raise ValueError(f"{len(errors)} of {len(configs)} runs failed; the first says: {errors[0]}")
+        parents = {folder.name: folder.parent for folder in reversed(run_folders(root))}
         runs: list[Run | None] = []
         for config in configs:
-            try:
-                runs.append(find_run(config, root))
+            try:  # where the folder is known, it is not searched for
+                runs.append(find_run(config, parents.get(config.name, root), root))
             except FileNotFoundError:
                 if not partial:
                     raise

@@ -22,7 +22,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Affine2D
+from matplotlib.transforms import Affine2D, Bbox
 from numpy.typing import ArrayLike, NDArray
 
 COLORS = {"id_train": "#0072B2", "id_test": "#56B4E9", "ood_train": "#D55E00", "ood_test": "#E69F00"}
@@ -147,17 +147,26 @@ class _Figure(Figure):
         with drawing_settings(svg_hashsalt="narrow" if self.stacked else "wide"):
             super().savefig(*args, **options)
 
-    def lay_out(self) -> None:
+    def lay_out(self, layouts: dict[tuple, list[Bbox]] | None = None) -> None:
         """Find every part's place in an SVG; matplotlib, when it saves, would draw all of it twice for that.
 
         Called again, it changes nothing.
+
+        Args:
+            layouts: size and number of panels → the panels' places in a picture of the same slider, to which this
+                figure's are added. A figure of that size, with as many panels, takes these places.
         """
         FigureCanvasSVG(self)
         self.dpi = 72
         if engine := self.get_layout_engine():
-            with drawing_settings():
-                engine.execute(self)
-                self.set_layout_engine(None)
+            layouts, key = {} if layouts is None else layouts, (*self.get_size_inches(), len(self.axes))
+            if key not in layouts:
+                with drawing_settings():
+                    engine.execute(self)
+                layouts[key] = [ax.get_position(original=True) for ax in self.axes]
+            self.set_layout_engine(None)
+            for ax, place in zip(self.axes, layouts[key], strict=True):
+                ax.set_position(place)
 
     def subplots(
         self, nrows: int = 1, ncols: int = 1, shape: float | None = None, n: int | None = None, **options
@@ -321,7 +330,8 @@ def share_map(ax: Axes, shares: ArrayLike, names: Sequence[str], size: float = 0
     for (row, column), share in np.ndenumerate(np.round(shares, 2) if size else []):
         color = ON_DARK if share > 0.5 else INK
         text = "" if np.isnan(share) else f"{share:z.2f}"
-        ax.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+        centred = {"ha": "center", "va": "center", "in_layout": False}
+        ax.text(column, row, text, fontsize=size, color=color, **centred)
     return image
 
 

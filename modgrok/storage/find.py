@@ -50,7 +50,9 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
     if "" in roots:
         raise ValueError("root='' is not allowed; name the folder that holds runs.")
     for root in roots:
-        for folder in (Path(root, name), *run_folders(root, pattern=name)):
+        direct = Path(root, name)
+        is_direct = (direct / "provenance.json").is_file()
+        for folder in [direct] if is_direct else run_folders(root, pattern=name):
             if (folder / "provenance.json").is_file():
                 return Run(folder)
     for root in roots:
@@ -58,7 +60,7 @@ def find_run(key: str | Config, *roots: str | Path) -> Run:
     command = "" if isinstance(key, str) else f" by `{train_command(key)}`"
     similar = difflib.get_close_matches(name, sorted({folder.name for folder in run_folders(*roots)}), n=3)
     hint = f"; similar runs there: {', '.join(similar)}" if similar else ""
-    places = " or ".join(map(str, roots))
+    places = " or ".join(dict.fromkeys(map(str, roots)))
     raise FileNotFoundError(
         f"no finished run {name} in {places}; train it first{command}, or name another root{hint}."
     )

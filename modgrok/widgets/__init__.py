@@ -77,12 +77,12 @@ def grid(
     """Two sliders over a table of pictures: `pictures[i][j]` is shown at `labels[0][i]`, `labels[1][j]`."""
     names = [[str(label) for label in axis_labels] for axis_labels in labels]
     places = [f"{descriptions[0]} {a}, {descriptions[1]} {b}".strip(" ,") for a in names[0] for b in names[1]]
-    svgs, tables = [], []
+    svgs, tables, layouts = [], [], {}
     for row in pictures:
         for figure in row:
             place = places[len(svgs)] if len(svgs) < len(places) else ""
             tables.append(figure_csv(figure))
-            svgs.append(picture(figure, f"{alt} ({place})" if alt else place))
+            svgs.append(picture(figure, f"{alt} ({place})" if alt else place, layouts))
     if len(svgs) != len(places):
         raise ValueError(f"{len(svgs)} pictures do not match {len(places)} labels.")
     if not all(index in range(len(axis_names)) for index, axis_names in zip(start, names, strict=True)):

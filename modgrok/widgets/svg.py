@@ -27,22 +27,24 @@ CSS = (Path(__file__).parent / "picture.css").read_text("utf8").replace("    /* 
 """Of pictures: their widths, and the colours of a dark page."""
 
 
-def picture(figure: Figure, alt: str) -> str:
+def picture(figure: Figure, alt: str, layouts: dict | None = None) -> str:
     """HTML of a figure, which is closed: an image with a description, drawn for wide and, if it stacks, narrow pages.
 
-    Any figure has the first form, one of `modgrok.plots` may have the second, for phones.
+    Any figure has the first form, one of `modgrok.plots` may have the second, for phones. Pictures that are given the
+    same `layouts`, at first empty, have their panels at the same places.
     """
     narrow_figure = getattr(figure, "narrow", lambda: None)()
-    svg = _svg(figure, "wide") + (f"\n{_svg(narrow_figure, 'narrow')}" if narrow_figure else "")
+    svg = _svg(figure, "wide", layouts)
+    svg += f"\n{_svg(narrow_figure, 'narrow', layouts)}" if narrow_figure else ""
     return f'<div class="modgrok-picture" role="img" aria-label="{escape(alt)}">\n{svg}</div>'
 
 
-def _svg(figure: Figure, form: str) -> str:
+def _svg(figure: Figure, form: str, layouts: dict | None) -> str:
     """A figure as SVG text, the same for the same figure: no date, no random ids, coordinates to 0.01 points."""
     width, points = figure.get_size_inches()[0] * 96, 72 * figure.get_size_inches()
     data = io.StringIO()
     with drawing_settings(svg_hashsalt=form):  # ids of a hidden SVG must not be those of a shown one
-        getattr(figure, "lay_out", lambda: None)()
+        getattr(figure, "lay_out", lambda _: None)(layouts)
         figure.savefig(data, format="svg", facecolor="none", metadata={"Date": None})
     pyplot.close(figure)  # or a notebook would show it a second time
     body = data.getvalue().partition("</defs>")[2]  # its header has a style that would be the whole page's
