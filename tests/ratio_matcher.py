@@ -93,4 +93,5 @@ def ratio_matcher() -> Transformer:
                     P + 1
                 )
     model.ln_f = Function(lambda stream: stream.roll(-ANSWER, -1)[..., : 2 * WIDTH])
+    model.forward = model.plain_logits  # these parts work on whole sequences alone
     return model

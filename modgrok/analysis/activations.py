@@ -10,6 +10,7 @@ sequences, T positions, H heads of width D, and C = H·D: `embed` (B, T, C); and
 - `blocks.i.resid_post` (B, T, C): the residual stream after the block.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -91,11 +92,11 @@ def remember(model: Transformer, tokens: Tensor) -> list[tuple[Tensor, Tensor, T
     """
     streams = ["embed", *(f"blocks.{i}.resid_post" for i in range(model.config.depth - 1))]
     projections = [f"blocks.{i}.attn.qkv" for i in range(model.config.depth)]
-    outputs = activations(model, tokens, streams, [-1]) | activations(model, tokens, projections, slice(-1))
+    outputs = activations(model, tokens, [*streams, *projections])
     memory = []
     for block, stream, projection in zip(model.blocks, streams, projections, strict=True):
-        _, keys, values = (block.attn.heads(part) for part in outputs[projection].chunk(3, dim=-1))
-        memory.append((outputs[stream], rotate(keys, model.rope[:, : tokens.shape[1] - 1]), values))
+        _, keys, values = (block.attn.heads(part) for part in outputs[projection][:, :-1].chunk(3, dim=-1))
+        memory.append((outputs[stream][:, -1:], rotate(keys, model.rope[:, : tokens.shape[1] - 1]), values))
     return memory
 
 
@@ -128,11 +129,13 @@ def through_output(model: Transformer, mix: Tensor, layer: int) -> Tensor:
 
 
 @torch.no_grad()
-def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> dict[str, np.ndarray]:
+def stage_features(
+    model: Transformer, context: ArrayLike, task: ArrayLike, n_blocks: int | None = None
+) -> dict[str, np.ndarray]:
     """What every head adds to the residual stream, and the stream after every block, for all pairs (x, y) (F6, F7).
 
     Each pair is the next example after one context, (k, 2) pairs, which passes through the model once; a task (a, b)
-    gives every z.
+    gives every z. The pairs pass through the first `n_blocks` blocks, by default all.
 
     Returns:
         in the model's order "block 0, head 0", …, "after block 0", … → (3, p², C): at x, y and z of each pair, in the
@@ -150,7 +153,7 @@ def stage_features(model: Transformer, context: ArrayLike, task: ArrayLike) -> d
     x = model.embed(sequences(task, pairs[:, None], p).to(model.embed.weight.device))  # (p², 3, C)
     before = torch.cat([torch.from_numpy(np.asarray(context, dtype=int).reshape(-1, 2)), pairs[:1]])
     memory = remember(model, sequences(task, before[None], p)[:, :-1].to(x.device))
-    for i, (block, (_, *past)) in enumerate(zip(model.blocks, memory, strict=True)):
+    for i, (block, (_, *past)) in enumerate(list(zip(model.blocks, memory, strict=True))[:n_blocks]):
         past, mixes = [part[:, :, : 3 * k].expand(len(x), -1, -1, -1) for part in past], []
         with edited(model, {f"blocks.{i}.attn.mix": mixes.append}):
             x = block(x, model.rope[:, 3 * k : 3 * k + 3], past)
@@ -180,11 +183,13 @@ def draw_contexts(sample: Data, n: int, task: ArrayLike | None = None) -> tuple[
     return pairs[draws], usable[np.arange(n) % len(usable)]
 
 
-def features_by_context(run: Run, n_contexts: int, shots: int) -> Iterator[dict[str, np.ndarray]]:
+def features_by_context(
+    run: Run, n_contexts: int, shots: int, n_blocks: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
     """`stage_features` of a run's last checkpoint after each of the contexts of `draw_contexts`, cut to `shots`."""
     model = run.model()
     for context, context_task in zip(*draw_contexts(Data(run.config), n_contexts), strict=True):
-        yield stage_features(model, context[:shots], context_task)
+        yield stage_features(model, context[:shots], context_task, n_blocks)
 
 
 def features_at_y(run: Run, stages: Sequence[str], n_contexts: int, shots: int = 4) -> np.ndarray:
@@ -192,5 +197,6 @@ def features_at_y(run: Run, stages: Sequence[str], n_contexts: int, shots: int =
 
     The contexts have fewer examples than `shots` if sequences are shorter.
     """
-    contexts = features_by_context(run, n_contexts, min(shots, run.config.n_examples - 2))
+    n_blocks = 1 + max(int(re.search(r"block (\d+)", name)[1]) for name in stages)
+    contexts = features_by_context(run, n_contexts, min(shots, run.config.n_examples - 2), n_blocks)
     return np.array([[features[name][1] for name in stages] for features in contexts])

@@ -43,7 +43,7 @@ def ablated(model: Transformer, *parts: str, mean: bool = False) -> Iterator[Pre
             if f"blocks.{i}" in parts or f"blocks.{i}.{part}" in parts:
                 edits[f"blocks.{i}.{part}.out"] = _silencer(mean)
     with edited(model, edits):
-        yield model.plain_logits
+        yield model
 
 
 def _silencer(mean: bool, heads: list[int] | None = None) -> Edit:
