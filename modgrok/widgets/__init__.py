@@ -48,12 +48,15 @@ class Page(HTML):
         super().__init__(f"<style>{style}</style>\n{self.body}\n<script>\n{code}</script>")
 
 
-def still(figure: Figure, alt: str, name: str = "figure") -> Page:
-    """A figure, with links to its files NAME.svg and NAME.csv, the data drawn in it; ValueError if it is none."""
+def still(figure: Figure, alt: str, name: str = "figure", layouts: dict | None = None) -> Page:
+    """A figure, with links to its files NAME.svg and NAME.csv, the data drawn in it; ValueError if it is none.
+
+    layouts: as for `picture`.
+    """
     if not isinstance(figure, Figure):
         raise ValueError(f"figure={figure!r:.80} must be a matplotlib Figure, such as modgrok.plots draws.")
     table = figure_csv(figure)
-    return _deck(f' data-name="{escape(name)}"', "", [picture(figure, alt)], [table], 0)
+    return _deck(f' data-name="{escape(name)}"', "", [picture(figure, alt, layouts)], [table], 0)
 
 
 def scrubber(
@@ -99,7 +102,11 @@ def tabs(pages: dict[str, Figure | Page]) -> Figure | Page:
     """Figures, and pages such as `scrubber` makes, behind titled tabs. One alone needs no tab."""
     if len(pages) == 1:
         return next(iter(pages.values()))
-    decks = [still(page, title) if isinstance(page, Figure) else page for title, page in pages.items()]
+    layouts: dict = {}
+    decks = [
+        still(page, title, layouts=layouts) if isinstance(page, Figure) else page
+        for title, page in pages.items()
+    ]
     titles = "".join(
         f'<button type="button" role="tab" aria-selected="{"false" if i else "true"}" tabindex="{-1 if i else 0}">'
         f"{escape(title)}</button>"

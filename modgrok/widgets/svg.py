@@ -51,7 +51,7 @@ def _svg(figure: Figure, form: str, layouts: dict | None) -> str:
     body = re.sub(r"(?m)^\s+|^<!--.*-->$", "", body).replace("xlink:href", "href")
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # numbered in every figure alike
     places = r' [dxy]="[^"]*"|translate\([^)]*\)'
-    body = re.sub(places, lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), body)
+    body = re.sub(places, lambda place: re.sub(r"(?<=\.\d\d)\d+", "", place[0]), body)
     body = re.sub(r"(?<=: )#[0-9a-f]{6}", lambda color: _COLORS.get(color[0], color[0]), body)
     sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
     sizes += [written.size for written in figure.findobj(Written)]
