@@ -176,23 +176,6 @@ def compare_on_sets(run: Run, step: int, n: int) -> dict[str, Comparison]:
     return comparisons
 
 
-NEAREST_COLUMNS = (
-    "nearest at most numbers of shots",
-    "at how many",
-    "nearest after the last shot",
-    "distance (nats)",
-)
-"""Name of each cell that `nearest_row` returns."""
-
-
-def nearest_row(comparison: Comparison) -> list[str]:
-    """The predictor with the least distance from the model, as table cells named by `NEAREST_COLUMNS`."""
-    distance = np.array(list(comparison.distance.values()))  # (references, K)
-    nearest = [REFERENCES[i] for i in distance.argmin(0)]
-    winner = max(dict.fromkeys(nearest), key=nearest.count)
-    return [winner, f"{nearest.count(winner)} of {len(nearest)}", nearest[-1], f"{distance[:, -1].min():.2f}"]
-
-
 PAPER_ACCURACY = np.array([0.03, 0.07, 0.09, 0.22, 0.43, 0.53, 0.68, 0.73, 0.80, 0.85, 0.87, 0.93])
 """Accuracy of the paper's model on o.o.d. tasks after 0 to 11 shots (F1c), which reports whole percents."""
 

@@ -146,11 +146,6 @@ def map_axes(runs: NDArray[np.object_]) -> tuple[list[int], list[float]]:
     return sorted({config.n_tasks for config in configs}), sorted({config.alpha for config in configs})
 
 
-def maps_by_depth(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
-    """Depth → its map (seeds, alphas, n_tasks), of a sweep laid out as (depths, n_tasks, alphas, seeds)."""
-    return {depth: grid for depth, (grid,) in maps_by_choice(runs[None]).items()}
-
-
 def maps_by_choice(runs: NDArray[np.object_]) -> dict[int, NDArray[np.object_]]:
     """Depth → a map for each rule of choosing tasks, (rules, seeds, alphas, n_tasks).
 
