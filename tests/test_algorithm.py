@@ -111,6 +111,12 @@ def test_contexts_with_an_example_on_the_zero_line_are_told(monkeypatch):
     monkeypatch.setattr(algorithm, "draw_contexts", lambda *_: (pairs, tasks))
     n_correct, is_zero_seen = algorithm.score_contexts(Untrained(), 2, 4)
     assert n_correct.shape == (4,) and is_zero_seen.tolist() == [False, True, False, False]
+    assert algorithm.failure_rows(Untrained(), 2, np.array([5, 25, 4, 24])) == [
+        ["an example with z = 0", "0 of 2", "1 of 2"],
+        ["two independent pairs", "0 of 2", "2 of 2"],  # (3, 1) is 3·(1, 2) modulo 5
+        ["a repeated pair", "1 of 2", "0 of 2"],
+        ["a pair with a 0", "1 of 2", "0 of 2"],
+    ]
 
 
 def test_an_exchanged_example_lies_on_the_zero_line_or_off_it(monkeypatch):
@@ -150,6 +156,12 @@ def test_a_predictor_is_nearest_to_itself():
     np.testing.assert_allclose(comparison.distance["regression"], 0, atol=1e-6)
     np.testing.assert_allclose(comparison.accuracy, comparison.reference_accuracy["regression"], rtol=1e-6)
     assert comparison.distance["look-up"][-1] > 0.5
+
+
+def test_regression_holds_the_beliefs_of_bayes_over_all_tasks():
+    config = tiny(p=5, n_tasks=8, n_examples=6, batch_size=16)
+    assert algorithm.belief_gap("regression", "Bayes, all tasks", config) < 1e-6
+    assert algorithm.belief_gap("regression", "look-up", config) == pytest.approx(0.8)
 
 
 def test_the_papers_curve_lies_between_ratio_matching_and_regression():

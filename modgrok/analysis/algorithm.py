@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modgrok.analysis.activations import draw_contexts
-from modgrok.config import preset
+from modgrok.config import Config, preset
 from modgrok.data import Data, paired_sequences
 from modgrok.evaluate import (
     COMBINATION,
@@ -187,6 +187,13 @@ def paper_references(n: int = 1000) -> dict[str, np.ndarray]:
     return reference_accuracy(prepare_questions(tokens, data.config.p, data.tasks["id"]))
 
 
+def belief_gap(first: str, second: str, config: Config) -> float:
+    """Largest difference between the probabilities of two of `predictors.predictors`, on 500 o.o.d. sequences."""
+    tokens, exact = Data(config).evaluation_set("ood_train", 500), predictors(config.p)
+    gap = log_probabilities(exact[first], tokens).exp() - log_probabilities(exact[second], tokens).exp()
+    return float(gap.abs().max())
+
+
 # --- all queries of a context ---------------------------------------------------------------------------
 
 
@@ -243,6 +250,28 @@ def score_contexts(run: Run, shots: int, n: int) -> tuple[np.ndarray, np.ndarray
     pairs, tasks = draw_contexts(Data(run.config), n)
     pairs = pairs[:, :shots]
     return _n_correct(run, pairs, tasks), _is_zero_seen(pairs, tasks, run.config.p)
+
+
+def failure_rows(run: Run, shots: int, n_correct: np.ndarray) -> list[list[str]]:
+    """Rows of a table: a property of the examples, how many failed contexts have it, and how many others.
+
+    A context fails if less than half of the p² queries are answered correctly; n_correct is that of `score_contexts`.
+    """
+    p, (pairs, tasks) = run.config.p, draw_contexts(Data(run.config), len(n_correct))
+    pairs = pairs[:, :shots]
+    x, y = pairs[:, :, None].transpose(3, 0, 1, 2)
+    determinants = (x * y.swapaxes(1, 2) - y * x.swapaxes(1, 2)) % p  # (contexts, k, k) of two pairs each
+    properties = {
+        "an example with z = 0": _is_zero_seen(pairs, tasks, p),
+        "two independent pairs": determinants.any((1, 2)),
+        "a repeated pair": np.array([len(np.unique(context, axis=0)) < shots for context in pairs]),
+        "a pair with a 0": (pairs == 0).any((1, 2)),
+    }
+    is_failed = n_correct < p**2 / 2
+    return [
+        [name, *(f"{has_property[group].sum()} of {group.sum()}" for group in (is_failed, ~is_failed))]
+        for name, has_property in properties.items()
+    ]
 
 
 def exchange_row(run: Run, shots: int, n: int) -> list[float]:
