@@ -236,7 +236,7 @@ def rope_table(length: int, width: int, base: float) -> Tensor:
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Turn each pair of neighbouring coordinates of x (…, T, D) by its angle; rope (2, …, T, D/2)."""
     cos, sin = rope
-    if x.dtype == cos.dtype and not torch.is_grad_enabled():  # the same bits in a quarter of the time
+    if x.dtype == cos.dtype and not torch.is_grad_enabled():  # equal to rounding, in a quarter of the time
         turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.complex(cos, sin)
         return torch.view_as_real(turned).flatten(-2)
     x_even, x_odd = x[..., 0::2], x[..., 1::2]

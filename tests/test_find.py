@@ -83,6 +83,8 @@ def test_runs_are_found_by_name_or_config_in_several_roots(original, tmp_path):
         assert find_run(key, empty, deep, original.path.parent).path == deep / "sweep" / "of" / original.name
         with pytest.raises(FileNotFoundError, match=f"no finished run {CONFIG.name} in .*nowhere; train it"):
             find_run(key, empty, nowhere)
+        with pytest.raises(FileNotFoundError, match=f"no finished run {CONFIG.name} in {empty}; train it"):
+            find_run(key, empty, empty)
     assert run_folders(empty, deep, nowhere) == [deep / "sweep" / "of" / original.name]
 
 

@@ -12,7 +12,7 @@ from tiny import tiny
 
 from modgrok.data import Data
 from modgrok.evaluate import targets
-from modgrok.model import Transformer
+from modgrok.model import Transformer, rope_table, rotate
 
 EXACT = {torch.float32: dict(atol=1e-5, rtol=0), torch.float64: dict(atol=1e-10, rtol=0)}
 each_dtype = pytest.mark.parametrize("dtype", EXACT, ids=["float32", "float64"])
@@ -197,3 +197,12 @@ def test_a_training_step_and_a_query_grid_stay_on_their_device():
         assert model.query_logits(tokens[:, :6], [0, 2]).is_meta
         assert model.logits_everywhere(tokens).is_meta
     assert all(tokens.is_meta for tokens in data.evaluation_sets().values())
+
+
+def test_turning_is_the_same_with_and_without_gradients():
+    x = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))[..., 1:, :]
+    rope = rope_table(8, 8, 10_000.0)
+    with torch.no_grad():
+        turned = rotate(x, rope)
+    torch.testing.assert_close(turned, rotate(x, rope), atol=1e-6, rtol=0)
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))

@@ -151,6 +151,20 @@ def test_a_picture_is_closed_and_the_same_again():
     assert texts[0] == texts[1]
 
 
+def test_pictures_of_a_control_have_their_panels_at_the_same_places():
+    def drawn(layouts, ylabel, n_panels=2):
+        figures = [plots.curves({title: of_sets(4) for title in "abc"[:n_panels]}, "x", ylabel)]
+        figures[0].narrow = lambda narrow=figures[0].narrow: figures.append(narrow()) or figures[1]
+        picture(figures[0], "", layouts)
+        return [[ax.get_position().bounds for ax in form.axes] for form in figures]
+
+    layouts = {}
+    first = drawn(layouts, "y")
+    assert drawn(layouts, "a label of\ntwo lines") == first != drawn({}, "a label of\ntwo lines")
+    assert drawn(layouts, "y", 3) == drawn({}, "y", 3)  # more panels have places of their own
+    assert [len(form) for form in first] == [2, 2] and len(layouts) == 4
+
+
 def test_a_scrubber_shows_one_of_its_pictures_and_packs_all():
     control = widgets.scrubber((figure(i) for i in range(3)), [1, 10, 1000], "step", start=1, alt="T")
     assert described(control.body) == ["T (step 10)"]
