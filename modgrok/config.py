@@ -30,27 +30,30 @@ class Phase(NamedTuple):
     A line is the set of the pairs (x, y) ≠ (0, 0) that are multiples of one pair; p + 1 of them fill the plane.
 
     Attributes:
-        lines: numbers of lines; each sequence of a batch draws one of these numbers, then so many lines, then its
-            pairs from these. 0 stands for the paper's uniform pairs.
+        counts: numbers of lines or pairs; each sequence of a batch draws one of these numbers, then so many different
+            lines, or pairs, then its examples from these. 0 stands for the paper's uniform pairs.
         n_examples: examples in a sequence.
         steps: optimizer steps after which the phase ends at the latest; None for the last phase, which ends the run.
         margin: the phase ends sooner, as soon as the training loss is below its floor plus so many nats (see
             `data.Data.floor`); 0 for a phase that always takes all its steps.
         lr_factor: factor on the learning rate of every optimizer.
+        unit: what is counted, "lines" or "pairs".
     """
 
-    lines: tuple[int, ...]
+    counts: tuple[int, ...]
     n_examples: int
     steps: int | None = None
     margin: float = 0.0
     lr_factor: float = 1.0
+    unit: Literal["lines", "pairs"] = "lines"
 
     def __str__(self) -> str:
         """The phase as `Config.curriculum` writes it."""
         steps = "" if self.steps is None else f"{self.steps}"
         margin = _decimal(self.margin) if self.margin else ""
         lr_factor = _decimal(self.lr_factor) if self.lr_factor != 1 else ""
-        pairs = "+".join(map(str, self.lines)) + f"x{self.n_examples}"
+        unit = "p" if self.unit == "pairs" else ""
+        pairs = "+".join(map(str, self.counts)) + f"{unit}x{self.n_examples}"
         return ":".join([pairs, steps, margin, lr_factor]).rstrip(":")
 
 
@@ -84,7 +87,9 @@ class Config:
     steps: int = 200_000  # optimizer steps
     batch_size: int = 1024  # sequences a step over all processes
     balanced: bool = True  # whether a batch holds every task equally often; else tasks are drawn
-    curriculum: str = ""  # phases LINESxEXAMPLES:STEPS:MARGIN:RATE before the uniform pairs, see `phases`
+    curriculum: str = (
+        ""  # phases LINESxEXAMPLES:STEPS:MARGIN:RATE before the uniform pairs, see `parse_curriculum`
+    )
     mixed_precision: Literal["auto", "no", "bf16"] = "bf16"  # autocast; auto: what is fast on this machine
     shared_pairs: bool = True  # whether all tasks of a batch see the same pairs, as in the paper
 
@@ -151,10 +156,10 @@ class Config:
     def _check_curriculum(self):
         end = 0
         for number, phase in enumerate(self.phases, start=1):
-            is_last, n_lines, end = number == len(self.phases), max(phase.lines), end + (phase.steps or 0)
-            is_uniform = (phase.lines, phase.n_examples) == ((0,), self.n_examples)
-            if n_lines > self.p + 1:
-                fault = f"asks for {n_lines} lines, and p = {self.p} has {self.p + 1}"
+            is_last, count, end = number == len(self.phases), max(phase.counts), end + (phase.steps or 0)
+            is_uniform = (phase.counts, phase.n_examples) == ((0,), self.n_examples)
+            if phase.unit == "lines" and count > self.p + 1:
+                fault = f"asks for {count} lines, and p = {self.p} has {self.p + 1}"
             elif phase.n_examples > self.n_examples:
                 fault = (
                     f"asks for {phase.n_examples} examples, and a sequence has n_examples = {self.n_examples}"
@@ -303,7 +308,7 @@ def preset(name: str, **overrides: Any) -> Config:
 
 
 _PHASE = re.compile(
-    r"(?P<lines>\d{1,9}(\+\d{1,9})*)x(?P<n_examples>\d{1,9})"
+    r"(?P<counts>\d{1,9}(\+\d{1,9})*)(?P<unit>p?)x(?P<n_examples>\d{1,9})"
     r"(:(?P<steps>\d{0,9})(:(?P<margin>0?[\d.]{0,9})(:(?P<lr_factor>0?[\d.]{1,9}))?)?)?"
 )
 
@@ -311,19 +316,20 @@ _PHASE = re.compile(
 def parse_curriculum(text: str) -> tuple[Phase, ...]:
     """The phases in a text such as "1x4:800:0.1:1, 1+2+4x8:600, 0x12:::0.5", separated by commas or spaces.
 
-    A phase is LINESxEXAMPLES:STEPS:MARGIN:RATE; what is left out at its end takes the defaults of `Phase`. Raises
-    ValueError: one sentence that names the first phase which is not written so.
+    A phase is LINESxEXAMPLES:STEPS:MARGIN:RATE, or PAIRSpxEXAMPLES… such as "2px12:400"; what is left out at its end
+    takes the defaults of `Phase`. Raises ValueError: one sentence that names the first phase which is not written so.
     """
     phases = []
     for word in text.replace(",", " ").split():
         match = _PHASE.fullmatch(word)
         try:
             phase = Phase(
-                tuple(map(int, match["lines"].split("+"))),
+                tuple(map(int, match["counts"].split("+"))),
                 int(match["n_examples"]),
                 int(match["steps"]) if match["steps"] else None,
                 float(match["margin"] or 0),
                 float(match["lr_factor"] or 1),
+                "pairs" if match["unit"] else "lines",
             )
             is_valid = phase.n_examples > 0 and phase.steps != 0 and phase.lr_factor > 0
         except (TypeError, ValueError):
@@ -331,7 +337,8 @@ def parse_curriculum(text: str) -> tuple[Phase, ...]:
         if not is_valid:
             raise ValueError(
                 f"curriculum={_short(text)} is not understood at {_short(word)}; write phases "
-                "LINESxEXAMPLES:STEPS:MARGIN:RATE, such as '1x4:800:0.1:1, 1+2+4x8:600'."
+                "LINESxEXAMPLES:STEPS:MARGIN:RATE, such as '1x4:800:0.1:1, 1+2+4x8:600', or with a p after "
+                "the number for pairs instead of lines, '2px12:400'."
             )
         phases.append(phase)
     return tuple(phases)

@@ -132,15 +132,20 @@ class Data:
         self.pairs = {"train": self._tensor(train), "test": self._tensor(test)}
         numbers = line_numbers(train, config.p)
         lines = [members for n in range(config.p + 1) if len(members := np.flatnonzero(numbers == n))]
-        self._line_sizes = np.array([len(members) for members in lines])
-        width = self._line_sizes.max(initial=0)
-        self._line_members = np.array([np.resize(members, width) for members in lines])  # (lines, width)
-        n_lines = max(max(phase.lines) for phase in config.phases)
-        if n_lines > len(lines):
-            raise ValueError(
-                f"curriculum={config.curriculum!r} is impossible: it asks for {n_lines} lines, and only "
-                f"{len(lines)} hold a training pair at alpha = {config.alpha:g} and seed = {config.seed}."
-            )
+        sizes = np.array([len(members) for members in lines])
+        width = sizes.max(initial=0)
+        # unit of a phase → how many training pairs each group holds, and which, (groups, most)
+        self._groups = {
+            "lines": (sizes, np.array([np.resize(members, width) for members in lines])),
+            "pairs": (np.ones(len(train), int), np.arange(len(train))[:, None]),
+        }
+        for unit, (sizes, _) in self._groups.items():
+            count = max((max(phase.counts) for phase in config.phases if phase.unit == unit), default=0)
+            if count > len(sizes):
+                raise ValueError(
+                    f"curriculum={config.curriculum!r} is impossible: it asks for {count} {unit}, and there are only "
+                    f"{len(sizes)} that training may use at alpha = {config.alpha:g} and seed = {config.seed}."
+                )
 
     def batch(self, step: int, phase: Phase | None = None) -> Tensor:
         """The training batch of a step, (batch_size, 3·n_examples), whatever the number of processes.
@@ -169,31 +174,31 @@ class Data:
     def _phase_pairs(self, phase: Phase, rows: int, rng: np.random.Generator) -> np.ndarray:
         """Indices of training pairs, (rows, n_examples), drawn as a phase says.
 
-        A row draws a number of lines, then so many different lines, and each example one of these and a pair on it.
+        A row draws a number of lines, then so many different lines, and each example one of these and a pair on it; or
+        a number of pairs, likewise.
         """
-        shape = rows, phase.n_examples
+        shape, (sizes, members) = (rows, phase.n_examples), self._groups[phase.unit]
         pairs = rng.integers(len(self.pairs["train"]), size=shape)
-        if phase.lines == (0,):
+        if phase.counts == (0,):
             return pairs
-        n_lines = rng.choice(phase.lines, size=(rows, 1))
-        order = rng.random((rows, len(self._line_sizes))).argsort(axis=1)
-        line = np.take_along_axis(order, rng.integers(np.maximum(n_lines, 1), size=shape), axis=1)
-        on_lines = self._line_members[line, rng.integers(self._line_sizes[line])]
-        return np.where(n_lines > 0, on_lines, pairs)
+        counts = rng.choice(phase.counts, size=(rows, 1))
+        order = rng.random((rows, len(sizes))).argsort(axis=1)
+        group = np.take_along_axis(order, rng.integers(np.maximum(counts, 1), size=shape), axis=1)
+        return np.where(counts > 0, members[group, rng.integers(sizes[group])], pairs)
 
     def floor(self, phase: Phase) -> float:
-        """The training loss of ratio matching in a phase, in nats, the mean over the examples of a sequence.
+        """The training loss of the algorithm that a phase asks for, in nats, the mean over the examples of a sequence.
 
-        Ratio matching knows the answer wherever an example on the query's line came before, and for (0, 0); it
-        guesses among p numbers elsewhere. So a sequence costs ln p for each line that appears in it.
+        On lines it is ratio matching, which knows the answer wherever an example on the query's line came before, and
+        for (0, 0); on few pairs it is look-up, which knows the answers of pairs that came before. Both guess among p
+        numbers elsewhere. So a sequence costs ln p for each line, or each pair, that appears in it.
         """
-        uniform, losses = self._line_sizes / len(self.pairs["train"]), []
-        for n_lines in phase.lines:
-            chances = (
-                np.full(n_lines, 1 / n_lines) if n_lines else uniform
-            )  # of an example to lie on each line
-            expected_lines = (1 - (1 - chances) ** phase.n_examples).sum()
-            losses.append(np.log(self.config.p) * expected_lines / phase.n_examples)
+        sizes, losses = self._groups[phase.unit][0], []
+        for count in phase.counts:
+            # of an example to lie in each group
+            chances = np.full(count, 1 / count) if count else sizes / len(self.pairs["train"])
+            expected_groups = (1 - (1 - chances) ** phase.n_examples).sum()
+            losses.append(np.log(self.config.p) * expected_groups / phase.n_examples)
         return float(np.mean(losses))
 
     def evaluation_set(self, name: str, n: int | None = None) -> Tensor:

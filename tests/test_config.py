@@ -304,11 +304,11 @@ def test_names_stay():
 
 
 def test_a_curriculum_is_read_into_phases():
-    config = tiny(curriculum=" 1x1:2:0.1, 1+2+0x2:3::0.5  4x3:4:.25:1.0,0x3:::0.2 ")
-    assert config.curriculum == "1x1:2:0.1 1+2+0x2:3::0.5 4x3:4:0.25 0x3:::0.2"
+    config = tiny(curriculum=" 1x1:2:0.1, 1+2+0px2:3::0.5  4x3:4:.25:1.0,0x3:::0.2 ")
+    assert config.curriculum == "1x1:2:0.1 1+2+0px2:3::0.5 4x3:4:0.25 0x3:::0.2"
     assert config.phases == (
         Phase((1,), 1, 2, 0.1, 1.0),
-        Phase((1, 2, 0), 2, 3, 0.0, 0.5),
+        Phase((1, 2, 0), 2, 3, 0.0, 0.5, "pairs"),
         Phase((4,), 3, 4, 0.25, 1.0),
         Phase((0,), 3, None, 0.0, 0.2),
     )
@@ -326,6 +326,7 @@ def test_a_curriculum_is_read_into_phases():
             st.integers(1, 99),
             st.integers(0, 10**8).map(lambda n: n / 10**8),
             st.integers(1, 10**8).map(lambda n: n / 10**8),
+            st.sampled_from(["lines", "pairs"]),
         ),
         max_size=6,
     )

@@ -274,16 +274,16 @@ def test_a_batch_that_is_not_balanced_repeats_no_task_before_all_have_come(batch
     assert not torch.equal(data.batch(0)[:, 2::3], data.batch(1)[:, 2::3])
 
 
-def brute_force_floor(data, n_lines, n_examples) -> float:
-    """The mean loss, over all tasks and all sequences of a phase, of the best predictor that looks at the examples on
-    the query's line only."""
+def brute_force_floor(data, count, n_examples, unit="lines") -> float:
+    """The mean loss, over all tasks and all sequences of a phase, of the best predictor that looks at the examples in
+    the query's group only: on its line, or with its pair."""
     p, tasks = data.config.p, grid(data.config.p)
     train = data.pairs["train"].numpy()
-    numbers = line_numbers(train, p)
-    lines = sorted(set(numbers) - {-1})
-    if n_lines:
-        choices = list(itertools.combinations(lines, n_lines))
-        chances = [[(n in choice) / n_lines / (numbers == n).sum() for n in numbers] for choice in choices]
+    numbers = line_numbers(train, p) if unit == "lines" else np.arange(len(train))
+    groups = sorted(set(numbers) - {-1})
+    if count:
+        choices = list(itertools.combinations(groups, count))
+        chances = [[(n in choice) / count / (numbers == n).sum() for n in numbers] for choice in choices]
     else:
         chances = [np.full(len(train), 1 / len(train))]
     total = 0.0
@@ -312,11 +312,35 @@ def test_the_floor_of_a_phase_is_that_of_the_best_ratio_matching(alpha, n_lines,
     assert data.floor(Phase((n_lines, 1), n_examples)) == pytest.approx(mixed)
 
 
-def test_a_phase_with_more_lines_than_hold_training_pairs_is_refused():
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("n_examples", [1, 2, 3])
+def test_the_floor_of_a_phase_of_few_pairs_is_that_of_look_up(count, n_examples):
+    data = next(
+        data for seed in range(9) if (data := Data(tiny(alpha=0.6, seed=seed))).pairs["train"].any(1).all()
+    )
+    expected = brute_force_floor(
+        data, count, n_examples, "pairs"
+    )  # without (0, 0), whose answer is always known
+    assert data.floor(Phase((count,), n_examples, unit="pairs")) == pytest.approx(expected)
+
+
+def test_a_sequence_has_as_many_different_pairs_as_its_phase_says():
+    config = tiny(p=5, n_tasks=8, batch_size=400, balanced=False, n_examples=12, shared_pairs=False)
+    data = Data(config)
+    pairs = data.batch(0, Phase((1, 3), 12, unit="pairs")).view(400, 12, 3)[..., :2]
+    n_pairs = np.array([len(np.unique(row, axis=0)) for row in pairs.numpy()])
+    assert set(n_pairs) == {1, 2, 3} and (n_pairs == 1).mean() == pytest.approx(0.5, abs=0.1)
+    drawn_pairs = {tuple(pair) for pair in pairs.flatten(0, 1).tolist()}
+    assert drawn_pairs == set(map(tuple, data.pairs["train"].tolist()))
+
+
+@pytest.mark.parametrize("unit, curriculum", [("lines", "4x1:2"), ("pairs", "4px1:2")])
+def test_a_phase_with_more_than_training_may_use_is_refused(unit, curriculum):
     with pytest.raises(
-        ValueError, match=r"^curriculum='4x1:2' is impossible: it asks for 4 lines, and only [123] hold"
+        ValueError,
+        match=f"^curriculum='{curriculum}' is impossible: it asks for 4 {unit}, and there are only [123] that",
     ):
-        Data(tiny(alpha=0.3, curriculum="4x1:2"))
+        Data(tiny(alpha=0.3, curriculum=curriculum))
 
 
 @pytest.mark.parametrize("step", [-1, 2.5, "1", True])

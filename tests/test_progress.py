@@ -18,7 +18,7 @@ def test_duration(seconds, words):
 def test_a_phase_is_announced():
     config = preset("desk", curriculum="1x4:1000 1+2+0x8:2000")
     assert phase_start(config, [0, 750]) == (
-        "step 750: phase 2 of 3 begins, 8 examples on 1 line or 2 lines or uniform pairs."
+        "step 750: phase 2 of 3 begins, 8 examples from 1 line or 2 lines or uniform pairs."
     )
 
 

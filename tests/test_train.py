@@ -178,7 +178,7 @@ def test_three_processes_train_as_one_does(tmp_path):
     result = finish(command(config, tmp_path, *TORCHRUN, "3"))
     assert result.returncode == 0, result.stderr
     assert "on 3 process(es), cpu, from step 0" in result.stdout
-    assert "step 50: phase 2 of 2 begins, 3 examples on uniform pairs." in result.stdout
+    assert "step 50: phase 2 of 2 begins, 3 examples from uniform pairs." in result.stdout
     assert result.stdout.count("finished: ") == 1
     run, alone = Run(tmp_path / config.name), train(config, tmp_path / "alone")
     assert run.provenance["processes"] == [3] and run.provenance["phases"] == [0, 50]

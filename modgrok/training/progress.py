@@ -22,9 +22,12 @@ def duration(seconds: float) -> str:
 def phase_start(config: Config, starts: Sequence[int]) -> str:
     """The phase of the curriculum that has just begun, in a sentence, given the steps at which phases began."""
     phase = config.phases[len(starts) - 1]
-    words = ["uniform pairs" if n == 0 else f"{n} line{'s' * (n > 1)}" for n in dict.fromkeys(phase.lines)]
+    words = [
+        f"{count} {phase.unit if count > 1 else phase.unit[:-1]}" if count else "uniform pairs"
+        for count in dict.fromkeys(phase.counts)
+    ]
     return (
-        f"step {starts[-1]:,}: phase {len(starts)} of {len(config.phases)} begins, {phase.n_examples} examples on "
+        f"step {starts[-1]:,}: phase {len(starts)} of {len(config.phases)} begins, {phase.n_examples} examples from "
         f"{' or '.join(words)}."
     )
 
