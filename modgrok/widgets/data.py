@@ -79,7 +79,7 @@ def _collection_marks(artist: Collection, names: dict[str, str]) -> Iterator[Mar
     elif isinstance(artist, PatchCollection):
         paths = artist.get_paths()
         for path, color in zip(paths, np.resize(colors, (len(paths), 4)), strict=True):
-            yield series, "tile", *path.get_extents().get_points().mean(0), to_hex(color)
+            yield series, "tile", *(path.vertices.min(0) + path.vertices.max(0)) / 2, to_hex(color)
     elif isinstance(artist, LineCollection):
         for segment in artist.get_segments():
             yield from _points(series, "segment", *np.asarray(segment).T)
@@ -101,10 +101,10 @@ def _cells(image: AxesImage) -> Iterator[Mark]:
         is_masked = np.zeros((height, width), dtype=bool)
     else:
         values = cells.tolist()
-    # lists, not arrays: a figure may have a hundred thousand cells
-    xs = [start + (column + 0.5) * (end - start) / width for column in range(width)]
+    # lists, not arrays, and each place written once: a figure may have a hundred thousand cells
+    xs = [_written(start + (column + 0.5) * (end - start) / width) for column in range(width)]
     for row in range(height):
-        y = bottom + (row + 0.5) * (top - bottom) / height
+        y = _written(bottom + (row + 0.5) * (top - bottom) / height)
         for x, value, is_hidden in zip(xs, values[row], is_masked[row].tolist(), strict=True):
             if not is_hidden:
                 yield "", "cell", x, y, value
