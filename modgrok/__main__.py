@@ -9,7 +9,6 @@ if "TORCHELASTIC_RUN_ID" in os.environ:
     # wait for each other for minutes.
     die_with_parent()
 
-import difflib
 import io
 import signal
 import sys
@@ -24,14 +23,15 @@ from tqdm.auto import tqdm
 
 from modgrok import __version__
 from modgrok.authors import import_authors
-from modgrok.config import PRESET_COSTS, PRESETS, SETS, preset
+from modgrok.config import PRESET_COSTS, PRESETS, advice, preset
+from modgrok.data import check_count
 from modgrok.scale.bench import bench
 from modgrok.scale.grids import SWEEPS, grid, parse_values, sweep_named
 from modgrok.scale.jobs import Resources
 from modgrok.scale.sweep import sweep
 from modgrok.storage.export import export
 from modgrok.storage.find import find_run, run_folders
-from modgrok.storage.runs import Run
+from modgrok.storage.runs import OUTCOME_HEAD, Run
 from modgrok.storage.verify import verify
 from modgrok.train import train
 from modgrok.training import engine
@@ -116,13 +116,8 @@ def sweep_command(
 def import_authors_command(
     file: tyro.conf.Positional[Path],
     root: Path = Path("authors-runs"),
-    n_head: int = 4,
-    p: int | None = None,
-    n_tasks: int | None = None,
-    alpha: float | None = None,
-    batch_size: int | None = None,
-    eval_sequences: int | None = None,
     seed: int = 0,
+    eval_sequences: int = 4096,
 ) -> None:
     """Make a run of one of the authors' public checkpoints, for every chapter to use.
 
@@ -130,17 +125,11 @@ def import_authors_command(
         file: the `.pth` file.
         root: folder that will hold the run; best one of its own, for there it takes the place of a training of the
             same config.
-        n_head: attention heads.
-        p: modulus, by default the number of embedding rows less 18.
-        n_tasks: pre-training tasks; this and the next two by default those of the public checkpoint of that depth.
-        alpha: fraction of the pairs used in training.
-        batch_size: sequences a step.
-        eval_sequences: evaluation sequences of each set.
         seed: of our split of tasks and inputs; the authors' own is not in the file.
+        eval_sequences: evaluation sequences of each set.
     """
-    fields = {"n_tasks": n_tasks, "alpha": alpha, "batch_size": batch_size, "eval_sequences": eval_sequences}
-    fields = {name: value for name, value in fields.items() if value is not None}
-    print(f"imported: {import_authors(file, root, n_head, p, seed=seed, **fields).path}")
+    run = import_authors(file, root, seed=seed, eval_sequences=eval_sequences)
+    print(f"imported: {run.path}")
 
 
 @app.command(name="bench")
@@ -186,28 +175,26 @@ def runs_command(roots: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
         roots: folders that hold runs, at any depth.
         csv: print a table with all metrics and fields of the config instead, as CSV.
     """
-    folders, errors, table = existing_runs(*roots), [], None
+    folders, errors, rows = existing_runs(*roots), [], []
     if not csv:
-        print(f"{'step':>15} {'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  run")
+        print(f"{'step':>15} {OUTCOME_HEAD}  run")
     for folder in folders:
         try:
-            row = {"path": str(folder)} | Run(folder).summary()
+            run = Run(folder)
+            row, line = {"path": str(folder)} | run.summary(), "not evaluated yet".ljust(68)
+            if row["step"] is not None:
+                line = f"{row['step']:7d}/{row['steps']:<7d} {run.outcome}"
         except ValueError as error:  # the others are listed all the same
             errors.append(error)
             print(error, file=sys.stderr if csv else sys.stdout)
             continue
+        rows.append(row)
         if not csv:
-            cells = "not evaluated yet".ljust(68)
-            if row["step"] is not None:
-                minutes = "…" if row["minutes"] is None else f"{row['minutes']:.1f}"
-                accuracies = " ".join(f"{row[f'{name}_acc']:10.2f}" for name in SETS)
-                cells = f"{row['step']:7d}/{row['steps']:<7d} {minutes:>8} {accuracies}"
-            print(f"{cells}  {folder}")
-        else:
-            if not table:
-                table = DictWriter(sys.stdout, row, lineterminator="\n")
-                table.writeheader()
-            table.writerow(row)
+            print(f"{line}  {folder}")
+    if csv and rows:
+        table = DictWriter(sys.stdout, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
     if errors:
         sys.exit(f"modgrok: {len(errors)} run(s) cannot be read.")
 
@@ -223,8 +210,7 @@ def verify_command(
         root: folder that holds runs, at any depth.
         checkpoints: how many of each run are scored anew, which takes seconds each; 0 for none.
     """
-    if checkpoints < 0:
-        raise ValueError(f"checkpoints={checkpoints} is not allowed; choose 0 or more.")
+    check_count(checkpoints, "checkpoints", 0)
     paths = [find_run(name, root).path for name in names] or existing_runs(root)
     n_wrong = 0
     print(
@@ -249,7 +235,7 @@ def existing_runs(*roots: Path) -> list[Path]:
         if not root.is_dir():
             fault = f"a link to {root.readlink()}, which does not exist" if root.is_symlink() else "no folder"
             raise ValueError(f"{root} is {fault}; name a folder that holds runs.")
-    if not (paths := run_folders(*roots)):
+    if not (paths := [path for root in roots for path in run_folders(root)]):
         raise ValueError(
             f"there is no run under {' or '.join(map(str, roots))}; name a folder that holds one."
         )
@@ -280,8 +266,7 @@ def check_words(words: list[str]) -> None:
     Raises ValueError: one sentence, for a wrong command with those that there are.
     """
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        similar = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        hint = f"did you mean {similar[0]}?" if similar else f"the commands are {', '.join(COMMANDS)}."
+        hint = advice(words[0], COMMANDS, "the commands are")
         raise ValueError(f"{words[0][:80]!r} is not a command; {hint}")
     parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     for flag, part in pairwise(parts):

@@ -26,9 +26,7 @@ FIELDS = {
 """Depth of a public checkpoint → how it was trained."""
 
 
-def load_authors(
-    source: str | Path | dict[str, Tensor], n_head: int = 4, p: int | None = None, **fields
-) -> Transformer:
+def load_authors(source: str | Path | dict[str, Tensor], **fields) -> Transformer:
     """A model with the weights of one of the authors' public checkpoints.
 
     Depth, width and the rotary base are read off the file. Rows of the embedding beyond p are of tokens that never
@@ -37,24 +35,23 @@ def load_authors(
     Args:
         source: a `.pth` file (opened with `weights_only=True`) or its dictionary; the parameters lie bare or
             under "model", "state_dict" or "model_state_dict", with or without prefixes of DDP and torch.compile.
-        n_head: attention heads, checked against the width of the rotary frequencies.
-        p: the modulus, by default the number of rows of the embedding less SURPLUS.
-        fields: of the config, by default those of the public checkpoint of that depth (FIELDS).
+        fields: of the config, by default those of the public checkpoint of that depth (FIELDS), and p the number of
+            rows of the embedding less SURPLUS.
 
     Raises:
         ValueError: a parameter that is missing, unknown or of the wrong shape, by name.
     """
     state = _state(source)
     rows, width = state["transformer.wte.weight"].shape
-    p = rows - SURPLUS if p is None else p
+    p = fields.get("p", rows - SURPLUS)
     if not (is_prime(p) and p <= rows):
         raise ValueError(
             f"p={p} does not fit transformer.wte.weight, whose {rows} rows are p numbers, p a prime, "
             f"and surplus tokens ({SURPLUS} unless p is given)."
         )
     depth = len({name.split(".")[2] for name in state if name.startswith("transformer.h.")})
-    fields = FIELDS.get(depth, {}) | fields
-    config = Config.from_dict(fields | {"p": p, "depth": depth, "n_embd": width, "n_head": n_head})
+    config = Config.from_dict(FIELDS.get(depth, {}) | fields | {"p": p, "depth": depth, "n_embd": width})
+    n_head = config.n_head
 
     names = {name: _their_name(name) for name in Transformer(config).state_dict()}  # ours → theirs
     shapes = {names[name]: tuple(tensor.shape) for name, tensor in Transformer(config).state_dict().items()}
@@ -71,9 +68,7 @@ def load_authors(
     return model
 
 
-def import_authors(
-    file: str | Path, root: str | Path = "authors-runs", n_head: int = 4, p: int | None = None, **fields
-) -> Run:
+def import_authors(file: str | Path, root: str | Path = "authors-runs", **fields) -> Run:
     """Make a finished run of one of the authors' checkpoints: its weights, scored on our four sets.
 
     Which tasks and inputs the authors trained on is not in the file. The run draws its own, so what its
@@ -82,12 +77,12 @@ def import_authors(
     Args:
         file: the `.pth` file.
         root: folder that will hold the run; it takes the place of a training run of the same config.
-        n_head, p, fields: see `load_authors`.
+        fields: see `load_authors`.
 
     Raises:
         ValueError: the file does not fit, or the folder holds a run that is not of this file.
     """
-    model = load_authors(file, n_head, p, **fields)
+    model = load_authors(file, **fields)
     config, path = model.config, Path(root) / model.config.name
     digest = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
     accelerator = make_accelerator(config, path)

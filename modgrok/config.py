@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -101,7 +102,7 @@ class Config:
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
-            _check_type(f.name, getattr(self, f.name), f.type)
+            check_type(f.name, getattr(self, f.name), f.type)
             if f.type is float:  # 100 and 100.0 are one run, so they must hash alike
                 object.__setattr__(self, f.name, float(getattr(self, f.name)))
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
@@ -238,9 +239,7 @@ class Config:
         """
         for name in fields:
             if name not in cls.__dataclass_fields__:
-                close = difflib.get_close_matches(str(name)[:40], cls.__dataclass_fields__, n=1)
-                choices = f"the fields are {', '.join(cls.__dataclass_fields__)}."
-                hint = f"did you mean {close[0]}?" if close else choices
+                hint = advice(str(name), cls.__dataclass_fields__, "the fields are")
                 raise ValueError(f"{_short(name)} is not a field of the config; {hint}")
         return cls(**fields)
 
@@ -305,6 +304,13 @@ def preset(name: str, **overrides: Any) -> Config:
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"preset={_short(name)} is not known; choose one of {', '.join(PRESETS)}.")
     return Config.from_dict(PRESETS[name] | overrides)
+
+
+def advice(name: str, choices: Iterable[str], introduction: str) -> str:
+    """Words about a wrong name: the most similar choice or, if none is similar, all of them after the introduction."""
+    choices = list(choices)
+    similar = difflib.get_close_matches(name[:40], choices, n=1)
+    return f"did you mean {similar[0]}?" if similar else f"{introduction} {', '.join(choices)}."
 
 
 _PHASE = re.compile(
@@ -379,7 +385,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def _check_type(name: str, value: Any, kind: Any) -> None:
+def check_type(name: str, value: Any, kind: Any) -> None:
+    """Raise ValueError unless a field or parameter is of its type: a Literal, str, bool, int, float, or two floats."""
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             choices = " or ".join(repr(choice) for choice in get_args(kind))
@@ -387,7 +394,7 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
         return
     is_pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
     is_valid, allowed = {
-        str: (isinstance(value, str), "text"),
+        str: (isinstance(value, str) and "\0" not in value, "text"),
         bool: (isinstance(value, bool), "True or False"),
         int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
         float: (_is_number(value), "a number, at most 1e308"),

@@ -17,7 +17,10 @@ Predictor = Callable[[Tensor], Tensor]
 """Maps tokens (B, 3·K) to logits or log-probabilities (B, K, p): a model or an exact predictor."""
 
 PASS = 256
-"""Default number of sequences in one forward pass: 0.4 GB at the paper's width of 512."""
+"""Sequences in one forward pass: 0.4 GB at the paper's width of 512."""
+
+QUERIES_PER_PASS = 2**12
+"""Queries of grids in one forward pass, which bounds memory."""
 
 KINDS = ("repeat", "multiple", "combination", "open")
 """Kinds of queries, by the weakest algorithm that can answer them. A *repeat* of an earlier pair needs look-up, another
@@ -95,13 +98,13 @@ def count_kinds(kinds: Tensor, selected: Tensor | bool = True) -> Tensor:
 
 
 @torch.no_grad()
-def score(predict: Predictor, questions: Questions, batch_size: int = PASS) -> Scores:
+def score(predict: Predictor, questions: Questions) -> Scores:
     """Score a predictor on questions, a batch at a time: sums of loss, correct answers and divergences."""
     K, device = questions.kinds.shape[1], questions.tokens.device
     shapes = ((K,), (len(KINDS), K), (len(REFERENCES), K))
     total = Scores(*(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
-    parts = (questions.tokens.split(batch_size), questions.kinds.split(batch_size))
-    batches = list(zip(*parts, questions.references.split(batch_size, dim=1), strict=True))
+    parts = (questions.tokens.split(PASS), questions.kinds.split(PASS))
+    batches = list(zip(*parts, questions.references.split(PASS, dim=1), strict=True))
     for tokens, kinds, references in tqdm(batches, desc="scoring", unit="batch", leave=False, delay=5):
         log_p, z = predict(tokens).float().log_softmax(-1), targets(tokens)
         total.loss.sub_(log_p.gather(-1, z[..., None])[..., 0].double().sum(0))
@@ -117,24 +120,21 @@ def is_correct(predict: Predictor, tokens: Tensor, batch_size: int = PASS) -> Te
     return torch.cat([predict(part).argmax(-1) == targets(part) for part in tokens.split(batch_size)])
 
 
-def accuracy_by_shot(predict: Predictor, tokens: Tensor, batch_size: int = PASS) -> Tensor:
+def accuracy_by_shot(predict: Predictor, tokens: Tensor) -> Tensor:
     """Share of correct answers after 0 … K - 1 shots, (K,), on tokens (B, 3·K) (F1c).
 
     Raises ValueError if the tokens are no integer tensor of whole examples.
     """
-    return is_correct(predict, tokens, batch_size).double().mean(0)
+    return is_correct(predict, tokens).double().mean(0)
 
 
-def query_grid(
-    model: Transformer, tasks: ArrayLike, pairs: ArrayLike, shots: list[int], chunk: int = 2**12
-) -> np.ndarray:
+def query_grid(model: Transformer, tasks: ArrayLike, pairs: ArrayLike, shots: list[int]) -> np.ndarray:
     """The model's answer to every query (x, y) after the first examples of a context (F5).
 
     Args:
         tasks: (n, 2) task vectors.
         pairs: context pairs (x, y), (k, 2) for all tasks, or (n, k, 2).
         shots: numbers of examples before the query, each 0 … min(k, n_examples - 1).
-        chunk: queries in one pass, which bounds memory.
 
     Returns:
         (n, len(shots), p, p) integers, the predicted z at [task, shots, x, y].
@@ -155,11 +155,11 @@ def query_grid(
             f"shots={list(shots)} must lie between 0 and {max_shots}, given this context and model."
         )
     contexts = paired_sequences(tasks, pairs[:, : max(shots)], p)  # (n, 3·k)
-    shots_per_pass = max(1, min(len(shots), chunk // p**2))
+    shots_per_pass = max(1, min(len(shots), QUERIES_PER_PASS // p**2))
     parts = [shots[i : i + shots_per_pass] for i in range(0, len(shots), shots_per_pass)]
     answers = [
         torch.cat([model.query_logits(context_rows, part).argmax(-1) for part in parts], dim=1)
-        for context_rows in contexts.split(max(1, chunk // (p**2 * shots_per_pass)))
+        for context_rows in contexts.split(max(1, QUERIES_PER_PASS // (p**2 * shots_per_pass)))
     ]
     return torch.cat(answers).cpu().numpy()
 

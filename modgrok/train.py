@@ -295,8 +295,7 @@ class Training:
         if self.accelerator.is_main_process:
             if not (self.path / "config.json").exists():
                 files.write_atomically(self.path / "config.json", json.dumps(self.config.to_dict(), indent=1))
-            for leftover in self.path.rglob(".part-*"):
-                leftover.unlink()  # of a process that was killed while it wrote
+            files.remove_leftovers(self.path)
         if (self.path / "resume.safetensors").exists():
             self.load()
         self.sessions.append(self.accelerator.num_processes)

@@ -131,7 +131,7 @@ def run(original, tmp_path) -> Run:
 def sweeps_here(monkeypatch):
     """Sweeps train in this process, one run after another; those with processes of their own: test_sweep."""
 
-    def work_off(configs, root, resources, bar):
+    def work_off(configs, root, resources):
         for config in configs:
             train(config, root)
             yield config, None

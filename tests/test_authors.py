@@ -79,7 +79,7 @@ def plain_forward(state: dict[str, torch.Tensor], depth: int, tokens: list[int])
 @pytest.mark.parametrize(("depth", "base"), [(2, 10000.0), (4, 100.0)])
 def test_same_logits_as_the_plain_forward(depth, base):
     state = authors_state(depth, base=base)
-    model = load_authors(state, n_head=HEADS)
+    model = load_authors(state)
     assert model.config.rope_base == base and model.config.p == P
     tokens = torch.randint(P, (2, 3 * 5), generator=torch.Generator().manual_seed(1))
     for row, logits in zip(tokens, model(tokens), strict=True):
@@ -90,12 +90,12 @@ def test_same_logits_as_the_plain_forward(depth, base):
 def test_fields_follow_the_depth_and_can_be_given():
     paper = {2: (512, 0.6, 1024), 4: (384, 0.8, 1536)}
     for depth, expected in paper.items():
-        config = load_authors(authors_state(depth), HEADS).config
+        config = load_authors(authors_state(depth)).config
         assert (config.n_tasks, config.alpha, config.batch_size) == expected
         assert (config.depth, config.n_embd, config.n_examples) == (depth, WIDTH, 32)
-    config = load_authors(authors_state(), HEADS, n_tasks=256, alpha=0.7).config
+    config = load_authors(authors_state(), n_tasks=256, alpha=0.7).config
     assert (config.n_tasks, config.alpha) == (256, 0.7)
-    config = load_authors(authors_state(), HEADS, p=31).config
+    config = load_authors(authors_state(), p=31).config
     assert config.p == 31
 
 
@@ -104,7 +104,7 @@ def test_fields_follow_the_depth_and_can_be_given():
 def test_nesting_and_prefixes(key, prefix, tmp_path):
     state = {prefix + name: tensor for name, tensor in authors_state().items()}
     torch.save(state if key is None else {key: state, "step": 7}, tmp_path / "model.pth")
-    model = load_authors(tmp_path / "model.pth", HEADS)
+    model = load_authors(tmp_path / "model.pth")
     assert torch.equal(model.embed.weight, authors_state()["transformer.wte.weight"][:P])
 
 
@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_named(damage, message):
     state = authors_state()
     damage(state)
     with pytest.raises(ValueError, match=message):
-        load_authors(state, HEADS)
+        load_authors(state)
 
 
 def test_other_heads_and_moduli_are_refused():
@@ -151,7 +151,7 @@ def test_other_heads_and_moduli_are_refused():
         load_authors(authors_state(), n_head=2)
     for p in (28, 53):
         with pytest.raises(ValueError, match=f"p={p} does not fit transformer.wte.weight, whose 47 rows"):
-            load_authors(authors_state(), HEADS, p=p)
+            load_authors(authors_state(), p=p)
 
 
 class Intruder:
@@ -173,14 +173,21 @@ def test_files_that_hold_more_than_tensors_are_refused(tmp_path, capsys):
 def test_the_command_makes_a_run_that_predicts_the_same(tmp_path, monkeypatch, capsys):
     file = tmp_path / "authors.pth"
     torch.save(authors_state(), file)
-    flags = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    words = ["modgrok", "import-authors", str(file), "--root", str(tmp_path / "runs"), *flags]
+    words = [
+        "modgrok",
+        "import-authors",
+        str(file),
+        "--root",
+        str(tmp_path / "runs"),
+        "--eval-sequences",
+        "48",
+    ]
     monkeypatch.setattr(sys, "argv", words)
     main()
     (path,) = (tmp_path / "runs").iterdir()
     assert str(path) in capsys.readouterr().out
 
-    run, model = Run(path), load_authors(file, HEADS, **SMALL)
+    run, model = Run(path), load_authors(file, eval_sequences=48)
     assert run.finished and run.config == model.config and run.steps == [run.config.steps]
     tokens = torch.randint(P, (3, 3 * 32), generator=torch.Generator().manual_seed(2))
     assert torch.equal(run.model()(tokens), model(tokens))
@@ -204,11 +211,11 @@ def test_the_command_makes_a_run_that_predicts_the_same(tmp_path, monkeypatch, c
 
 def test_an_import_never_overwrites_a_training_run(tmp_path):
     config = Config.from_dict(
-        load_authors(authors_state(), HEADS, **SMALL, steps=1, warmup_steps=0).config.to_dict()
+        load_authors(authors_state(), **SMALL, steps=1, warmup_steps=0).config.to_dict()
     )
     trained = train(config, tmp_path)
     before = trained.checkpoint_file(1).read_bytes()
     torch.save(authors_state(), tmp_path / "authors.pth")
     with pytest.raises(ValueError, match="remove it or choose another root"):
-        import_authors(tmp_path / "authors.pth", tmp_path, HEADS, **SMALL, steps=1, warmup_steps=0)
+        import_authors(tmp_path / "authors.pth", tmp_path, **SMALL, steps=1, warmup_steps=0)
     assert trained.checkpoint_file(1).read_bytes() == before

@@ -173,11 +173,11 @@ def test_what_is_asked_for_must_be_there(tmp_path, inside):
     for arguments, expected in [
         (("runs", tmp_path / "typo"), "is no folder; name a folder that holds runs."),
         (("runs", tmp_path / "dangling"), "is a link to nowhere, which does not exist; name a folder that holds"),
-        (("sweep", "smoke", "--jobs", "0", *root), "jobs=0 is not allowed; choose 1 or more."),
+        (("sweep", "smoke", "--jobs", "0", *root), "jobs=0 must be a whole number, 1 or more."),
         (("runs", tmp_path / "empty"), "; name a folder that holds one."),
         (("verify", "--root", tmp_path / "empty"), "; name a folder that holds one."),
         (("verify", "typo", *root), "no finished run typo"),
-        (("verify", "--checkpoints", -1, *root), "checkpoints=-1 is not allowed"),
+        (("verify", "--checkpoints", -1, *root), "checkpoints=-1 must be a whole number, 0 or more"),
         (("export", "typo", *root, *shipped), "no finished run typo"),
         (("export", *root, *shipped), "export needs the name of a run"),
         (("export", "p3*", *root, *shipped), "is not the name of a run"),

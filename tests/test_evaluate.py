@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from tiny import tiny
 
+from modgrok import evaluate
 from modgrok.data import Data
 from modgrok.evaluate import (
     REFERENCES,
     accuracy_by_shot,
     correct_grid,
     count_kinds,
+    is_correct,
     prepare_questions,
     query_grid,
     reference_accuracy,
@@ -44,9 +46,9 @@ def test_targets_are_the_third_of_every_three():
 
 @pytest.mark.parametrize("shots", range(5))
 @pytest.mark.parametrize("batch_size", [1, 5, 13, 1024])
-def test_accuracy_by_shot_counts_right_answers(shots, batch_size):
+def test_answers_are_counted_in_batches_of_any_size(shots, batch_size):
     expected = [0.0] * shots + [1.0] * (4 - shots)
-    assert accuracy_by_shot(knows(shots), TOKENS, batch_size).tolist() == expected
+    assert is_correct(knows(shots), TOKENS, batch_size).double().mean(0).tolist() == expected
 
 
 def test_accuracy_is_a_share_of_sequences():
@@ -94,20 +96,23 @@ def test_no_sequences_sum_to_nothing():
         assert sums.abs().sum() == 0
 
 
-def test_the_model_is_scored_like_any_predictor_whatever_the_batch():
+def test_the_model_is_scored_like_any_predictor_whatever_the_batch(monkeypatch):
     config = tiny()
     data = Data(config)
     model, questions = (
         Transformer(config),
         prepare_questions(data.evaluation_set("id_train"), config.p, data.tasks["id"]),
     )
-    for sums, whole in zip(score(model, questions, 7), score(model, questions), strict=True):
+    at_once = score(model, questions)
+    monkeypatch.setattr(evaluate, "PASS", 7)
+    for sums, whole in zip(score(model, questions), at_once, strict=True):
         assert not sums.requires_grad and sums.dtype == torch.float64
         torch.testing.assert_close(sums, whole)
 
 
 @pytest.mark.parametrize("chunk", [1, 60, 4096])
-def test_query_grid_answers_as_the_plain_loop_does(chunk):
+def test_query_grid_answers_as_the_plain_loop_does(chunk, monkeypatch):
+    monkeypatch.setattr(evaluate, "QUERIES_PER_PASS", chunk)
     config = tiny(p=5, n_examples=4)
     model = Transformer(config).init_weights(torch.Generator().manual_seed(1)).double()
     tasks, pairs, shots = (
@@ -115,7 +120,7 @@ def test_query_grid_answers_as_the_plain_loop_does(chunk):
         torch.tensor([[1, 2], [3, 0], [2, 2]]),
         [3, 0, 1],
     )
-    grids = query_grid(model, tasks, pairs, shots, chunk)
+    grids = query_grid(model, tasks, pairs, shots)
     assert grids.shape == (3, 3, 5, 5)
     for (a, b), answers in zip(tasks, grids, strict=True):
         context = torch.cat([pairs, (pairs @ torch.stack([a, b]) % 5)[:, None]], dim=1)

@@ -83,8 +83,8 @@ def slurm(tmp_path, monkeypatch) -> Path:
 def test_slurm_runs_an_array(tmp_path, slurm):
     configs = [short(seed=1), short(seed=2, lr=1e30)]
     results = sweep(
-        configs, tmp_path / "runs", jobs=5, cluster="slurm", partition="short", minutes=90,
-        slurm=("account=lab", "cpus_per_task=8", "exclusive"),
+        configs, tmp_path / "runs", jobs=5, cluster="slurm", minutes=90,
+        slurm=("partition=short", "account=lab", "cpus_per_task=8", "exclusive"),
     )  # fmt: skip
     assert results[0].run.finished and "FloatingPointError" in results[1].error
     script = slurm.read_text()

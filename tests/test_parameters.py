@@ -80,7 +80,7 @@ def test_an_allowed_value_is_returned(name, value, default, expected):
 @pytest.mark.parametrize(
     ("name", "value", "default", "allowed"),
     [
-        ("source", "download", "shipped", 'choose "shipped" or "train"'),
+        ("source", "download", "shipped", "choose 'shipped' or 'train'"),
         ("preset", "nope", "laptop", "smoke, laptop"),
         ("preset", 3, "laptop", "smoke, laptop"),
         ("root", 3, "runs", "must be text"),

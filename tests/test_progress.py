@@ -2,17 +2,8 @@
 
 import math
 
-import pytest
-
 from modgrok.config import preset
-from modgrok.training.progress import duration, phase_start, standing
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(40, "40 seconds"), (99, "99 seconds"), (720, "12 minutes"), (12240, "3.4 hours")]
-)
-def test_duration(seconds, words):
-    assert duration(seconds) == words
+from modgrok.training.progress import phase_start, standing
 
 
 def test_a_phase_is_announced():

@@ -162,14 +162,12 @@ def sign(run: Run) -> None:
     (run.path / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_manifest_lists_digests_steps_and_dtypes(original, tmp_path):
+def test_a_manifest_lists_digests(original, tmp_path):
     files = {str(f.relative_to(original.path)) for f in original.path.rglob("*") if f.is_file()}
-    for run, dtype in ((original, "float32"), (export(original, tmp_path), "float16")):
+    for run in (original, export(original, tmp_path)):
         assert run.manifest.keys() == files - {"lock", "manifest.json"}
         for name, entry in run.manifest.items():
             assert entry["sha256"] == hashlib.sha256((run.path / name).read_bytes()).hexdigest()
-            if name.startswith("checkpoints"):
-                assert entry["dtype"] == dtype and name == f"checkpoints/step-{entry['step']:07d}.safetensors"
 
 
 @pytest.mark.parametrize(

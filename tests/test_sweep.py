@@ -189,8 +189,8 @@ def test_a_killed_sweep_leaves_no_trainer(tmp_path):
 def test_bad_arguments(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # on a cluster, too
     for arguments, message in (
-        (dict(jobs=0), "jobs=0 is not allowed; choose 1 or more"),
-        (dict(gpus=-1), "gpus=-1 is not allowed"),
+        (dict(jobs=0), "jobs=0 must be a whole number, 1 or more"),
+        (dict(gpus=-1), "gpus=-1 must be a whole number, 0 or more"),
         (dict(cluster="cloud"), "cluster='cloud' is not allowed"),
         (dict(cluster="slurm"), "finds no sbatch and srun here"),
         (dict(gpus=1000), "gpus=1000 is more than this machine has"),

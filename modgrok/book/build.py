@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,14 @@ from filelock import FileLock, Timeout
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from sphinx.util import logging
+from tqdm import tqdm
 
 from modgrok.book import formulas
 from modgrok.book.kernels import ForkedPython, ThisPython
+from modgrok.book.parameters import checked, read_defaults
+from modgrok.storage.files import remove_leftovers, write_atomically
 from modgrok.storage.find import run_folders
 from modgrok.training.process import die_with_parent
-from modgrok.training.progress import duration
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,8 @@ UNFINISHED = ".unfinished"
 
 LIST_READS = """
 import sys
-reads = sys.modules.get("modgrok.storage.reads")
-print(*(reads.folders if reads else ()), sep="\\n")
+runs = sys.modules.get("modgrok.storage.runs")
+print(*(runs.read_folders if runs else ()), sep="\\n")
 """
 """A last cell of every chapter: prints the run folders that were read, if the library was used at all."""
 
@@ -88,9 +90,6 @@ def build(
         ChapterError: one sentence naming notebook, cell and error, or the parameter; the chapters that were running
             are stopped, and nothing is left of their copies.
     """
-    # loads torch, for which no chapter's process waits
-    from modgrok.book.parameters import checked, read_defaults
-
     root, book, parameters = Path(root).resolve(), Path(book), parameters or {}
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     declared = {notebook: read_defaults(notebook) for notebook in notebooks}
@@ -136,7 +135,7 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(cores // n_workers))
     say(f"executing {len(todo)} of the chapters, {n_workers} at a time (threads each: {threads})")
     waiting = deque(sorted(todo, key=lambda notebook: -_cost(notebook)))
-    workers, running, seconds = {}, {}, {}  # pipe → process; → (notebook, its start); notebook → what it took
+    workers, running, finished = {}, {}, []  # pipe → process; → notebook
     spawn = get_context("spawn")  # processes, not threads: papermill changes the process's working directory
     start = time.perf_counter()
     try:
@@ -148,10 +147,10 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
                     workers[pipe] = spawn.Process(target=_work, args=(end, os.getpid(), book, root))
                     workers[pipe].start()
                     end.close()  # so that the pipe ends with the process
-                running[pipe] = waiting.popleft(), time.perf_counter()
-                pipe.send((running[pipe][0], *todo[running[pipe][0]]))
+                running[pipe] = waiting.popleft()
+                pipe.send((running[pipe], *todo[running[pipe]]))
             for pipe in connection.wait(list(running)):
-                notebook, chapter_start = running[pipe]
+                notebook = running[pipe]
                 try:
                     error = pipe.recv()
                 except (EOFError, OSError):
@@ -160,40 +159,28 @@ def _execute_all(todo: dict, root: Path, book: Path, say: Callable[[str], None])
                     error = f"{notebook.name}: its process was killed, or out of memory (status {status})."
                 if error:
                     raise ChapterError(error)
-                del running[pipe]
-                moment = time.perf_counter()
-                seconds[notebook] = moment - chapter_start
-                elapsed = {running_notebook: moment - begin for running_notebook, begin in running.values()}
-                remaining = seconds_left(seconds, elapsed, waiting, n_workers)
-                estimate = f", about {duration(remaining)} left" if remaining else ""
-                say(f"[{len(seconds)}/{len(todo)}] {notebook.stem} ({moment - start:.0f} s{estimate})")
+                finished.append(running.pop(pipe))
+                elapsed = time.perf_counter() - start
+                remaining = tqdm.format_interval(seconds_left(elapsed, finished, running.values(), waiting))
+                say(
+                    f"[{len(finished)}/{len(todo)}] {notebook.stem} ({elapsed:.0f} s, about {remaining} left)"
+                )
     finally:
         for process in workers.values():
             process.kill()  # its kernel ends with it
-        for pipe, process in workers.items():
+        for process in workers.values():
             process.join(10)
-            if pipe in running:
-                (book / f".{running[pipe][0].name}.{process.pid}").unlink(missing_ok=True)
+        remove_leftovers(book)
 
 
 def seconds_left(
-    finished: Mapping[Path, float], running: Mapping[Path, float], waiting: Iterable[Path], n_workers: int
+    elapsed: float, finished: Iterable[Path], running: Iterable[Path], waiting: Iterable[Path]
 ) -> float:
-    """Estimate the rest of a build: the chapters' `COSTS`, scaled by what the finished ones took here.
-
-    Args:
-        finished: notebook → seconds that it took.
-        running: notebook → seconds so far.
-        waiting: the other notebooks.
-        n_workers: notebooks that run at the same time.
-    """
-    scale = sum(finished.values()) / sum(map(_cost, finished))
-    rests = [
-        max(scale * _cost(notebook) - elapsed, 0.1 * scale * _cost(notebook))
-        for notebook, elapsed in running.items()
-    ]
-    work = sum(rests) + scale * sum(map(_cost, waiting))
-    return max(work / n_workers, *rests, 0)
+    """Estimate the rest of a build from its seconds so far, by the chapters' `COSTS`; those that run are half done."""
+    finished_cost, running_cost, waiting_cost = (
+        sum(map(_cost, notebooks)) for notebooks in (finished, running, waiting)
+    )
+    return elapsed * (running_cost / 2 + waiting_cost) / (finished_cost + running_cost / 2)
 
 
 def _cost(notebook: Path) -> float:
@@ -254,12 +241,7 @@ def execute(notebook: Path, copy: Path, parameters: dict, root: Path, record: di
     executed.metadata.pop("papermill", None)  # paths and times of this machine
     names = sorted(str(f.relative_to(root) if f.is_relative_to(root) else f) for f in folders)
     executed.metadata["modgrok"] = record | {name: _hash_folder(root / name) for name in names}
-    unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
-    try:
-        nbformat.write(executed, unfinished)
-        os.replace(unfinished, copy)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(copy, nbformat.writes(executed) + "\n")
 
 
 def _fold_set_up(cells: list[nbformat.NotebookNode]) -> None:
@@ -340,7 +322,7 @@ def _hash_folder(folder: Path) -> str:
     """The content of a run's folder, without the traces of trainers; of a pattern, which finished runs match it."""
     if "**" in folder.parts:
         root = Path(*folder.parts[: folder.parts.index("**")])
-        runs = run_folders(root, pattern=folder.name)
+        runs = run_folders(root, folder.name)
         lines = sorted(str(run.relative_to(root)) for run in runs if (run / "provenance.json").is_file())
     else:
         files = sorted(f for pattern in ("*", "*/*") for f in folder.glob(pattern))  # links are followed
@@ -358,7 +340,6 @@ def _tags(cell: nbformat.NotebookNode) -> list[str]:
 
 def setup(app) -> dict:
     """Run papermill before Sphinx looks for its sources, put beside the pages what they load, and mend them."""
-    app.add_config_value("modgrok_parameters", {}, "")
     app.connect("config-inited", _before_sphinx, priority=1)
     app.connect("env-get-outdated", _glued)
     app.connect("build-finished", _finish)
@@ -369,21 +350,19 @@ def setup(app) -> dict:
 
 
 def _before_sphinx(app, config) -> None:
-    parameters = dict(config.modgrok_parameters or {})
     try:
-        parameters |= yaml.safe_load(os.environ.get("MODGROK_PARAMETERS") or "{}") or {}
+        parameters = dict(yaml.safe_load(os.environ.get("MODGROK_PARAMETERS") or "{}") or {})
     except (yaml.YAMLError, TypeError, ValueError):
         sys.exit("MODGROK_PARAMETERS must be a YAML mapping, such as '{preset: smoke, source: train}'.")
     book = Path(app.srcdir)
     try:
         app.build_lock = _hold(book.parent / "_build/lock")  # until the process ends
-        for unfinished in book.glob(".*.ipynb.*"):  # of a build that was killed
-            unfinished.unlink()
+        remove_leftovers(book)
         build(book.parent, book, parameters, say=log.info)
     except ChapterError as error:
         sys.exit(f"The book was not built. {error}")
     except OSError as error:  # of a folder that cannot be written, or a full disk
-        sys.exit(f"The book was not built: {error.filename}: {error.strerror}.")
+        sys.exit(f"The book was not built: {': '.join(filter(None, (error.filename, error.strerror)))}.")
     except KeyboardInterrupt:
         sys.exit(
             "The book was not built: it was interrupted, and the chapters that were running are stopped."

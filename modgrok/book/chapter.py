@@ -68,11 +68,6 @@ class Chapter:
     command: str
     runs: Runs = ()
 
-    @property
-    def origin(self) -> list:
-        """Where runs come from: the parameters source, preset, root and num_processes."""
-        return [self.parameters[name] for name in ("source", "preset", "root", "num_processes")]
-
     def run(self, name: str = "", **fields) -> Run:
         """Return the run of that name under the root or, without a name, the preset's run with some fields replaced.
 
@@ -83,16 +78,18 @@ class Chapter:
             ValueError: no such preset, a field that is not allowed, or a batch that does not divide.
             FileNotFoundError: no such run, and none is to be trained; the message says how to train it.
         """
-        source, preset_name, root, num_processes = self.origin
+        source, preset_name, root, num_processes = (
+            self.parameters[name] for name in ("source", "preset", "root", "num_processes")
+        )
         if name:
             return find_run(name, root)
         config = preset(preset_name, **{"seed": self.parameters["seed"]} | fields)
         try:
-            return find_run(config, root)  # also in a subfolder, where `train` does not look
+            return find_run(config, root)
         except FileNotFoundError:
             if source != "train":
                 raise
-        with passing_output(True):
+        with passing_output():
             if num_processes == 1:
                 return train(config, root)
             check_divides(config, num_processes, 1)
@@ -107,17 +104,21 @@ class Chapter:
 
         There are `n_seeds` of them; where that parameter is None, as many as are finished under the root.
         """
-        if self.parameters.get("n_seeds") is not None:
-            return [self.run(seed=seed, **fields) for seed in self.seeds()]
         return self._by_seed(lambda page, seed: page.run(seed=seed, **fields))
 
-    def _by_seed(self, find: Callable[["Chapter", int], Result]) -> list[Result]:
-        """What `find` returns for the parameter `seed`, and for each seed after it until one has no finished run."""
-        first_seed, shipped = self.parameters["seed"], self.parameters | {"source": "shipped"}
+    def _by_seed(self, find: Callable[["Chapter", int], Result], n_seeds: str = "n_seeds") -> list[Result]:
+        """What `find` returns for each seed from the parameter `seed` on; `n_seeds` names the one that counts them.
+
+        Where that is None or missing, every seed counts until one has no finished run.
+        """
+        first_seed, n = self.parameters["seed"], self.parameters.get(n_seeds)
+        if n is not None:
+            return [find(self, seed) for seed in range(first_seed, first_seed + n)]
+        shipped = replace(self, parameters=self.parameters | {"source": "shipped"})
         results = [find(self, first_seed)]
         with suppress(FileNotFoundError):
             while True:
-                results.append(find(replace(self, parameters=shipped), first_seed + len(results)))
+                results.append(find(shipped, first_seed + len(results)))
         return results
 
     def by_depth(self, *depths: int, at_least: int = 1) -> dict[int, list[Run]]:
@@ -166,7 +167,7 @@ class Chapter:
 
         Args:
             n_seeds: the parameter that says how many seeds; None there: all that are finished at every point.
-            partial: None stands for a run that is missing.
+            partial: None stands for a run that is missing; the number of seeds must be given then.
             fields: of the config that differ from the sweep's.
 
         Raises:
@@ -174,17 +175,13 @@ class Chapter:
             ValueError: a field that is not allowed, or a run that failed.
             FileNotFoundError: a run is missing.
         """
-
-        def find(page: Chapter, seeds: Sequence[int]) -> NDArray[np.object_]:
-            named = sweep_of_kind(page.parameters["preset"], kind)
-            vary = {**named.vary, **{name: (value,) for name, value in fields.items()}}
-            runs = page._obtain(grid(named.preset, vary, seeds), partial)
-            lengths = [len(values) for values in vary.values() if len(values) > 1]
-            return np.array(runs, dtype=object).reshape([*lengths, len(seeds)])
-
-        if self.parameters[n_seeds] is not None or partial:
-            return find(self, self.seeds(n_seeds))
-        return np.concatenate(self._by_seed(lambda page, seed: find(page, [seed])), axis=-1)
+        named = sweep_of_kind(self.parameters["preset"], kind)
+        vary = {**named.vary, **{name: (value,) for name, value in fields.items()}}
+        runs = self._by_seed(
+            lambda page, seed: page._obtain(grid(named.preset, vary, [seed]), partial), n_seeds
+        )  # (seeds, points)
+        lengths = [len(values) for values in vary.values() if len(values) > 1]
+        return np.array(runs, dtype=object).T.reshape([*lengths, len(runs)])
 
     def factors(self) -> dict[str, dict[str, list[Run]]]:
         """Return the runs of the sweep PRESET-factors, one setting changed at a time (A8); errors as of `sweep`.
@@ -192,9 +189,11 @@ class Chapter:
         Setting, in words → value, as text, that of the base point first → its runs, without those that are missing.
         Fields that change together have the name and the value of the first.
         """
-        named, n = sweep_of_kind(self.parameters["preset"], "factors"), len(self.seeds())
-        runs = self._obtain(grid(named.preset, named.vary, self.seeds(), one_at_a_time=True), partial=True)
-        base, *departures = ([run for run in runs[i : i + n] if run] for i in range(0, len(runs), n))
+        named = sweep_of_kind(self.parameters["preset"], "factors")
+        runs = self._by_seed(
+            lambda page, seed: page._obtain(grid(named.preset, named.vary, [seed], one_at_a_time=True), True)
+        )  # (seeds, points)
+        base, *departures = ([run for run in point if run] for point in zip(*runs, strict=True))
         points, settings = iter(departures), {}  # field by field, value by value, as in the grid
         for name, values in named.vary.items():
             firsts = [value[0] if "," in name else value for value in values]
@@ -206,29 +205,23 @@ class Chapter:
 
     def _obtain(self, configs: list[Config], partial: bool) -> list[Run | None]:
         """Return a run for each config, which is trained first if the parameter `source` says so."""
-        source, _, root, jobs = self.origin
-        if source == "train":
-            with passing_output(True):
-                errors = [result.error for result in sweep(configs, root, jobs) if result.error]
+        root = self.parameters["root"]
+        if self.parameters["source"] == "train":
+            with passing_output():
+                results = sweep(configs, root, self.parameters["num_processes"])
+                errors = [result.error for result in results if result.error]
             if errors:
                 raise ValueError(f"{len(errors)} of {len(configs)} runs failed; the first says: {errors[0]}")
         parents = {folder.name: folder.parent for folder in reversed(run_folders(root))}
         runs: list[Run | None] = []
         for config in configs:
             try:  # where the folder is known, it is not searched for
-                runs.append(find_run(config, parents.get(config.name, root), root))
+                runs.append(find_run(config, parents.get(config.name, root)))
             except FileNotFoundError:
                 if not partial:
                     raise
                 runs.append(None)
         return runs
-
-    def seeds(self, n_seeds: str = "n_seeds") -> range:
-        """Return `seed`, `seed` + 1, …, as many as the parameter of that name says."""
-        first_seed, n = self.parameters["seed"], self.parameters[n_seeds]
-        if n is None or n < 1:
-            raise ValueError(f"{n_seeds}={n} must be a whole number, 1 or more.")
-        return range(first_seed, first_seed + n)
 
     def within(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
         """Return a whole-number parameter, `default` where it is None; a ValueError says that it is out of bounds."""
@@ -327,10 +320,10 @@ def show_error(
 
 
 @contextmanager
-def passing_output(is_training: bool) -> Iterator[None]:
+def passing_output() -> Iterator[None]:
     """Empty the notebook's cell once a training in it is done: saved, its progress bars would stay at 0 %."""
     yield
-    if is_training and get_ipython() is not None:
+    if get_ipython() is not None:
         clear_output()
 
 

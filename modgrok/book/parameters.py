@@ -1,18 +1,17 @@
 """A notebook's parameters: what it declares, and the check of their values in its set-up cell."""
 
 import ast
-import difflib
 import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from modgrok.config import preset
-from modgrok.data import Data, generator
+from modgrok.config import advice, check_type, preset
+from modgrok.data import Data, check_count, generator
 
 NOTEBOOKS = (Path("notebooks"), Path("."), Path(__file__).parents[2] / "notebooks")
 """Folders that may hold a chapter's source, the first to be searched first."""
@@ -69,8 +68,7 @@ def check_names(sources: Iterable[str], names: Sequence[str]) -> None:
     for assignment in ast.parse("\n".join(injected)).body:
         name = assignment.targets[0].id
         if name not in names:
-            similar = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {similar[0]}?" if similar else f"its parameters are {', '.join(names)}."
+            hint = advice(name, names, "its parameters are")
             raise ValueError(f"{name} is not a parameter of this notebook; {hint}")
 
 
@@ -89,20 +87,14 @@ def checked(name: str, value: Any, default: Any) -> Any:
         return _list(name, value)
     if value is None and default is None:
         return None
-    if name == "source" and value not in ("shipped", "train"):
-        raise ValueError(f'source={value!r} is not allowed; choose "shipped" or "train".')
     if name == "preset":
         preset(value)
-    minimum, is_number = MINIMUM.get(name, 0), isinstance(value, int | float) and not isinstance(value, bool)
-    is_allowed, expected = {
-        bool: (isinstance(value, bool), "True or False"),
-        str: (isinstance(value, str) and "\0" not in value, "text"),
-        float: (is_number, "a number"),
-    }.get(type(default), (_is_whole(value, minimum), f"a whole number, {minimum} or more"))
-    if not is_allowed:
-        raise ValueError(f"{name}={value!r} must be {expected}.")
-    if name.startswith("n_seeds") and value > MOST_SEEDS:
-        raise ValueError(f"{name}={value!r} must be at most {MOST_SEEDS}: each seed is a training.")
+    if default is None or type(default) is int:
+        check_count(value, name, MINIMUM.get(name, 0))
+        if name.startswith("n_seeds") and value > MOST_SEEDS:
+            raise ValueError(f"{name}={value!r} must be at most {MOST_SEEDS}: each seed is a training.")
+    else:
+        check_type(name, value, Literal["shipped", "train"] if name == "source" else type(default))
     return value
 
 

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import psutil
 import torch
-from tqdm.auto import tqdm
 
 from modgrok.config import Config
+from modgrok.data import check_count
 from modgrok.train import train
 from modgrok.training.session import signals
 
@@ -29,15 +29,13 @@ class Resources:
         jobs: runs that train at once; local ones share this machine's CPU cores and GPUs.
         cluster: this machine, or an array of SLURM's jobs.
         gpus: GPUs, and processes, of each run; 0 trains on the CPU. By default 1 if this machine has one, else 0.
-        partition: of SLURM.
         minutes: time limit of a SLURM job; one that reaches it is requeued and goes on.
-        slurm: another option of sbatch, such as account=lab; can be given several times.
+        slurm: another option of sbatch, such as partition=gpu; can be given several times.
     """
 
     jobs: int = 2
     cluster: Literal["local", "slurm"] = "local"
     gpus: int | None = None
-    partition: str | None = None
     minutes: int = 24 * 60
     slurm: tuple[str, ...] = ()
 
@@ -47,8 +45,7 @@ class Resources:
         if self.gpus is None:
             object.__setattr__(self, "gpus", int(torch.cuda.is_available()))
         for name, lowest in (("jobs", 1), ("gpus", 0), ("minutes", 1)):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; choose {lowest} or more.")
+            check_count(getattr(self, name), name, lowest)
 
 
 @dataclass(frozen=True)
@@ -103,11 +100,11 @@ Submit = Callable[[Point, int], Any]
 
 
 def work_off(
-    configs: Sequence[Config], root: Path, resources: Resources, bar: tqdm
+    configs: Sequence[Config], root: Path, resources: Resources
 ) -> Iterator[tuple[Config, str | None]]:
     """Train configs under a root, several at once, and yield each as it ends, with its error if any.
 
-    Local jobs save and end when the generator is closed; those of SLURM go on. The bar counts the steps of all runs.
+    Local jobs save and end when the generator is closed; those of SLURM go on.
 
     Raises:
         ValueError: the machine lacks the resources, or SLURM refuses the jobs.
@@ -126,7 +123,7 @@ def work_off(
     try:
         submit = local_submit(logs, resources) if is_local else slurm_submit(logs, resources, points)
         at_once = resources.jobs if is_local else len(points)
-        yield from _follow(points, submit, at_once, stop_locally if is_local else leave_queued, bar)
+        yield from _follow(points, submit, at_once, stop_locally if is_local else leave_queued)
     finally:
         for folder in (logs / "%j", logs, logs.parent):  # "%j" is submitit's, for a job without a number
             with contextlib.suppress(OSError):  # it holds logs of jobs that failed
@@ -134,10 +131,10 @@ def work_off(
 
 
 def _follow(
-    points: list[Point], submit: Submit, at_once: int, stop: Callable[[list[Any]], str], bar: tqdm
+    points: list[Point], submit: Submit, at_once: int, stop: Callable[[list[Any]], str]
 ) -> Iterator[tuple[Config, str | None]]:
     """Keep so many jobs running until all points are done, or a signal comes; see `work_off`."""
-    waiting, running, ended_steps = list(reversed(points)), {}, 0
+    waiting, running = list(reversed(points)), {}
     with signals() as received:
         try:
             while (waiting or running) and not received:
@@ -149,23 +146,12 @@ def _follow(
                 for slot, (point, job) in list(running.items()):
                     if job.done():
                         del running[slot]
-                        ended_steps += point.config.steps
                         yield point.config, job_error(job)
-                bar.update(ended_steps + sum(_step(point) for point, _ in running.values()) - bar.n)
         finally:
             advice = stop([job for _, job in running.values()])
     if received:
         name = signal.Signals(received[0]).name
         raise KeyboardInterrupt(f"stopped by {name}{advice}; the same command continues.")
-
-
-def _step(point: Point) -> int:
-    """The step of the latest evaluation of a running point; 0 before the first."""
-    try:
-        table = (point.root / point.config.name / "metrics.csv").read_text()
-        return int(table.splitlines()[-1].split(",")[0])
-    except (ValueError, OSError):  # not evaluated yet
-        return 0
 
 
 def job_error(job: Any) -> str | None:
@@ -230,7 +216,6 @@ def slurm_executor(logs: Path, resources: Resources) -> Any:
     executor = submitit.SlurmExecutor(logs / "%j", max_num_timeout=100)  # how often a run may be continued
     executor.update_parameters(
         job_name="modgrok",
-        partition=resources.partition,
         time=resources.minutes,
         gpus_per_node=resources.gpus or None,
         ntasks_per_node=max(1, resources.gpus),

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from modgrok.config import SETS, Config
+from modgrok.config import Config
 from modgrok.scale.grids import in_words
 from modgrok.scale.jobs import Resources, work_off
-from modgrok.storage.runs import Run
+from modgrok.storage.runs import OUTCOME_HEAD, Run
 from modgrok.training.session import finished_folder
 
 
@@ -55,14 +55,11 @@ def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, *
 
     def report(config: Config, run: Run | None, error: str | None = None) -> None:
         results[config.name] = Result(config, run, error)
-        cells = ["failed".rjust(8), *[" " * 10] * len(SETS)]
-        if run:
-            accuracies = [f"{run.metrics[f'{name}_acc'][-1]:10.2f}" for name in SETS]
-            cells = [f"{run.provenance['seconds'] / 60:8.1f}", *accuracies]
         label = in_words({field: config.to_dict()[field] for field in varied}) or config.name
-        tqdm.write(f"{' '.join(cells)}  {label}{f': {error}' if error else ''}")
+        cells = run.outcome if run else "failed".rjust(8).ljust(len(OUTCOME_HEAD))
+        tqdm.write(f"{cells}  {label}{f': {error}' if error else ''}")
 
-    tqdm.write(f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS) + "  point")
+    tqdm.write(f"{OUTCOME_HEAD}  point")
     for config in points.values():
         try:
             if folder := finished_folder(config, root):
@@ -72,11 +69,7 @@ def sweep(configs: Iterable[Config], root: str | Path = "runs", jobs: int = 2, *
     missing = [config for name, config in points.items() if name not in results]
     if missing:
         tqdm.write(f"{len(missing)} of {len(points)} runs to train, {jobs} at a time")
-        n_steps = sum(config.steps for config in missing)
-        with (
-            tqdm(total=n_steps, desc="sweep", unit="step", smoothing=0) as bar,
-            contextlib.closing(work_off(missing, root, machines, bar)) as work,  # leaves no job behind
-        ):
-            for config, error in work:
+        with contextlib.closing(work_off(missing, root, machines)) as work:  # leaves no job behind
+            for config, error in tqdm(work, desc="sweep", total=len(missing), unit="run"):
                 report(config, None if error else Run(root / config.name), error)
     return [results[name] for name in points]

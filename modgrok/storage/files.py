@@ -15,6 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+PART = ".part-"
+"""How the names of files begin that are not whole yet."""
+
 LARGEST_TABLE = 2**26
 """Bytes that a JSON or CSV file of a run may have."""
 
@@ -60,7 +63,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     temporary = None
     try:
         make_folder(path.parent)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PART, delete=False) as file:
             temporary = file.name
             file.write(content)
             file.flush()
@@ -77,6 +80,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             f"could not write {path} ({error.strerror}); what was saved before is whole: "
             f"{advice} and start the same command again to continue",
         ) from None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove, at any depth, what `write_atomically` left unfinished in a process that was killed."""
+    for leftover in folder.rglob(f"{PART}*"):
+        leftover.unlink()
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:

@@ -1,4 +1,4 @@
-"""Finding runs below one root or several, at any depth, by name or by config; links are followed."""
+"""Finding runs below a root, at any depth, by name or by config; links are followed."""
 
 import difflib
 import os
@@ -8,61 +8,56 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from modgrok.config import PRESETS, Config, preset
-from modgrok.storage import reads
-from modgrok.storage.runs import Run
+from modgrok.storage.runs import Run, note_read
 
 
-def run_folders(*roots: str | Path, pattern: str = "*") -> list[Path]:
-    """The folder of every run at or below some roots, sorted within each root.
+def run_folders(root: str | Path, pattern: str = "*") -> list[Path]:
+    """The folder of every run at or below a root, sorted.
 
     Symbolic links are followed. A folder is listed once, even if several links lead to it. Folders inside a run are
     not searched.
 
     Args:
-        roots: folders; one that does not exist holds no run.
+        root: a folder; one that does not exist holds no run.
         pattern: a shell pattern for the names of the runs, such as `p7-*`.
     """
     visited, folders = set(), []
-    for root in roots:
-        for folder, names, files in os.walk(root, followlinks=True):
-            state = os.stat(folder)
-            is_new = (state.st_dev, state.st_ino) not in visited
-            visited.add((state.st_dev, state.st_ino))
-            is_run = "config.json" in files or "config.json" in names
-            if is_new and is_run and fnmatchcase(os.path.basename(os.path.abspath(folder)), pattern):
-                folders.append(Path(folder))
-            names[:] = sorted(names) if is_new and not is_run else []  # where os.walk goes next
+    for folder, names, files in os.walk(root, followlinks=True):
+        state = os.stat(folder)
+        is_new = (state.st_dev, state.st_ino) not in visited
+        visited.add((state.st_dev, state.st_ino))
+        is_run = "config.json" in files or "config.json" in names
+        if is_new and is_run and fnmatchcase(os.path.basename(os.path.abspath(folder)), pattern):
+            folders.append(Path(folder))
+        names[:] = sorted(names) if is_new and not is_run else []  # where os.walk goes next
     return folders
 
 
-def find_run(key: str | Config, *roots: str | Path) -> Run:
-    """The finished run of a name or config, at any depth below the first root that has it.
+def find_run(key: str | Config, root: str | Path) -> Run:
+    """The finished run of a name or config, at any depth below a root.
 
     Raises:
-        ValueError: the key cannot be a run's name, or a root is empty.
-        FileNotFoundError: no root has the run; the message says how to train it and which runs have similar names.
+        ValueError: the key cannot be a run's name, or the root is empty.
+        FileNotFoundError: there is no such run; the message says how to train it and which runs have similar names.
     """
     name = key.name if isinstance(key, Config) else key
     if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*", name)):
         raise ValueError(
             f"run={name!r:.200} is not the name of a run; `python -m modgrok runs` lists the names."
         )
-    if "" in roots:
+    if root == "":
         raise ValueError("root='' is not allowed; name the folder that holds runs.")
-    for root in roots:
-        direct = Path(root, name)
-        is_direct = (direct / "provenance.json").is_file()
-        for folder in [direct] if is_direct else run_folders(root, pattern=name):
-            if (folder / "provenance.json").is_file():
-                return Run(folder)
-    for root in roots:
-        reads.note(Path(root, "**", name))
+    direct = Path(root, name)
+    is_direct = (direct / "provenance.json").is_file()
+    for folder in [direct] if is_direct else run_folders(root, name):
+        if (folder / "provenance.json").is_file():
+            return Run(folder)
+    note_read(Path(root, "**", name))
     command = "" if isinstance(key, str) else f" by `{train_command(key)}`"
-    similar = difflib.get_close_matches(name, sorted({folder.name for folder in run_folders(*roots)}), n=3)
+    similar = difflib.get_close_matches(name, sorted({folder.name for folder in run_folders(root)}), n=3)
     hint = f"; similar runs there: {', '.join(similar)}" if similar else ""
-    places = " or ".join(dict.fromkeys(map(str, roots)))
     raise FileNotFoundError(
-        f"no finished run {name} in {places}; train it first{command}, or name another root{hint}."
+        f"no finished run {name} in {root}; train it first{command}, or name another root{hint}."
     )
 
 
@@ -91,9 +86,9 @@ def finished_runs(p: int | None, root: str | Path) -> list[Run]:
     A run that cannot be read is left out with a warning.
     """
     pattern = f"p{'*' if p is None else p}-*"
-    reads.note(Path(root, "**", pattern))
+    note_read(Path(root, "**", pattern))
     runs = []
-    for folder in run_folders(root, pattern=pattern):
+    for folder in run_folders(root, pattern):
         try:
             runs.append(Run(folder))
         except ValueError as error:

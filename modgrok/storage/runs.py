@@ -5,7 +5,7 @@
               scores.safetensors         correct answers by kind of query and shot, divergences, at each evaluation
               checkpoints/step-*.safetensors   weights along the way
               resume.safetensors         everything needed to go on; gone once the run is finished
-              manifest.json              digests of all files of a finished run, steps and dtypes of its checkpoints
+              manifest.json              digests of all files of a finished run
               provenance.json            versions, device, time; written last, so its presence means finished
 
 A run folder may come from anywhere: nothing in it is executed, its files are bounded in size and type, and its texts
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from modgrok.config import SETS, Config
 from modgrok.model import Transformer
-from modgrok.storage import provenance, reads
+from modgrok.storage import provenance
 from modgrok.storage.files import LARGEST_TABLE, load_tensors, read_bytes, write_atomically
 
 TABLES = ("config.json", "metrics.csv", "scores.safetensors")
@@ -36,6 +36,13 @@ TABLES = ("config.json", "metrics.csv", "scores.safetensors")
 COLUMNS = ["step", "lr", "train_loss"]
 COLUMNS += [f"{name}_{quantity}" for name in SETS for quantity in ("loss", "acc", "novel")]
 """The columns of metrics.csv, in order."""
+
+OUTCOME_HEAD = f"{'minutes':>8} " + " ".join(f"{name:>10}" for name in SETS)
+"""The head of a table whose rows are the `outcome` of runs."""
+
+read_folders: set[Path] = set()
+"""Absolute paths of the run folders that this process opened; one with a part "**", such as `ROOT/**/NAME`, is a
+pattern that it searched. The book's build asks for them, to know when a chapter is out of date."""
 
 LARGEST_CONFIG = 50_000
 """Bytes that a config.json may have."""
@@ -66,7 +73,7 @@ class Run:
             raise ValueError(
                 f"{file} was edited or belongs elsewhere: it describes the run {self.config.name}."
             )
-        reads.note(self.path)
+        note_read(self.path)
 
     @property
     def name(self) -> str:
@@ -80,7 +87,7 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, dict]:
-        """File → "sha256", and for a checkpoint also "step" and "dtype", of a finished run.
+        """File → its digest, under the key "sha256", of a finished run.
 
         Raises ValueError if the manifest is missing or damaged.
         """
@@ -131,19 +138,10 @@ class Run:
 
     def finish(self, record: bytes) -> None:
         """Write the manifest of all files, and then the record as provenance.json, which makes the run finished."""
-        checkpoints = [f"checkpoints/{file.name}" for file in self.path.glob("checkpoints/*")]
-        contents = {name: (self.path / name).read_bytes() for name in TABLES} | {"provenance.json": record}
-        manifest = {
-            name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in contents.items()
-        }
-        for step in checkpoint_steps(checkpoints):
-            file = self.checkpoint_file(step)
-            tensors = load_tensors(file, self.name)
-            manifest[checkpoint_name(step)] = {
-                "step": step,
-                "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
-                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            }
+        names = [*TABLES, *map(checkpoint_name, self.steps)]
+        digests = {name: hashlib.sha256((self.path / name).read_bytes()) for name in names}
+        digests["provenance.json"] = hashlib.sha256(record)
+        manifest = {name: {"sha256": digest.hexdigest()} for name, digest in digests.items()}
         write_atomically(self.path / "manifest.json", json.dumps(manifest, indent=1))
         write_atomically(self.path / "provenance.json", record)
 
@@ -212,6 +210,15 @@ class Run:
         with np.errstate(invalid="ignore"):  # a set without tasks has no queries
             return {name: self.correct[name].sum(1) / self.queries[name].sum(0) for name in SETS}
 
+    @property
+    def outcome(self) -> str:
+        """Minutes of training, "…" until the run is finished, and last-shot accuracy on each set, in columns.
+
+        Raises ValueError if a file of the run is damaged.
+        """
+        minutes = f"{self.provenance['seconds'] / 60:.1f}" if self.finished else "…"
+        return f"{minutes:>8} " + " ".join(f"{self.metrics[f'{name}_acc'][-1]:10.2f}" for name in SETS)
+
     def summary(self) -> dict[str, object]:
         """A row about the run: its name, whether it is finished, minutes, device, last metrics, and config.
 
@@ -258,6 +265,11 @@ class Run:
     def checkpoint_file(self, step: int) -> Path:
         """Where the weights of a step lie."""
         return self.path / checkpoint_name(step)
+
+
+def note_read(folder: Path) -> None:
+    """Add a run's folder, or a pattern, to `read_folders`."""
+    read_folders.add(folder.absolute())
 
 
 def checkpoint_name(step: int) -> str:

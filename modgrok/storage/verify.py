@@ -57,19 +57,23 @@ def verify(run: Run, checkpoints: int = 2, sets: Sequence[str] = SETS) -> str:
 
 
 def _check_checkpoints(run: Run) -> None:
-    """Check that every checkpoint is as the manifest describes it, and that there is no other on disk."""
+    """Check that every checkpoint can be read, and that there is no other on disk."""
     for step in run.steps:
-        name = checkpoint_name(step)
-        entry, tensors = run.manifest[name], run.read_tensors(name)
-        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
-        is_known = entry.get("step") == step and entry.get("dtype") in LOSS_TOLERANCE
-        if not is_known or dtypes != {entry["dtype"]}:
-            raise ValueError(f"{run.path / name} is not what its manifest describes; {run.repair}.")
+        _number_format(run, step)
     on_disk = {f"checkpoints/{file.name}" for file in run.path.glob("checkpoints/*.safetensors")}
     if unlisted := on_disk - run.manifest.keys():
         raise ValueError(
             f"{run.path / min(unlisted)} is no part of the run: its manifest does not list it; remove it."
         )
+
+
+def _number_format(run: Run, step: int) -> str:
+    """The type of the numbers in a checkpoint, a key of LOSS_TOLERANCE. Raises ValueError if they have another."""
+    tensors = run.read_tensors(checkpoint_name(step))
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
+    if len(dtypes) != 1 or not dtypes <= LOSS_TOLERANCE.keys():
+        raise ValueError(f"{run.checkpoint_file(step)} holds other numbers than weights have; {run.repair}.")
+    return dtypes.pop()
 
 
 def _check_tables(run: Run) -> None:
@@ -122,7 +126,7 @@ def _questions(run: Run, sets: Sequence[str]) -> dict[str, Questions]:
 
 def _loss_error(run: Run, step: int, set_questions: dict[str, Questions]) -> float:
     """The largest difference, in nats, between recorded losses and those of the weights of a step, within tolerance."""
-    model, dtype = run.model(step), run.manifest[checkpoint_name(step)]["dtype"]
+    model, dtype = run.model(step), _number_format(run, step)
     row = run.metrics["step"].tolist().index(step)
     errors = [0.0]
     for name, questions in set_questions.items():

@@ -25,6 +25,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, GradientAccumulationPlugin, TorchDynamoPlugin
 
 from modgrok.config import Config, nearest_multiple
+from modgrok.data import check_count
 from modgrok.model import flops_per_step, n_weights
 
 WORTH_COMPILING = 5e12
@@ -159,7 +160,7 @@ def make_accelerator(
         ValueError: the environment or torch's defaults ask for something else.
         ModuleNotFoundError: the tracker is not installed.
     """
-    check_environment(accumulate)
+    check_environment()
     check_cache_folder()
     AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
     torch.compiler.reset()  # after eight models torch would compile no more, be slower and round otherwise
@@ -184,17 +185,11 @@ def make_accelerator(
     return accelerator
 
 
-def check_environment(accumulate: int) -> None:
+def check_environment() -> None:
     """Raise ValueError where a variable of the environment, or a default of torch, would change a training unseen."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    requested = {
-        "ACCELERATE_TORCH_DEVICE": device,
-        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": str(accumulate),
-    }
     for name, value in os.environ.items():
-        is_way = name.startswith("ACCELERATE_USE_") and value.lower() in ("true", "1", "yes")
-        is_other = name in requested and value.split(":")[0] != requested[name]
-        if is_other or (is_way and name != "ACCELERATE_USE_CPU"):
+        is_way = name.startswith("ACCELERATE_USE_") and name != "ACCELERATE_USE_CPU"
+        if is_way and value.lower() in ("true", "1", "yes"):
             raise ValueError(f"{name}={value} asks for another training than the one requested; unset it.")
     if torch.get_default_dtype() != torch.float32 or torch.get_default_device().type != "cpu":
         raise ValueError(
@@ -223,8 +218,7 @@ def check_accelerator(accelerator: Accelerator, steps: Arithmetic, accumulate: i
 
 def check_divides(config: Config, processes: int, accumulate: int) -> None:
     """Raise ValueError, with the nearest size, if processes and micro-batches cannot share a batch evenly."""
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"accumulate={accumulate!r} is not allowed; choose a whole number from 1.")
+    check_count(accumulate, "accumulate")
     parts = processes * accumulate
     if config.batch_size % parts:
         unit = math.lcm(parts, config.n_tasks if config.balanced else 1)

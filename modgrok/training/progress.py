@@ -12,13 +12,6 @@ GUESSING = 0.97
 """A training loss above this share of ln p is that of a model which has learned next to nothing."""
 
 
-def duration(seconds: float) -> str:
-    """A time in words: "40 seconds", "12 minutes", "3.4 hours"."""
-    if seconds < 100:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.1f} hours"
-
-
 def phase_start(config: Config, starts: Sequence[int]) -> str:
     """The phase of the curriculum that has just begun, in a sentence, given the steps at which phases began."""
     phase = config.phases[len(starts) - 1]
