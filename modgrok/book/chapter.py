@@ -212,7 +212,8 @@ class Chapter:
                 errors = [result.error for result in results if result.error]
             if errors:
                 raise ValueError(f"{len(errors)} of {len(configs)} runs failed; the first says: {errors[0]}")
-        parents = {folder.name: folder.parent for folder in reversed(run_folders(root))}
+        finished = [folder for folder in run_folders(root) if (folder / "provenance.json").is_file()]
+        parents = {folder.name: folder.parent for folder in reversed(finished)}
         runs: list[Run | None] = []
         for config in configs:
             try:  # where the folder is known, it is not searched for
