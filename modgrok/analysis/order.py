@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from modgrok.data import Data, generator, paired_sequences
-from modgrok.evaluate import COMBINATION, MULTIPLE, log_probabilities, query_kinds, targets
+from modgrok.evaluate import COMBINATION, MULTIPLE, is_correct, query_kinds
 from modgrok.storage.runs import Run
 
 TASK_KINDS = ("z = b·y", "z = a·x", "both numbers")
@@ -58,7 +58,7 @@ def task_curves(run: Run, steps: Sequence[int], n: int = 100) -> TaskCurves:
     is_counted = is_multiple | is_combination
     accuracy = {task_set: np.full((len(TASK_KINDS), len(steps)), np.nan) for task_set in data.tasks}
     for s, step in enumerate(steps):
-        is_right = log_probabilities(run.model(step), tokens).argmax(-1) == targets(tokens)
+        is_right = is_correct(run.model(step), tokens)
         for (task_set, i), answers in zip(sequences, is_right.split(n), strict=True):
             accuracy[task_set][i, s] = answers[is_counted].float().mean()
     matched = (is_multiple.sum() + is_combination.sum() / config.p) / is_counted.sum()
