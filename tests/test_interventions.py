@@ -62,7 +62,7 @@ def test_the_last_position_alone_gives_the_logits_of_the_plain_path(layer, model
             plain = model.plain_logits(tokens[rows])[:, -1]
         same(
             activations.last_logits(
-                model, [[part[rows] for part in parts] for parts in memory], edits, layer
+                model, [[part[rows] for part in parts] for parts in memory[layer:]], edits
             ),
             plain,
             atol=1e-5,

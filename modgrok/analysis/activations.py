@@ -102,21 +102,20 @@ def remember(model: Transformer, tokens: Tensor) -> list[tuple[Tensor, Tensor, T
 
 @torch.no_grad()
 def last_logits(
-    model: Transformer, memory: Sequence[tuple[Tensor, Tensor, Tensor]], edits: Mapping[str, Edit], layer: int = 0
-) -> Tensor:  # fmt: skip
+    model: Transformer, memory: Sequence[tuple[Tensor, Tensor, Tensor]], edits: Mapping[str, Edit]
+) -> Tensor:
     """Logits (N, p) after the last position, at which alone the model runs, with edits in place.
 
     They are those of the plain path whose edits change the last position only.
 
     Args:
         model: the transformer.
-        memory: of the sequences, as by `remember`.
-        edits: name of an activation in block `layer` or later → its edit, which gets T = 1.
-        layer: the first block to run.
+        memory: of the sequences, as by `remember`; without that of the first blocks, these are not run again.
+        edits: name of an activation in a block that is run → its edit, which gets T = 1.
     """
-    x, place = memory[layer][0], memory[0][1].shape[2]  # of the last position
+    x, place = memory[0][0], memory[0][1].shape[2]  # of the last position
     with edited(model, edits):
-        for block, (_, *past) in list(zip(model.blocks, memory, strict=True))[layer:]:
+        for block, (_, *past) in zip(model.blocks[-len(memory) :], memory, strict=True):
             x = block(x, model.rope[:, place : place + 1], past)
     return F.linear(model.ln_f(x[:, 0]), model.embed.weight)
 

@@ -224,7 +224,7 @@ def _turn(
     written = through_output(model, mix, layer)[:, [h for _, h in heads]].sum(1).double()  # (N/2, C)
     means = structure.class_means(written.numpy(), logs[:half] - 1)  # (n, C)
     spectrum = np.fft.rfft(means - means.mean(0), axis=0)  # (1 + waves, C)
-    memory = remember(model, tokens[half:])
+    memory = remember(model, tokens[half:])[layer:]
 
     def share(steps: int, waves: Sequence[int], directions: np.ndarray) -> float:
         """Share of predicted answers after a turn, the displacement being multiplied by directions (C, C)."""
@@ -236,7 +236,7 @@ def _turn(
         displacement = ((np.roll(wave, -steps, axis=0) - wave) @ directions)[logs[half + rows] - 1]
         added = torch.from_numpy(displacement).to(model.embed.weight)[:, None]
         edit = {f"blocks.{layer}.attn.out": lambda output: output + added}
-        answers = last_logits(model, row_memory, edit, layer).argmax(-1).numpy()
+        answers = last_logits(model, row_memory, edit).argmax(-1).numpy()
         return (answers == predicted[steps, half + rows]).mean() if len(rows) else np.nan
 
     waves, straight = range(1, n // 2 + 1), np.eye(means.shape[1])
@@ -321,7 +321,9 @@ def patching(model: Transformer, pairs: Swap) -> tuple[dict[str, np.ndarray], np
     ]
     by_head = [
         [
-            difference(last_logits(model, memory, {name: _replace((slice(None), 0, h), mix[:, 0, h])}, layer))
+            difference(
+                last_logits(model, memory[layer:], {name: _replace((slice(None), 0, h), mix[:, 0, h])})
+            )
             for h in range(n_head)
         ]
         for layer, (name, mix) in enumerate(donated_mixes.items())
