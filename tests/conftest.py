@@ -153,3 +153,57 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
+
+
+SCREEN = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+class Tabs:
+    """Pages of one browser context. Tests use them one after another, since a new context loads everything anew.
+
+    Attributes:
+        faults: what went wrong on the open pages, one line each.
+    """
+
+    def __init__(self, browser, allowed: tuple[str, ...], **options):
+        """`allowed` are the beginnings of addresses that a page may ask for, `options` those of the context."""
+        self.allowed, self.faults = allowed, []
+        self.context = browser.new_context(**options)
+        self.context.on("request", self.guard)
+        self.idle, self.opened = [], []
+
+    def guard(self, request) -> None:
+        if not request.url.startswith(self.allowed):
+            self.faults.append(f"asked the network for {request.url}")
+
+    def new_page(self):
+        page, faults = self.context.new_page(), self.faults
+        page.on("console", lambda m: m.type == "error" and faults.append(f"console: {m.text}"))
+        page.on("pageerror", lambda e: faults.append(f"script: {e}"))
+        page.on("requestfailed", lambda r: faults.append(f"failed: {r.url}"))
+        page.on("response", lambda r: r.status >= 400 and faults.append(f"{r.status}: {r.url}"))
+        return page
+
+    def open(
+        self, address: str, viewport: dict = SCREEN, color_scheme="light", reduced_motion="no-preference"
+    ):
+        """Load an address in a page that no test uses, as it looks to a reader with these settings."""
+        page = self.idle.pop() if self.idle else self.new_page()
+        self.opened.append(page)
+        page.bring_to_front()  # one behind another draws nothing
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=color_scheme, reduced_motion=reduced_motion)
+        page.goto(address)
+        return page
+
+    def leave(self) -> list[str]:
+        """Empty all open pages, forget what they stored, and return what went wrong on them."""
+        faults = list(self.faults)
+        while self.opened:
+            page = self.opened.pop()
+            page.evaluate("localStorage.clear()")
+            page.goto("about:blank")
+            self.idle.append(page)
+        self.faults.clear()
+        return faults

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import PHONE
 from IPython.display import HTML
 from made_up import ALL, COMBINES, NOTHING, RATIOS, seeds
-from test_browser import site, visit  # noqa: F401
+from test_browser import site, tabs, visit  # noqa: F401
 from tiny import tiny
 
 from modgrok import evaluate, plots
@@ -169,12 +170,18 @@ def test_seed_lines_are_the_curves_of_each_group_at_its_places():
 # --- what other sites show ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_built_front_page_answers_over_http_and_from_a_folder(visit, chromium, book, width):  # noqa: F811
-    view = {"width": width, "height": 844}
-    from_folder = chromium.new_context(viewport=view, offline=True).new_page()
-    from_folder.goto(f"file://{book.html}/intro.html")
-    for page in (visit("intro", viewport=view), from_folder):
+@pytest.fixture
+def from_folder(chromium, book):
+    """The front page as it opens from a folder, on a phone."""
+    context = chromium.new_context(viewport=PHONE, offline=True)
+    page = context.new_page()
+    page.goto(f"file://{book.html}/intro.html")
+    yield page
+    context.close()
+
+
+def test_the_built_front_page_answers_over_http_and_from_a_folder(visit, from_folder):  # noqa: F811
+    for page in (visit("intro"), from_folder):
         page.get_by_text("the rule gives").wait_for()
         assert page.evaluate("globalThis.modgrokLoaded.size") == 0
         page.locator(".ask-examples button").first.click()
@@ -183,12 +190,11 @@ def test_the_built_front_page_answers_over_http_and_from_a_folder(visit, chromiu
         page.locator("a.ask-more").click()
         page.locator(".ask-lie").wait_for()  # the whole control has the lie, too
         page.get_by_text(re.compile("^After")).wait_for()
-    from_folder.context.close()
 
 
 @pytest.mark.parametrize("name", ["06_answers", "07_heads", "11_lies", "12_ask"])
 def test_a_chapters_control_loads_when_it_is_reached(visit, name):  # noqa: F811
-    page = visit(name, viewport={"width": 390, "height": 844})
+    page = visit(name, viewport=PHONE)
     assert page.locator(".modgrok-live").count() == 1
     page.locator(".modgrok-live").scroll_into_view_if_needed()
     page.get_by_text(re.compile("^After")).wait_for()

@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import PHONE, ROOT, Tabs
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from tiny import sentence, tiny
 
@@ -50,37 +50,32 @@ def runs(tmp_path_factory) -> dict[str, Run]:
     }
 
 
+@pytest.fixture(scope="module")
+def tabs(chromium) -> Tabs:
+    return Tabs(chromium, ("file:", "blob:", "data:", "about:"), offline=True)
+
+
 @pytest.fixture
-def opened(chromium, tmp_path):
-    """opened(body, **context options) opens a page of that body; at the end nothing may have gone wrong on it."""
-    wrong, contexts = [], []
+def opened(tabs, tmp_path):
+    """opened(body, **options of Tabs.open) opens a page of that body; at the end nothing may have gone wrong on it."""
 
     def open_page(body, hash="", in_book=True, **options):
         (tmp_path / "page.html").write_text(PAGE.format('data-content_root="./"' if in_book else "", body))
-        contexts.append(chromium.new_context(offline=True, **options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", lambda m: m.type == "error" and wrong.append(f"console: {m.text}"))
-        page.on("pageerror", lambda e: wrong.append(f"script: {e}"))
-        page.goto(f"file://{tmp_path}/page.html{hash}")
-        return page
+        return tabs.open(f"file://{tmp_path}/page.html{hash}", **options)
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
+    assert tabs.leave() == []
 
 
 @pytest.fixture
 def ask_page(opened, runs, tmp_path):
-    """ask_page(**arguments of ask, hash=…, **context options) opens the control on the two models of p = 5."""
+    """ask_page(**arguments of ask, hash=…) opens the control on the two models of p = 5."""
 
-    def open_control(hash="", viewport=None, **arguments):
+    def open_control(hash="", **arguments):
         pair = {name: runs[name] for name in ("shallow", "deep")}
         for run in pair.values():
             live.write_weights(run, run.steps[:-1], tmp_path)
-        options = {"viewport": viewport} if viewport else {}
-        page = opened(live.ask(pair, **arguments).data, hash, **options)
+        page = opened(live.ask(pair, **arguments).data, hash)
         page.get_by_text(re.compile("^After")).wait_for()
         page.evaluate(ALL_DRAWN)
         return page
@@ -548,7 +543,7 @@ WATCH_FONTS = """() => {
 @pytest.mark.parametrize("names", [("shallow", "deep"), ("large",)])
 def test_it_fits_a_phone_with_letters_that_can_be_read(opened, runs, names):
     control = live.ask({name: runs[name] for name in names}, models=names)
-    page = opened(f"<script>({WATCH_FONTS})()</script>{control.data}", viewport={"width": 390, "height": 844})
+    page = opened(f"<script>({WATCH_FONTS})()</script>{control.data}", viewport=PHONE)
     page.get_by_text(re.compile("^After")).wait_for()
     page.evaluate(ALL_DRAWN)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
