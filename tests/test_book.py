@@ -304,6 +304,7 @@ def test_the_end_of_the_build_is_the_end_of_its_kernels(kind, line, slow_house):
 
 
 def test_a_failing_cell_is_named_and_nothing_of_its_chapter_is_kept(house):
+    (house / "notebooks/reads.ipynb").unlink()
     with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 4: ValueError: mood=2 is not allowed\.$"):
         run(house, mood=2)
     assert not [f.name for f in (house / "book").iterdir() if "fails" in f.name]
@@ -314,16 +315,21 @@ def test_a_failing_cell_is_named_and_nothing_of_its_chapter_is_kept(house):
 
 
 def test_cells_for_a_running_kernel_stay_out_of_the_book(house):
-    for name, last in (("reads", "'shown'"), ("fails", "raise ValueError('no.')")):
+    (house / "notebooks/reads.ipynb").unlink()
+
+    def write_live(name, last):
         write(house, name, "mood = 1", "open('ran', 'w')", last)
         file = house / f"notebooks/{name}.ipynb"
         notebook = nbformat.read(file, as_version=4)
         notebook.cells[2].metadata["tags"] = ["live"]
         nbformat.write(notebook, file)
+
+    write_live("fails", "raise ValueError('no.')")
     for parameters in ({}, {"mood": 2}):  # the cell's number is that of the notebook
         with pytest.raises(ChapterError, match=r"^fails\.ipynb, cell 4: ValueError: no\.$"):
             run(house, **parameters)
     (house / "notebooks/fails.ipynb").unlink()
+    write_live("reads", "'shown'")
     run(house)
     assert [c.source for c in executed(house, "reads").cells] == ["# reads", "mood = 1", "'shown'"]
     assert not (house / "ran").exists()

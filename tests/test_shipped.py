@@ -19,7 +19,7 @@ RUNS = [Run(folder) for folder in run_folders(ROOT / "runs")]
 WEIGHTLESS = ("controls", "desk-map", "factors", "ladder", "levers", "rule")
 """Folders of many runs, of which figures need the metrics alone: most are shipped without weights."""
 
-STRIDE = 12
+STRIDE = 20
 """One run in so many is scored anew, beside those that the last commits touched."""
 
 

@@ -118,7 +118,7 @@ def test_a_compiled_model_trains_to_the_same_metrics(tmp_path, alone, captured):
 
 
 def test_a_curriculum_compiles_once_for_each_length_of_its_sequences(tmp_path, captured):
-    train(tiny(curriculum="1x1:2 2x2:2 1x1:2 4x2:2"), tmp_path)
+    train(tiny(depth=1, curriculum="1x1:2 2x2:2 1x1:2 4x2:2"), tmp_path)
     counters = torch._dynamo.utils.counters
     assert counters["stats"]["unique_graphs"] == 3 and not counters["graph_break"]
 
