@@ -156,7 +156,7 @@ def test_a_chapter_opens_from_nothing(environment, tmp_path):
         assert nbformat.read(notebook, as_version=4).cells[1].source == code[0], notebook.name
     code[0] = code[0].replace("https://github.com/modgrok/modgrok ", f"{ROOT.as_uri()} ")
     code.append("print('drawn from', page.runs[0].path)")
-    again = [code[0], "import modgrok\nprint('here are', *os.listdir())"]
+    second = [code[0], "import modgrok\nprint('here are', *os.listdir())"]
     python = environment("notebooks", installed=False) / "python"
     offline = {
         "PIP_NO_BUILD_ISOLATION": "0",
@@ -166,7 +166,7 @@ def test_a_chapter_opens_from_nothing(environment, tmp_path):
     }
     for chosen, text in (
         (code, "drawn from runs/"),
-        (again, " runs"),
+        (second, " runs"),
     ):  # a kernel started anew finds all in place
         (tmp_path / "chapter.ipy").write_text("\n\n".join(chosen))
         process = subprocess.run(
