@@ -58,7 +58,7 @@ WRONG = {
     "05_depth": ("depths", "two", "[2, 4]"),
     "06_answers": ("task", "[1]", "two numbers"),
     "07_heads": ("shots", "nope", "whole number"),
-    "08_representations": ("center", "maybe", "True or False"),
+    "08_representations": ("shots", "nope", "whole number"),
     "09_claims": ("n_seeds", "0", "1 or more"),
     "10_parts": ("sequences", "0", "between 50 and 1000"),
     "11_lies": ("sequences", "1001", "between 50 and 1000"),
