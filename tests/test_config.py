@@ -114,7 +114,7 @@ ANYTHING = {
 ANYTHING |= {name: rates for name in ("alpha", "lr", "muon_lr", "init_std", "weight_decay", "rope_base")}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from([*ANYTHING]), st.none(), max_size=4), st.data())
 def test_any_config_gives_a_step_or_one_sentence_within_a_second(names, data):
     """Seconds of this process's own, whatever else the machine is doing."""

@@ -25,7 +25,7 @@ from modgrok.data import (
 MOST = {2: 4, 3: 4, 5: 20, 7: 40, 11: 108}  # tasks that the rectangular rule can place
 
 RULES = st.sampled_from(["rectangle", "random"])
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 
 
 @st.composite

@@ -98,7 +98,7 @@ def spanned(p, pair, before) -> bool:
 @pytest.mark.parametrize(
     "algorithm, knows", [(look_up, repeated), (ratio_matching, multiple), (modular_regression, spanned)]
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sequence=sequences())
 def test_an_algorithm_is_right_exactly_where_its_rule_holds(algorithm, knows, sequence):
     p, _, examples = sequence
@@ -118,7 +118,7 @@ def test_regression_is_right_whenever_the_context_spans_the_plane(p):
     assert right[spans].all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sequences(corrupted=True))
 def test_regression_is_bayes_over_all_tasks_even_with_wrong_labels(sequence):
     p, _, examples = sequence
@@ -133,7 +133,7 @@ def test_regression_is_bayes_over_all_tasks_on_random_sequences(p):
     same(modular_regression(noise, p), bayes(noise, p))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(sequences(corrupted=True), st.data())
 def test_bayes_over_given_tasks_counts_the_consistent_ones(sequence, data):
     p, task, examples = sequence
@@ -310,7 +310,7 @@ def test_devices_agree(predict):
 # --- query grids
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(sequences())
 def test_ratio_matches_marks_what_ratio_matching_answers(sequence):
     p, task, examples = sequence

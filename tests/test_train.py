@@ -205,7 +205,7 @@ def test_several_processes_stop_together_and_another_number_goes_on(tmp_path):
     assert_same_metrics(run, train(config, tmp_path / "straight"), atol=1e-4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 400), st.integers(1, 40))
 def test_checkpoints_are_at_evaluations_and_the_end(steps, eval_every, n_checkpoints):
     config = tiny(steps=steps, eval_every=eval_every, n_checkpoints=n_checkpoints, warmup_steps=0)
