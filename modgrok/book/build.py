@@ -49,16 +49,12 @@ LARGE = 100_000
 """Bytes of packed pictures that a page does not hold itself."""
 
 COSTS = {
-    "01_tasks": 16, "02_learning": 9, "03_phases": 31, "04_in_context": 22, "05_depth": 7, "06_answers": 22,
-    "07_heads": 35, "08_representations": 36, "09_claims": 13, "10_parts": 25, "11_lies": 36, "12_ask": 2,
-    "13_order": 18, "14_cost": 3, "15_factors": 5, "16_reaching_in": 31, "17_hypothesis": 2, "18_larger_prime": 18,
-    "intro": 3,
+    "01_tasks": 11, "02_learning": 5, "03_phases": 20, "04_in_context": 11, "05_depth": 6, "06_answers": 23,
+    "07_heads": 26, "08_representations": 30, "09_claims": 11, "10_parts": 17, "11_lies": 23, "12_ask": 1,
+    "13_order": 14, "14_cost": 2, "15_factors": 2, "16_reaching_in": 31, "17_hypothesis": 1, "18_larger_prime": 24,
+    "intro": 2,
 }  # fmt: skip
-"""Chapter → seconds of processor time from shipped runs, on a busy AMD EPYC server with AVX2; only their ratios count.
-
-Measured; those of chapters 4, 9, 10, 13 and 18 at a quieter time, and raised by a quarter for that.
-"""
-
+"""Chapter → seconds of processor time from shipped runs, on a busy server with AVX2; only their ratios count."""
 
 UNFINISHED = ".unfinished"
 """A file among the pages while they are written; it stays there if the build is killed."""
