@@ -164,18 +164,17 @@ def test_a_failure_to_compile_is_recorded(machine, tmp_path, monkeypatch):
 
 
 VARIABLES = {
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("5", "Accelerate took micro-batches 5 where 1 was asked for"),
-    "ACCELERATE_USE_DEEPSPEED": ("true", "ACCELERATE_USE_DEEPSPEED"),
-    "ACCELERATE_USE_MEGATRON_LM": ("true", "ACCELERATE_USE_MEGATRON_LM"),
-    "ACCELERATE_TORCH_DEVICE": ("meta", "Accelerate took device meta where"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "5",
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_USE_MEGATRON_LM": "true",
+    "ACCELERATE_TORCH_DEVICE": "meta",
 }
 
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_variable_that_asks_for_something_else_is_refused(name, tmp_path, monkeypatch):
-    value, message = VARIABLES[name]
-    monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message) as error:
+    monkeypatch.setenv(name, VARIABLES[name])
+    with pytest.raises(ValueError, match=name) as error:
         train(tiny(), tmp_path / "runs")
     sentence(error)
     assert not (tmp_path / "runs").exists()

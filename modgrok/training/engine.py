@@ -160,7 +160,7 @@ def make_accelerator(
         ValueError: the environment or torch's defaults ask for something else.
         ModuleNotFoundError: the tracker is not installed.
     """
-    check_environment()
+    check_environment(accumulate)
     check_cache_folder()
     AcceleratorState._reset_state()  # a process may train one config in float32 and the next in bf16
     torch.compiler.reset()  # after eight models torch would compile no more, be slower and round otherwise
@@ -185,11 +185,17 @@ def make_accelerator(
     return accelerator
 
 
-def check_environment() -> None:
+def check_environment(accumulate: int) -> None:
     """Raise ValueError where a variable of the environment, or a default of torch, would change a training unseen."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    requested = {
+        "ACCELERATE_TORCH_DEVICE": device,
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": str(accumulate),
+    }
     for name, value in os.environ.items():
-        is_way = name.startswith("ACCELERATE_USE_") and name != "ACCELERATE_USE_CPU"
-        if is_way and value.lower() in ("true", "1", "yes"):
+        is_way = name.startswith("ACCELERATE_USE_") and value.lower() in ("true", "1", "yes")
+        is_other = name in requested and value.split(":")[0] != requested[name]
+        if is_other or (is_way and name != "ACCELERATE_USE_CPU"):
             raise ValueError(f"{name}={value} asks for another training than the one requested; unset it.")
     if torch.get_default_dtype() != torch.float32 or torch.get_default_device().type != "cpu":
         raise ValueError(
