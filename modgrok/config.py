@@ -88,9 +88,7 @@ class Config:
     steps: int = 200_000  # optimizer steps
     batch_size: int = 1024  # sequences a step over all processes
     balanced: bool = True  # whether a batch holds every task equally often; else tasks are drawn
-    curriculum: str = (
-        ""  # phases LINESxEXAMPLES:STEPS:MARGIN:RATE, uniform pairs last; see `parse_curriculum`
-    )
+    curriculum: str = ""  # phases LINESxEXAMPLES:STEPS:MARGIN:RATE, see `parse_curriculum`
     mixed_precision: Literal["auto", "no", "bf16"] = "bf16"  # autocast; auto: what is fast on this machine
     shared_pairs: bool = True  # whether all tasks of a batch see the same pairs, as in the paper
 
