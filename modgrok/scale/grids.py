@@ -51,9 +51,7 @@ SWEEPS = {
     "laptop-map": Sweep("laptop", LAPTOP_PLANE, SEEDS, cost="half an hour"),
     "laptop-rule": Sweep("laptop", BOTH_RULES | {"depth": (1, 2, 4)} | LAPTOP_PLANE, SEEDS, cost="four hours"),
     "laptop-coarse": Sweep("laptop", {"depth": (1, 2, 4)} | LAPTOP_PLANE, SEEDS, cost="two hours"),
-    "laptop-lasting": Sweep(
-        "laptop", {"depth": (2, 4), "alpha": (0.4,)} | SHORT, SEEDS, cost="a quarter of an hour"
-    ),
+    "laptop-lasting": Sweep("laptop", {"depth": (2, 4), "alpha": (0.4,)}, SEEDS, cost="three quarters of an hour"),
     "laptop-factors": Sweep(
         "laptop",
         SHORT
