@@ -13,7 +13,7 @@ JOBS ?= 4
 .PHONY: book test quick pdf lock clean
 
 book: $(VENV)/.book
-	@echo "The book: $(words $(wildcard notebooks/*.ipynb)) notebooks are executed from shipped runs, some 3 minutes on two cores of an AMD EPYC server; later builds redo what changed."
+	@echo "The book: $(words $(wildcard notebooks/*.ipynb)) notebooks are executed from shipped runs, some 2 minutes on two cores of an AMD EPYC server; later builds redo what changed."
 	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter-book build book
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 

@@ -10,13 +10,14 @@ import pytest
 from conftest import ROOT
 
 from modgrok.config import SETS, preset
+from modgrok.scale.grids import SWEEPS, grid
 from modgrok.storage.find import find_run, run_folders
 from modgrok.storage.runs import Run
 from modgrok.storage.verify import verify
 from modgrok.train import train
 
 RUNS = [Run(folder) for folder in run_folders(ROOT / "runs")]
-WEIGHTLESS = ("controls", "desk-map", "factors", "ladder", "levers", "rule")
+WEIGHTLESS = ("controls", "desk-map", "factors", "ladder", "lasting", "levers", "rule")
 """Folders of many runs, of which figures need the metrics alone: most are shipped without weights."""
 
 STRIDE = 20
@@ -37,8 +38,13 @@ a_sample = pytest.mark.parametrize("run", dict.fromkeys(SCORED), ids=lambda run:
 
 
 def test_the_evidence_is_there_and_small():
-    for name, depth, seed in itertools.product(("laptop", "desk", "p13"), (1, 2, 4), range(3)):
-        find_run(preset(name, depth=depth, seed=seed), ROOT / "runs")
+    names = {run.name for run in RUNS}
+    for kinds, sizes in (("depth", "laptop desk p13"), ("map", "laptop desk"), ("ladder", "desk"),
+                         ("rule coarse lasting factors", "laptop")):  # fmt: skip
+        for size, kind in itertools.product(sizes.split(), kinds.split()):
+            named = SWEEPS[f"{size}-{kind}"]
+            configs = grid(named.preset, named.vary, named.seeds, named.one_at_a_time)
+            assert not {config.name for config in configs} - names, f"{size}-{kind}"
     for name in ("p19", "p29"):
         find_run(preset(name), ROOT / "runs")
     size = sum(file.stat().st_size for run in RUNS for file in run.path.rglob("*") if file.is_file())
