@@ -4,6 +4,7 @@ import copy
 import os
 import shlex
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import papermill.cli
@@ -63,6 +64,20 @@ def test_the_command_has_what_differs_from_the_defaults_and_nothing_else():
 def test_a_large_model_is_measured_with_less():
     small, large = preset("p13"), preset("paper")
     assert [chapter.by_size(config, 24, 8) for config in (small, large)] == [24, 8]
+
+
+def test_a_models_title_tells_it_from_the_others():
+    configs = [
+        preset("p13", depth=2),
+        preset("p13", depth=4, seed=1, curriculum="2px16:9"),
+        preset("p19", depth=1),
+    ]
+    titles = chapter.model_titles([SimpleNamespace(name=config.name, config=config) for config in configs])
+    assert list(titles.items()) == [
+        (configs[0].name, "2 blocks, seed 0"),
+        (configs[1].name, "pairs first: 4 blocks, seed 1"),
+        (configs[2].name, "p = 19: 1 block, seed 0"),
+    ]
 
 
 def test_none_is_left_out_of_the_command():

@@ -318,9 +318,8 @@ def test_the_floor_of_a_phase_of_few_pairs_is_that_of_look_up(count, n_examples)
     data = next(
         data for seed in range(9) if (data := Data(tiny(alpha=0.6, seed=seed))).pairs["train"].any(1).all()
     )
-    expected = brute_force_floor(
-        data, count, n_examples, "pairs"
-    )  # without (0, 0), whose answer is always known
+    # without (0, 0), whose answer is always known
+    expected = brute_force_floor(data, count, n_examples, "pairs")
     assert data.floor(Phase((count,), n_examples, unit="pairs")) == pytest.approx(expected)
 
 

@@ -10,7 +10,6 @@ sequences, T positions, H heads of width D, and C = H·D: `embed` (B, T, C); and
 - `blocks.i.resid_post` (B, T, C): the residual stream after the block.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -191,11 +190,13 @@ def features_by_context(
         yield stage_features(model, context[:shots], context_task, n_blocks)
 
 
-def features_at_y(run: Run, stages: Sequence[str], n_contexts: int, shots: int = 4) -> np.ndarray:
+def features_at_y(
+    run: Run, stages: Sequence[str], n_contexts: int, shots: int = 4, n_blocks: int | None = None
+) -> np.ndarray:
     """Those of `features_by_context` at y of every pair, of some stages by name: (contexts, stages, p², C).
 
-    The contexts have fewer examples than `shots` if sequences are shorter.
+    The contexts have fewer examples than `shots` if sequences are shorter. The stages lie in the first `n_blocks`
+    blocks, by default anywhere.
     """
-    n_blocks = 1 + max(int(re.search(r"block (\d+)", name)[1]) for name in stages)
     contexts = features_by_context(run, n_contexts, min(shots, run.config.n_examples - 2), n_blocks)
     return np.array([[features[name][1] for name in stages] for features in contexts])

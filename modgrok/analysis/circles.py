@@ -111,7 +111,8 @@ def wave_p_value(outputs: ArrayLike, log: ArrayLike) -> float:
 
 def outputs_at_y(run: Run, n_contexts: int = N_CONTEXTS, shots: int = 4) -> np.ndarray:
     """Output of each head of block 0 at y of every pair, (contexts, H, p², C); arguments of `features_at_y`."""
-    return features_at_y(run, [f"block 0, head {h}" for h in range(run.config.n_head)], n_contexts, shots)
+    heads = [f"block 0, head {h}" for h in range(run.config.n_head)]
+    return features_at_y(run, heads, n_contexts, shots, n_blocks=1)
 
 
 def structures(run: Run, n_contexts: int, shots: int) -> tuple[CircleOfCircles, float, int, int]:

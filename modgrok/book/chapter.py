@@ -358,9 +358,18 @@ def scale(runs: Sequence[Run], elsewhere: Sequence[Run] = ()) -> str:
     )
 
 
-def model_titles(runs: Iterable[Run]) -> dict[str, str]:
-    """Name of a run → its blocks and seed, as text: "2 blocks, seed 0"."""
-    return {run.name: f"{blocks(run.config.depth)}, seed {run.config.seed}" for run in runs}
+def model_titles(runs: Sequence[Run]) -> dict[str, str]:
+    """Name of a run → what tells it from the others, as text: "2 blocks, seed 0".
+
+    Before it stands p if it is not that of the first run, "p = 19: ", and "pairs first: " if a curriculum begins so.
+    """
+    titles = {}
+    for run in runs:
+        c = run.config
+        prefix = "" if c.p == runs[0].config.p else f"p = {c.p}: "
+        prefix += "pairs first: " if c.phases[0].unit == "pairs" else ""
+        titles[run.name] = f"{prefix}{blocks(c.depth)}, seed {c.seed}"
+    return titles
 
 
 NO_CASES = r"nan( %)?( \(.*\))?|0 of 0( \(.*\))?"
