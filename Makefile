@@ -18,7 +18,7 @@ book: $(VENV)/.book
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.installed
-	@echo "The tests: the book, and every notebook trained at the smallest scale; some 9 minutes on two cores."
+	@echo "The tests: the book, and every notebook trained at the smallest scale; some 10 minutes on two cores."
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
