@@ -22,8 +22,9 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: its pool would be threads
 
-import accelerate  # noqa: F401  that an attempt need not import it
+import accelerate  # noqa: F401  so that an attempt need not import it
 import torch
+import torch._dynamo  # as optimizers do: most of the time of an attempt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny import assert_identical, tiny

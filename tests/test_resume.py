@@ -105,14 +105,22 @@ def test_survives_ten_kills():
     assert result.stdout.splitlines()[-1].startswith(f"{kills} kills")
 
 
+LONG = tiny(
+    p=2, n_tasks=1, batch_size=1, alpha=0.5, depth=1, steps=600, eval_every=50, checkpoint_every=10**6
+)
+"""A run of so many steps that a signal is sure to come before the last."""
+
+
+@pytest.fixture(scope="module")
+def long_reference(tmp_path_factory):
+    """A run of LONG that was left in peace."""
+    return train(LONG, tmp_path_factory.mktemp("long"))
+
+
 @pytest.mark.parametrize("kind, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_says_so(kind, status, tmp_path):
-    """The steps are many so that the signal is sure to come before the last."""
-    config = tiny(
-        p=2, n_tasks=1, batch_size=1, alpha=0.5, depth=1, steps=600, eval_every=50, checkpoint_every=10**6
-    )
-    process = start(command(config, tmp_path))
-    path = tmp_path / config.name
+def test_a_signal_saves_and_says_so(kind, status, tmp_path, long_reference):
+    process = start(command(LONG, tmp_path))
+    path = tmp_path / LONG.name
     wait_for(lambda: evaluations(path) > 1, process)
     process.send_signal(kind)
     _, errors = process.communicate(timeout=120)
@@ -121,10 +129,10 @@ def test_a_signal_saves_and_says_so(kind, status, tmp_path):
     assert last.startswith(f"modgrok: stopped by {kind.name} at step ") and last.endswith(
         "command continues."
     )
-    step = load_state(path / "resume.safetensors", config.name)[1]["step"]
+    step = load_state(path / "resume.safetensors", LONG.name)[1]["step"]
     assert f"at step {step} of 600" in last and step > 0 and "Traceback" not in errors
     assert not Run(path).finished and not (path / "holder").exists()
-    assert_identical(train(config, tmp_path), train(config, tmp_path / "straight"))
+    assert_identical(train(LONG, tmp_path), long_reference)
 
 
 def test_the_second_of_two_processes_waits_for_the_first(tmp_path):

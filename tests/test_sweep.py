@@ -103,7 +103,7 @@ def test_what_is_not_shipped_is_none(tmp_path, monkeypatch):
     base, smaller = train(short(n_head=2), tmp_path), train(short(p=3, n_tasks=4), tmp_path)
     names = {
         setting: {value: [run.name for run in runs] for value, runs in values.items()}
-        for setting, values in page(tmp_path, n_seeds=2).factors().items()
+        for setting, values in page(tmp_path, n_seeds=None).factors().items()
     }
     assert names == {
         "heads": {"2": [base.name], "1": []},
@@ -111,6 +111,8 @@ def test_what_is_not_shipped_is_none(tmp_path, monkeypatch):
     }
     with pytest.raises(FileNotFoundError):
         page(tmp_path).sweep("map")
+    with pytest.raises(FileNotFoundError):  # of seed 1 there is nothing at all
+        page(tmp_path, n_seeds=2).factors()
     assert page(tmp_path).sweep("map", partial=True)[:, 0].tolist()[1] is None
 
 

@@ -23,7 +23,7 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import is_cuda_available
 from IPython import InteractiveShell, get_ipython
-from IPython.display import HTML, Markdown, clear_output, display
+from IPython.display import Markdown, clear_output, display
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tabulate import tabulate
@@ -41,7 +41,7 @@ from modgrok.storage.runs import Run, escaped
 from modgrok.train import train
 from modgrok.training.engine import check_divides
 from modgrok.training.process import die_with_parent
-from modgrok.widgets import still
+from modgrok.widgets import Page, still
 
 Result = TypeVar("Result")
 
@@ -167,7 +167,7 @@ class Chapter:
 
         Args:
             n_seeds: the parameter that says how many seeds; None there: all that are finished at every point.
-            partial: None stands for a run that is missing; the number of seeds must be given then.
+            partial: None stands for a run that is missing, unless all runs of a seed are.
             fields: of the config that differ from the sweep's.
 
         Raises:
@@ -219,7 +219,7 @@ class Chapter:
             try:  # where the folder is known, it is not searched for
                 runs.append(find_run(config, parents.get(config.name, root)))
             except FileNotFoundError:
-                if not partial:
+                if not partial or (config is configs[-1] and not any(runs)):
                     raise
                 runs.append(None)
         return runs
@@ -245,7 +245,7 @@ class Chapter:
             f"{''.join(notes)}*"
         )
 
-    def show(self, picture: Figure | HTML, name: str, runs: Runs | None = None) -> None:
+    def show(self, picture: Figure | Page, name: str, runs: Runs | None = None) -> None:
         """Display a figure (SVG, with a download link) or a control and, folded, how it was made.
 
         In the book this is a numbered figure, so at most one `show` belongs in a cell; {numref}`name` in the text

@@ -10,11 +10,11 @@ May import plots.style.
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from html import escape
 from pathlib import Path
 
-from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from modgrok.widgets.data import figure_csv
@@ -23,29 +23,41 @@ from modgrok.widgets.svg import CSS, picture
 __all__ = ["Page", "grid", "picture", "scrubber", "still", "tabs"]
 
 
-class Page(HTML):
+class Page:
     """HTML together with the style and the code that its pictures and controls need.
 
     Args:
         start: the HTML up to, and without, the end of its outermost div.
-        texts: what a control turns to, packed.
-        tables: the CSV of each picture, packed.
-
-    Attributes:
-        body: the HTML alone, its texts packed.
-        plain: the same, the texts as they are, to be packed together with other pages.
+        texts: what a control turns to.
+        tables: the CSV of each picture.
     """
 
     def __init__(self, start: str, texts: Sequence[str] = (), tables: Sequence[str] = ()) -> None:
-        self.body, self.plain = (
-            f"{start}{pack(texts) if texts else ''}"
-            + (f'<span class="modgrok-data" hidden>{pack(tables)}</span>' if tables else "")
-            + "</div>"
-            for pack in (_packed, _plain)
-        )
+        self.start, self.texts, self.tables = start, texts, tables
+
+    @cached_property
+    def body(self) -> str:
+        """The HTML alone, its texts packed."""
+        return self._html(_packed)
+
+    @property
+    def plain(self) -> str:
+        """The HTML alone, its texts as they are, to be packed together with other pages."""
+        return self._html(_plain)
+
+    @property
+    def data(self) -> str:
+        """All of it, as a notebook shows it."""
         folder = Path(__file__).parent
         style, code = CSS + (folder / "controls.css").read_text(), (folder / "controls.js").read_text()
-        super().__init__(f"<style>{style}</style>\n{self.body}\n<script>\n{code}</script>")
+        return f"<style>{style}</style>\n{self.body}\n<script>\n{code}</script>"
+
+    def _repr_html_(self) -> str:
+        return self.data
+
+    def _html(self, pack: Callable[[Sequence[str]], str]) -> str:
+        tables = f'<span class="modgrok-data" hidden>{pack(self.tables)}</span>' if self.tables else ""
+        return f"{self.start}{pack(self.texts) if self.texts else ''}{tables}</div>"
 
 
 def still(figure: Figure, alt: str, name: str = "figure", layouts: dict | None = None) -> Page:
