@@ -143,9 +143,9 @@ def root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ends_of_sliders(monkeypatch):
-    """Sliders show their first and their last picture alone: the book draws all."""
-    whole_grid = widgets.grid
+def few_pictures(monkeypatch):
+    """Figures have no form for phones, sliders only their first and their last picture: the book draws all."""
+    whole_grid, both_forms = widgets.grid, widgets.picture
 
     def ends(items) -> list:
         items = list(items)
@@ -156,7 +156,12 @@ def ends_of_sliders(monkeypatch):
         pictures, labels = [ends(row) for row in ends(pictures)], tuple(map(ends, labels))
         return whole_grid(pictures, labels, descriptions, (0, 0), alt)
 
+    def wide_form(figure, alt, layouts=None):
+        figure.narrow = lambda: None
+        return both_forms(figure, alt, layouts)
+
     monkeypatch.setattr(widgets, "grid", grid_of_ends)
+    monkeypatch.setattr(widgets, "picture", wide_form)
 
 
 def test_commands_in_texts_name_parameters_that_the_notebook_has():
@@ -232,7 +237,7 @@ def test_a_caption_with_an_interval_or_a_mean_names_what_it_is_taken_over():
 
 @every_notebook
 def test_trains_from_nothing_with_other_parameters_and_draws(
-    notebook, root, tmp_path, sweeps_here, ends_of_sliders, monkeypatch
+    notebook, root, tmp_path, sweeps_here, few_pictures, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
     monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"] | SHORTER)
