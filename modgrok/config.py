@@ -261,6 +261,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": LAPTOP,
     "desk": DESK,
     "p13": DESK | dict(
+        p=13, n_tasks=132, batch_size=264, steps=5000, curriculum="2px16:700:0.1 0x16:1500::0.5 0x16:::0.2",
+    ),
+    "p13-lines": DESK | dict(
         p=13, n_tasks=132, batch_size=264, steps=6000,
         curriculum="1x4:900:0.08 2x16:1500:0.15 2+4+0x16:1500:0.25 0x16:1500::0.5 0x16:::0.2",
     ),
@@ -280,9 +283,10 @@ PRESET_COSTS = {
     "smoke": "seconds; to see that everything works",
     "laptop": "minutes on a CPU core, at p = 7; shows the phenomena",
     "desk": "an hour or two on a CPU core, at p = 11",
-    "p13": "half an hour on a CPU core at p = 13, by a curriculum",
-    "p19": "an hour and a quarter on a CPU core at p = 19, by a curriculum",
-    "p29": "an hour and a half on a CPU core at the paper's p = 29, by a curriculum",
+    "p13": "half an hour on a CPU core at p = 13, by a curriculum that begins with repeated pairs",
+    "p13-lines": "half an hour on a CPU core at p = 13, by a curriculum of lines",
+    "p19": "an hour and a quarter on a CPU core at p = 19, by a curriculum of lines",
+    "p29": "an hour and a half on a CPU core at the paper's p = 29, by a curriculum of lines",
     "paper": "hours on a GPU; the paper's d = 2 model",
 }
 """Name of a preset → how long a run of it takes."""

@@ -68,7 +68,7 @@ def test_a_large_model_is_measured_with_less():
 
 def test_a_models_title_tells_it_from_the_others():
     configs = [
-        preset("p13", depth=2),
+        preset("p13-lines", depth=2),
         preset("p13", depth=4, seed=1, curriculum="2px16:9"),
         preset("p19", depth=1),
     ]
@@ -341,7 +341,7 @@ def test_a_sweep_has_all_seeds_that_finished_at_every_point(scales, monkeypatch)
     [
         (
             ("train", "tiny"),
-            "preset='tiny' is not known; choose one of smoke, laptop, desk, p13, p19, p29, paper",
+            "preset='tiny' is not known; choose one of smoke, laptop, desk, p13, p13-lines, p19, p29, paper",
         ),
         (("train", "smoke", "runs", 7), "does not divide into 7 processes"),
     ],

@@ -156,7 +156,7 @@ def test_what_does_not_fit_in_memory_is_refused_before_anything_is_created(field
 
 def test_the_presets_fit_into_a_laptop():
     assert all(
-        sum(memory(preset(name)).values()) < 8e9 for name in ("smoke", "laptop", "desk", "p13", "p19", "p29")
+        sum(memory(preset(name)).values()) < 8e9 for name in ("smoke", "laptop", "desk", "p13", "p13-lines", "p19", "p29")
     )
     assert sum(memory(preset("paper")).values()) < 80e9
 
@@ -266,7 +266,7 @@ def test_unknown_names_are_refused_with_the_nearest_known_one():
     for call in (lambda: Config.from_dict({"n_task": 4}), lambda: preset("smoke", n_task=4)):
         with pytest.raises(ValueError, match=r"'n_task' is not a field.*did you mean n_tasks\?"):
             call()
-    with pytest.raises(ValueError, match=r"preset='big'.*smoke, laptop, desk, p13, p19, p29, paper"):
+    with pytest.raises(ValueError, match=r"preset='big'.*smoke, laptop, desk, p13, p13-lines, p19, p29, paper"):
         preset("big")
     with pytest.raises(ValueError, match="betas=3 must be two numbers"):
         Config.from_dict({"betas": 3})
@@ -397,7 +397,7 @@ def test_paper_preset_is_the_papers():
 
 
 def test_presets_take_overrides():
-    assert set(PRESETS) == {"smoke", "laptop", "desk", "p13", "p19", "p29", "paper"}
+    assert set(PRESETS) == {"smoke", "laptop", "desk", "p13", "p13-lines", "p19", "p29", "paper"}
     assert preset("smoke", seed=3, betas=[0.9, 0.95]) == dataclasses.replace(
         preset("smoke"), seed=3, betas=(0.9, 0.95)
     )

@@ -39,13 +39,13 @@ a_sample = pytest.mark.parametrize("run", dict.fromkeys(SCORED), ids=lambda run:
 
 def test_the_evidence_is_there_and_small():
     names = {run.name for run in RUNS}
-    for kinds, sizes in (("depth", "laptop desk p13"), ("map", "laptop desk"), ("ladder", "desk"),
+    for kinds, sizes in (("depth", "laptop desk p13-lines"), ("map", "laptop desk"), ("ladder", "desk"),
                          ("rule coarse lasting factors", "laptop")):  # fmt: skip
         for size, kind in itertools.product(sizes.split(), kinds.split()):
             named = SWEEPS[f"{size}-{kind}"]
             configs = grid(named.preset, named.vary, named.seeds, named.one_at_a_time)
             assert not {config.name for config in configs} - names, f"{size}-{kind}"
-    for name in ("p19", "p29"):
+    for name in ("p13", "p19", "p29"):
         find_run(preset(name), ROOT / "runs")
     size = sum(file.stat().st_size for run in RUNS for file in run.path.rglob("*") if file.is_file())
     assert size < 100e6

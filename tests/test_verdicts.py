@@ -85,6 +85,15 @@ def test_a_run_and_its_beginning_are_one():
     assert len(verdicts.distinct(adam)) == 1 and len(verdicts.distinct([made_up(muon_lr=0.02), long])) == 2
 
 
+def test_depths_are_contrasted_by_the_longest_runs_of_the_seeds_that_all_have():
+    runs = [
+        made_up(depth=depth, seed=seed, steps=steps)
+        for depth, seed, steps in ((4, 1, 900), (4, 0, 900), (2, 1, 2000), (2, 1, 900), (2, 2, 900))
+    ]
+    assert verdicts.seeds_of_every_depth(runs) == {2: [runs[2]], 4: [runs[0]]}
+    assert verdicts.seeds_of_every_depth([]) == {}
+
+
 def test_runs_with_a_curriculum_count_only_where_there_are_no_others():
     plain, taught = made_up(), made_up(curriculum="1x4:900")
     assert verdicts.trained_alike([plain, taught]) == [plain]

@@ -162,6 +162,17 @@ def distinct(runs: Runs) -> list[Run]:
     return list(longest.values())
 
 
+def seeds_of_every_depth(runs: Iterable[Run]) -> dict[int, list[Run]]:
+    """Depth → its longest runs by seed, of the seeds that every depth has: what rules that contrast depths take."""
+    by_depth: dict[int, dict[int, Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.config.depth, run.config.seed, run.config.steps)):
+        by_depth.setdefault(run.config.depth, {})[run.config.seed] = run
+    return {
+        depth: [run for seed, run in group.items() if all(seed in other for other in by_depth.values())]
+        for depth, group in by_depth.items()
+    }
+
+
 def trained_alike(runs: Iterable[Run]) -> list[Run]:
     """The runs without a curriculum, as in the paper; those with one only where there are no others."""
     runs = list(runs)

@@ -89,7 +89,7 @@ SWEEPS = {
         cost="half an hour after desk-map",
     ),
     "desk-lasting": Sweep("desk", {"depth": (2, 4), "alpha": (0.4,)}, seeds=SEEDS, cost="two hours and a half"),
-    "p13-depth": Sweep("p13", {"depth": (1, 2, 4)}, seeds=SEEDS, cost="an hour and a half"),
+    "p13-lines-depth": Sweep("p13-lines", {"depth": (1, 2, 4)}, seeds=SEEDS, cost="an hour and a half"),
     "paper-map": Sweep("paper", PAPER_PLANE, cost="hours on a GPU for each run"),
     "paper-rule": Sweep("paper", BOTH_RULES | {"depth": (1, 2, 4)} | PAPER_PLANE, cost="hours on a GPU for each run"),
     "paper-coarse": Sweep("paper", {"depth": (1, 2, 4, 6)} | PAPER_PLANE, cost="hours on a GPU for each run"),
