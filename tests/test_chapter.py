@@ -74,10 +74,12 @@ def test_a_models_title_tells_it_from_the_others():
     ]
     titles = chapter.model_titles([SimpleNamespace(name=config.name, config=config) for config in configs])
     assert list(titles.items()) == [
-        (configs[0].name, "2 blocks, seed 0"),
+        (configs[0].name, "lines first: 2 blocks, seed 0"),
         (configs[1].name, "pairs first: 4 blocks, seed 1"),
-        (configs[2].name, "p = 19: 1 block, seed 0"),
+        (configs[2].name, "p = 19, lines first: 1 block, seed 0"),
     ]
+    runs = [SimpleNamespace(name=config.name, config=config) for config in (configs[0], configs[2])]
+    assert list(chapter.model_titles(runs).values()) == ["2 blocks, seed 0", "p = 19: 1 block, seed 0"]
 
 
 def test_none_is_left_out_of_the_command():

@@ -361,13 +361,17 @@ def scale(runs: Sequence[Run], elsewhere: Sequence[Run] = ()) -> str:
 def model_titles(runs: Sequence[Run]) -> dict[str, str]:
     """Name of a run → what tells it from the others, as text: "2 blocks, seed 0".
 
-    Before it stands p if it is not that of the first run, "p = 19: ", and "pairs first: " if a curriculum begins so.
+    Before it stands p if it is not that of the first run, and what a curriculum begins with if some begin with pairs
+    and some with lines: "p = 19, lines first: 2 blocks, seed 0".
     """
+    firsts = {run.name: run.config.phases[0].unit if run.config.curriculum else "" for run in runs}
+    is_mixed = {"lines", "pairs"} <= set(firsts.values())
     titles = {}
     for run in runs:
         c = run.config
-        prefix = "" if c.p == runs[0].config.p else f"p = {c.p}: "
-        prefix += "pairs first: " if c.phases[0].unit == "pairs" else ""
+        marks = [f"p = {c.p}"] * (c.p != runs[0].config.p)
+        marks += [f"{firsts[run.name]} first"] * (is_mixed and bool(firsts[run.name]))
+        prefix = f"{', '.join(marks)}: " if marks else ""
         titles[run.name] = f"{prefix}{blocks(c.depth)}, seed {c.seed}"
     return titles
 
