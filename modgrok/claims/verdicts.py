@@ -167,8 +167,9 @@ def seeds_of_every_depth(runs: Iterable[Run]) -> dict[int, list[Run]]:
     by_depth: dict[int, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: (run.config.depth, run.config.seed, run.config.steps)):
         by_depth.setdefault(run.config.depth, {})[run.config.seed] = run
+    seeds = set.intersection(*map(set, by_depth.values())) if by_depth else set()
     return {
-        depth: [run for seed, run in group.items() if all(seed in other for other in by_depth.values())]
+        depth: [run for run in group.values() if run.config.seed in seeds]
         for depth, group in by_depth.items()
     }
 

@@ -95,17 +95,20 @@ OUTCOMES = {
 
 @style.styled
 def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
-    """How often a model gives each answer after a swap of query vectors, a bar a case.
+    """How often a model gives each answer after a swap of query vectors, a bar a case; on a phone below its label.
 
     shares: label of the case → (4,) shares in the order of OUTCOMES.
     """
     fig = style.figure(7.2, 1.0 + 0.36 * len(shares))
-    ax = fig.subplots()
-    starts = np.zeros(len(shares))
+    ax = fig.subplots(shape=(1.0 + 0.42 * len(shares)) / style.NARROW)
+    rows, starts = np.arange(len(shares)), np.zeros(len(shares))
+    thickness, places = (0.4, rows + 0.2) if fig.stacked else (0.7, rows)
     for (outcome, color), widths in zip(OUTCOMES.items(), np.transpose(list(shares.values())), strict=True):
-        ax.barh(range(len(shares)), widths, left=starts, color=color, label=outcome, height=0.7)
+        ax.barh(places, widths, left=starts, color=color, label=outcome, height=thickness)
         starts += widths
-    ax.set_yticks(range(len(shares)), list(shares))
+    ax.set_yticks([] if fig.stacked else rows, [] if fig.stacked else list(shares))
+    for row, label in enumerate(shares if fig.stacked else ()):
+        ax.text(0, row - 0.1, label, fontsize=10)
     ax.set(xlim=(0, 1), ylim=(len(shares) - 0.5, -0.5), xlabel="share of answers")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
