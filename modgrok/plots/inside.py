@@ -106,9 +106,11 @@ def swap_outcomes(shares: Mapping[str, ArrayLike]) -> Figure:
     for (outcome, color), widths in zip(OUTCOMES.items(), np.transpose(list(shares.values())), strict=True):
         ax.barh(places, widths, left=starts, color=color, label=outcome, height=thickness)
         starts += widths
-    ax.set_yticks([] if fig.stacked else rows, [] if fig.stacked else list(shares))
-    for row, label in enumerate(shares if fig.stacked else ()):
-        ax.text(0, row - 0.1, label, fontsize=10)
+    ax.set_yticks(rows, list(shares))
+    if fig.stacked:
+        ax.set_yticks([])
+        for row, label in enumerate(shares):
+            ax.text(0, row - 0.1, label, fontsize=10)
     ax.set(xlim=(0, 1), ylim=(len(shares) - 0.5, -0.5), xlabel="share of answers")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)

@@ -70,7 +70,7 @@ def held(path: Path, accelerator: Accelerator) -> Iterator[None]:
     def stop(signal_number: int, frame: object) -> None:
         raise KeyboardInterrupt("stopped by SIGTERM before the first step; the same command starts again.")
 
-    with handling((signal.SIGTERM,), stop):
+    with terminate_with_parent(), handling((signal.SIGTERM,), stop):  # an orphaned kernel tidies up, too
         try:
             make_folder(path)
             seconds = 0

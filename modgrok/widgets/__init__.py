@@ -11,6 +11,7 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -23,17 +24,19 @@ from modgrok.widgets.svg import CSS, picture
 __all__ = ["Page", "grid", "picture", "scrubber", "still", "tabs"]
 
 
+@dataclass
 class Page:
     """HTML together with the style and the code that its pictures and controls need.
 
-    Args:
+    Attributes:
         start: the HTML up to, and without, the end of its outermost div.
         texts: what a control turns to.
         tables: the CSV of each picture.
     """
 
-    def __init__(self, start: str, texts: Sequence[str] = (), tables: Sequence[str] = ()) -> None:
-        self.start, self.texts, self.tables = start, texts, tables
+    start: str
+    texts: Sequence[str] = ()
+    tables: Sequence[str] = ()
 
     @cached_property
     def body(self) -> str:
