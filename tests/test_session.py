@@ -44,8 +44,15 @@ def test_training_works_in_a_thread(tmp_path):
 
 ENDLESS = {"steps": 100_000, "eval_every": 100, "checkpoint_every": 100_000, "warmup_steps": 0}
 CELL = f"""
+import time
+from pathlib import Path
 from modgrok.config import preset
 from modgrok.train import train
+unlink = Path.unlink
+def unlink_slowly(file, *args, **options):
+    time.sleep(2 * (file.name == "holder"))  # an orphaned kernel is looked for every second
+    unlink(file, *args, **options)
+Path.unlink = unlink_slowly
 train(preset("smoke", **{ENDLESS}), "runs")
 """
 
